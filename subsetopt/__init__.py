@@ -1,0 +1,66 @@
+"""Which samples deserve a backward pass: solvers for data selection.
+
+Choosing samples is an optimization problem. State it (:class:`Problem`), solve it with the right
+algorithm inside the time you give it (:func:`solve`, :func:`select`), and read how good the answer
+is (:class:`Solution`). ``subsetopt_torch`` hands the choice to a training loop.
+"""
+
+from subsetopt.auto import Choice, choose_solver
+from subsetopt.budget import Deadline
+from subsetopt.certificate import Certificate, verify
+from subsetopt.errors import (
+    InfeasibleError,
+    NoSolutionError,
+    OptionError,
+    ProblemError,
+    SolverError,
+    SolverLicenseError,
+    SolverNotFoundError,
+    SolverUnavailableError,
+    SubsetOptError,
+    UnsupportedProblemError,
+)
+from subsetopt.front import select, select_many, solve, solve_many
+from subsetopt.objectives import MeanMatching, TopScores
+from subsetopt.problem import Problem, size_from_rate
+from subsetopt.registry import SolverSpec, available_solvers, list_solvers, register_solver
+from subsetopt.solution import Solution
+from subsetopt.solver import RawResult, SolveContext
+from subsetopt.status import Status, StopReason
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Certificate",
+    "Choice",
+    "Deadline",
+    "InfeasibleError",
+    "MeanMatching",
+    "NoSolutionError",
+    "OptionError",
+    "Problem",
+    "ProblemError",
+    "RawResult",
+    "Solution",
+    "SolveContext",
+    "SolverError",
+    "SolverLicenseError",
+    "SolverNotFoundError",
+    "SolverSpec",
+    "SolverUnavailableError",
+    "Status",
+    "StopReason",
+    "SubsetOptError",
+    "TopScores",
+    "UnsupportedProblemError",
+    "available_solvers",
+    "choose_solver",
+    "list_solvers",
+    "register_solver",
+    "select",
+    "select_many",
+    "size_from_rate",
+    "solve",
+    "solve_many",
+    "verify",
+]

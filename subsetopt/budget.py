@@ -1,0 +1,78 @@
+"""Time as an injected value: a deadline that everything between call and return looks at."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+
+from subsetopt.errors import OptionError
+
+__all__ = ["Deadline"]
+
+
+class Deadline:
+    """A point in time after which work must stop.
+
+    Parameters
+    ----------
+    seconds
+        Wall-clock seconds from now, at least 0; ``None`` or infinity never expires.
+    clock
+        Monotonic clock in seconds. Tests inject their own.
+
+    Raises
+    ------
+    OptionError
+        If ``seconds`` is negative or not a number.
+
+    Examples
+    --------
+    >>> Deadline(0).expired()
+    True
+    >>> Deadline(None).remaining()
+    inf
+    """
+
+    __slots__ = ("clock", "end", "seconds", "start")
+
+    def __init__(
+        self, seconds: float | None = None, clock: Callable[[], float] = time.perf_counter
+    ) -> None:
+        self.clock = clock
+        self.start = clock()
+        if seconds is None:
+            self.seconds = math.inf
+        else:
+            try:
+                self.seconds = float(seconds)
+            except (TypeError, ValueError):
+                raise OptionError(
+                    f"time_limit must be a number of seconds or None, got {seconds!r}."
+                ) from None
+            if not self.seconds >= 0.0:
+                raise OptionError(
+                    f"time_limit must be at least 0 seconds, got {seconds!r}; "
+                    "use None for the default work limit."
+                )
+        self.end = self.start + self.seconds
+
+    @property
+    def limited(self) -> bool:
+        """Whether there is a time limit at all."""
+        return self.seconds != math.inf
+
+    def elapsed(self) -> float:
+        """Return the seconds since the deadline was made."""
+        return self.clock() - self.start
+
+    def remaining(self) -> float:
+        """Return the seconds left, never negative; infinity without a limit."""
+        return max(0.0, self.end - self.clock()) if self.limited else math.inf
+
+    def expired(self) -> bool:
+        """Return whether the time is up."""
+        return self.limited and self.clock() >= self.end
+
+    def __repr__(self) -> str:
+        return f"Deadline(seconds={self.seconds})"

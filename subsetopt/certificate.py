@@ -1,0 +1,111 @@
+"""Independent verification of an answer in plain NumPy float64."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.problem import Problem
+from subsetopt.solution import Solution
+
+__all__ = ["Certificate", "check_indices", "verify"]
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """The outcome of :func:`verify`.
+
+    Attributes
+    ----------
+    feasible
+        Whether the subset satisfies every constraint of the problem.
+    objective
+        The objective recomputed from indices and weights; nan when it cannot be.
+    objective_matches
+        Whether the claimed objective agrees with the recomputed one within tolerance.
+    bound_holds
+        Whether the claimed bound lies on the right side of the recomputed objective.
+    violations
+        Every violation found, in words.
+    """
+
+    feasible: bool
+    objective: float
+    objective_matches: bool
+    bound_holds: bool
+    violations: tuple[str, ...]
+
+    @property
+    def valid(self) -> bool:
+        """Whether everything holds."""
+        return self.feasible and self.objective_matches and self.bound_holds
+
+    def __bool__(self) -> bool:
+        return self.valid
+
+
+def check_indices(problem: Problem, indices: NDArray[np.int64]) -> list[str]:
+    """Return every way in which sorted ``indices`` fail to be a feasible subset, in words."""
+    found: list[str] = []
+    size = indices.size
+    if size:
+        if indices[0] < 0 or indices[-1] >= problem.n:
+            return [f"indices outside 0 to {problem.n - 1}: {indices[0]} to {indices[-1]}"]
+        if size > 1 and not bool((indices[1:] > indices[:-1]).all()):
+            return ["indices repeat or are not sorted"]
+    if problem.constrained:
+        found = problem.constraints.violations(indices)
+    elif size > problem.k or (size < problem.k and problem.cardinality == "exact"):
+        found = [f"{size} candidates chosen for k = {problem.k}"]
+    return found
+
+
+def verify(problem: Problem, solution: Solution) -> Certificate:
+    """Recompute feasibility and objective of a solution, trusting nothing it says.
+
+    Parameters
+    ----------
+    problem
+        The problem the solution claims to answer.
+    solution
+        The answer; one without a subset is never valid.
+
+    Returns
+    -------
+    Certificate
+        True in a bool context when everything holds.
+
+    Examples
+    --------
+    >>> import subsetopt as so
+    >>> problem = so.Problem(so.MeanMatching([1.0, 2.0, 3.0]), k=1)
+    >>> bool(so.verify(problem, so.solve(problem)))
+    True
+    """
+    if not solution.has_solution:
+        return Certificate(False, math.nan, False, False, (f"no subset: {solution.status.name}",))
+    violations = check_indices(problem, solution.indices)
+    if solution.weights.shape != solution.indices.shape:
+        violations.append(f"{solution.weights.size} weights for {solution.indices.size} indices")
+    elif not np.isfinite(solution.weights).all():
+        violations.append("weights are not finite")
+    else:
+        own = problem.objective.weights_for(solution.indices, problem.k)
+        if not np.allclose(own, solution.weights, rtol=1e-12, atol=0.0):
+            violations.append("weights are not the objective's own")
+    if violations:
+        return Certificate(False, math.nan, False, False, tuple(violations))
+    objective = problem.objective.evaluate(solution.indices, solution.weights)
+    tolerance = problem.objective.tolerance
+    matches = abs(objective - solution.objective) <= tolerance
+    sign = 1.0 if problem.objective.sense == "minimize" else -1.0
+    holds = sign * (objective - solution.bound) >= -tolerance
+    notes = []
+    if not matches:
+        notes.append(f"objective claimed {solution.objective!r}, recomputed {objective!r}")
+    if not holds:
+        notes.append(f"bound {solution.bound!r} on the wrong side of objective {objective!r}")
+    return Certificate(True, objective, matches, holds, tuple(notes))

@@ -1,0 +1,451 @@
+"""The front door: one way in for every solver, and the only place where answers are judged."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from subsetopt import registry
+from subsetopt.auto import Auto
+from subsetopt.budget import Deadline
+from subsetopt.certificate import check_indices
+from subsetopt.errors import (
+    OptionError,
+    ProblemError,
+    SolverError,
+    SolverLicenseError,
+    SolverUnavailableError,
+    UnsupportedProblemError,
+)
+from subsetopt.objectives import MeanMatching
+from subsetopt.problem import Cardinality, Problem, Quotas, as_index_array, size_from_rate
+from subsetopt.seeding import Seed, entropy_from
+from subsetopt.solution import Solution
+from subsetopt.solver import RawResult, SolveContext, Solver
+from subsetopt.status import Status, StopReason
+
+__all__ = ["WarmStart", "select", "select_many", "solve", "solve_many"]
+
+WarmStart = ArrayLike | Solution | str | None
+
+_NO_INDICES = np.empty(0, dtype=np.int64)
+_NO_WEIGHTS = np.empty(0, dtype=np.float64)
+_AUTO = Auto()
+
+
+def select(
+    losses: ArrayLike,
+    k: int | None = None,
+    *,
+    rate: float | None = None,
+    target: float | None = None,
+    base_weights: ArrayLike | None = None,
+    cardinality: Cardinality = "exact",
+    include: ArrayLike | None = None,
+    exclude: ArrayLike | None = None,
+    groups: ArrayLike | None = None,
+    quotas: Quotas | None = None,
+    costs: ArrayLike | None = None,
+    capacity: float | None = None,
+    solver: str | Solver | Sequence[str | Solver] = "auto",
+    time_limit: float | Deadline | None = None,
+    max_iterations: int | None = None,
+    seed: Seed = None,
+    warm_start: WarmStart = None,
+    options: Mapping[str, Any] | None = None,
+    backend_params: Mapping[str, Any] | None = None,
+) -> Solution:
+    """Choose k samples whose mean loss is the batch's.
+
+    Shorthand for :func:`solve` on ``Problem(MeanMatching(losses, ...), k, ...)``; the keywords are
+    those of :class:`MeanMatching`, :class:`Problem` and :func:`solve`.
+
+    Parameters
+    ----------
+    losses
+        Per-sample losses, shape (n,), any real dtype.
+    k
+        Number of samples to choose. Give k or rate, not both.
+    rate
+        Fraction to choose, in [0, 1]: ``k = min(n, max(1, floor(rate * n + 0.5)))``.
+
+    Returns
+    -------
+    Solution
+        See :func:`solve`.
+
+    Raises
+    ------
+    ProblemError
+        If the input is malformed, or both or none of k and rate are given.
+
+    Examples
+    --------
+    >>> solution = select([3.0, 1.0, 2.0, 4.0, 0.0], k=2, seed=0)
+    >>> solution.objective, solution.status
+    (0.0, Status.OPTIMAL)
+    """
+    objective = MeanMatching(losses, target, base_weights)
+    problem = Problem(
+        objective,
+        _size(objective.n, k, rate),
+        cardinality,
+        include,
+        exclude,
+        groups,
+        quotas,
+        costs,
+        capacity,
+    )
+    return solve(
+        problem, solver, time_limit, max_iterations, seed, warm_start, options, backend_params
+    )
+
+
+def solve(
+    problem: Problem,
+    solver: str | Solver | Sequence[str | Solver] = "auto",
+    time_limit: float | Deadline | None = None,
+    max_iterations: int | None = None,
+    seed: Seed = None,
+    warm_start: WarmStart = None,
+    options: Mapping[str, Any] | None = None,
+    backend_params: Mapping[str, Any] | None = None,
+) -> Solution:
+    """Solve a problem and return a verified answer.
+
+    Parameters
+    ----------
+    problem
+        What to choose from, how many, how good is measured, and the constraints.
+    solver
+        ``"auto"``, a registered name, a solver object, or a list of these to fall over along.
+    time_limit
+        Wall-clock seconds for everything from call to return, or a running Deadline. None is the
+        solver's default work limit, never "until it succeeds". 0 returns the warm start, if any.
+    max_iterations
+        Work limit in the solver's own unit. Only work limits reproduce.
+    seed
+        None for fresh entropy, a nonnegative int, a sequence of them, or a Generator.
+    warm_start
+        A feasible subset to start from and never to be worse than: indices, a bool mask, a
+        Solution, or the name of a solver that makes one.
+    options
+        Hyperparameters of the named solver; see its page.
+    backend_params
+        Native parameters of a MIP backend, set last and verbatim.
+
+    Returns
+    -------
+    Solution
+        Objective, bound and status recomputed and judged here, whatever the solver said. Without
+        a subset (NO_SOLUTION, INFEASIBLE, ERROR) indices and weights are empty.
+
+    Raises
+    ------
+    ProblemError
+        If the problem or the warm start is malformed.
+    OptionError
+        If a limit, seed or option is not acceptable.
+    SolverNotFoundError, SolverUnavailableError, SolverLicenseError, UnsupportedProblemError
+        If the named solver, or every one of a list, cannot be used for this problem.
+
+    Examples
+    --------
+    >>> import subsetopt as so
+    >>> so.solve(so.Problem(so.TopScores([0.1, 0.9, 0.5]), k=2)).indices
+    array([1, 2])
+    """
+    deadline = time_limit if isinstance(time_limit, Deadline) else Deadline(time_limit)
+    if not isinstance(problem, Problem):
+        raise ProblemError(
+            f"solve takes a Problem, got {type(problem).__name__}; for a loss vector use select."
+        )
+    if max_iterations is not None and (
+        isinstance(max_iterations, bool)
+        or not isinstance(max_iterations, (int, np.integer))
+        or max_iterations < 0
+    ):
+        raise OptionError(
+            f"max_iterations must be an integer >= 0 or None, got {max_iterations!r}."
+        )
+    plan = _plan(problem, solver, options, backend_params)
+    entropy = entropy_from(seed)
+    early = (
+        None if deadline.seconds > 0.0 and not problem.constrained else _early(problem, deadline)
+    )
+    start = _warm_indices(problem, warm_start, deadline, max_iterations, entropy, early)
+    name = plan[0][0]
+    if deadline.seconds == 0.0:
+        raw = RawResult(
+            start, stop_reason=StopReason.TIME, solver="warm-start" if start is not None else name
+        )
+        return _judge(problem, raw, name, deadline, None)
+    if early is not None:
+        return _empty(problem, Status.INFEASIBLE, name, deadline, {"why": early})
+    single = _only_subset(problem)
+    if single is not None:
+        return _judge(
+            problem, RawResult(single, bound=_value(problem, single)), name, deadline, None
+        )
+    context = SolveContext(deadline, entropy, max_iterations, start, backend_params or {})
+    return _run(problem, plan, context)
+
+
+def solve_many(
+    problems: Iterable[Problem], *, seed: Seed = None, **keywords: Any
+) -> list[Solution]:
+    """Solve several problems; ``solve_many(P, seed=s)[i]`` equals ``solve(P[i], seed=(s, i))``.
+
+    Parameters
+    ----------
+    problems
+        The problems, solved in order.
+    seed
+        None for fresh entropy, or a nonnegative int.
+    keywords
+        As for :func:`solve`; a ``time_limit`` holds for each problem.
+    """
+    return [solve(p, seed=_nth(seed, i), **keywords) for i, p in enumerate(problems)]
+
+
+def select_many(
+    losses: Iterable[ArrayLike], k: int | None = None, *, seed: Seed = None, **keywords: Any
+) -> list[Solution]:
+    """Select from several loss vectors; ``select_many(L, k)[i]`` equals ``select(L[i], k)``.
+
+    Parameters
+    ----------
+    losses
+        An array of shape (batch, n), or a ragged list of vectors.
+    k
+        Number of samples to choose from each; or pass ``rate``.
+    seed
+        None for fresh entropy, or a nonnegative int; vector i is solved with ``(seed, i)``.
+    keywords
+        As for :func:`select`.
+    """
+    return [select(row, k, seed=_nth(seed, i), **keywords) for i, row in enumerate(losses)]
+
+
+def _nth(seed: Seed, i: int) -> Seed:
+    if seed is None or isinstance(seed, np.random.Generator):
+        return seed
+    return (*seed, i) if isinstance(seed, Sequence) else (seed, i)
+
+
+def _size(n: int, k: int | None, rate: float | None) -> int:
+    if k is None:
+        if rate is None:
+            raise ProblemError("pass k (a count) or rate (a fraction of n).")
+        return size_from_rate(n, rate)
+    if rate is not None:
+        raise ProblemError(f"pass k or rate, not both (got k={k!r}, rate={rate!r}).")
+    return k
+
+
+def _plan(
+    problem: Problem,
+    solver: str | Solver | Sequence[str | Solver],
+    options: Mapping[str, Any] | None,
+    backend_params: Mapping[str, Any] | None,
+) -> list[tuple[str, str | Solver]]:
+    """Return the chain of (name, solver or registered name) to try; names are checked now."""
+    if isinstance(solver, (list, tuple)):
+        if not solver:
+            raise OptionError("solver is an empty list; pass at least one name.")
+        if options or backend_params:
+            raise OptionError("options and backend_params need a single named solver, not a list.")
+        return [_plan(problem, s, None, None)[0] for s in solver]
+    if not isinstance(solver, str):
+        if not isinstance(solver, Solver):
+            raise OptionError(
+                f"solver must be a name, a solver object or a list of these, got {solver!r}."
+            )
+        if options:
+            raise OptionError("options belong into the solver object: pass them to its class.")
+        return [(type(solver).__name__, solver)]
+    if solver == "auto":
+        if options or backend_params:
+            raise OptionError("options and backend_params need a named solver, not 'auto'.")
+        return [("auto", _AUTO)]
+    spec = registry.spec_of(solver)
+    if backend_params and not spec.requires:
+        raise OptionError(f"solver {solver!r} has no backend to take backend_params.")
+    if options:
+        return [(solver, registry.create(solver, options))]
+    return [(solver, solver)]
+
+
+def _early(problem: Problem, deadline: Deadline) -> str | None:
+    """Return why the constraints clash, or None; nothing is looked at when no time is given."""
+    if deadline.seconds == 0.0 or not problem.constrained:
+        return None
+    return problem.constraints.infeasibility()
+
+
+def _only_subset(problem: Problem) -> NDArray[np.int64] | None:
+    """Return the one feasible subset when sizes leave no choice, None otherwise."""
+    if problem.constrained:
+        rules = problem.constraints
+        need = problem.k - rules.forced.size
+        if need == 0 or (need == rules.free.size and not rules.at_most):
+            return np.sort(np.concatenate([rules.forced, rules.free[:need]]))
+        return None
+    if problem.k == 0:
+        return _NO_INDICES
+    if problem.k == problem.n and problem.cardinality == "exact":
+        return np.arange(problem.n)
+    return None
+
+
+def _warm_indices(
+    problem: Problem,
+    warm_start: WarmStart,
+    deadline: Deadline,
+    max_iterations: int | None,
+    entropy: int,
+    infeasible: str | None,
+) -> NDArray[np.int64] | None:
+    """Return a warm start as sorted feasible indices."""
+    if warm_start is None or infeasible is not None:
+        return None
+    if isinstance(warm_start, str):
+        if deadline.seconds == 0.0:
+            registry.spec_of(warm_start)
+            return None
+        made = solve(problem, warm_start, deadline, max_iterations, entropy)
+        return made.indices if made.has_solution else None
+    if isinstance(warm_start, Solution):
+        if not warm_start.has_solution:
+            return None
+        indices = warm_start.indices
+    else:
+        given = as_index_array(warm_start, problem.n, "warm_start")
+        indices = _NO_INDICES if given is None else given
+    broken = check_indices(problem, indices)
+    if broken:
+        raise ProblemError(f"the warm start is not feasible: {'; '.join(broken)}.")
+    return indices
+
+
+def _run(problem: Problem, plan: list[tuple[str, str | Solver]], context: SolveContext) -> Solution:
+    """Try the solvers of the plan in order until one gives an answer."""
+    fallbacks: list[tuple[str, str]] = []
+    solution: Solution | None = None
+    for position, (name, candidate) in enumerate(plan):
+        last = position == len(plan) - 1
+        try:
+            if isinstance(candidate, str):
+                registry.require_support(registry.spec_of(name), problem)
+                candidate = registry.create(name)
+            raw = candidate.solve(problem, context)
+            solution = _judge(problem, raw, name, context.deadline, context.warm_start)
+        except (
+            SolverUnavailableError,
+            SolverLicenseError,
+            UnsupportedProblemError,
+            SolverError,
+        ) as error:
+            if last and solution is None:
+                raise
+            fallbacks.append((name, str(error)))
+            continue
+        if solution.has_solution or solution.status is Status.INFEASIBLE or last:
+            break
+        fallbacks.append((name, solution.extras.get("error", solution.stop_reason.value)))
+    assert solution is not None
+    if fallbacks:
+        solution.extras["fallbacks"] = fallbacks + solution.extras.get("fallbacks", [])
+    return solution
+
+
+def _value(problem: Problem, indices: NDArray[np.int64]) -> float:
+    return problem.objective.evaluate(indices, problem.objective.weights_for(indices, problem.k))
+
+
+def _judge(
+    problem: Problem,
+    raw: RawResult,
+    name: str,
+    deadline: Deadline,
+    start: NDArray[np.int64] | None,
+) -> Solution:
+    """Turn what a solver returned into an answer: recompute, verify, compare with the start."""
+    name = raw.solver or name
+    if raw.indices is None and start is None:
+        status = Status.INFEASIBLE if raw.infeasible else Status.NO_SOLUTION
+        return _empty(problem, status, name, deadline, raw.extras, raw)
+    objective = problem.objective
+    minimize = objective.sense == "minimize"
+    indices, weights, value = _NO_INDICES, _NO_WEIGHTS, math.inf if minimize else -math.inf
+    if raw.indices is not None:
+        indices = np.sort(raw.indices)
+        broken = check_indices(problem, indices)
+        if broken:
+            error = f"solver {name!r} returned an infeasible subset: {'; '.join(broken)}"
+            return _empty(
+                problem, Status.ERROR, name, deadline, {**raw.extras, "error": error}, raw
+            )
+        weights = (
+            raw.weights if raw.weights is not None else objective.weights_for(indices, problem.k)
+        )
+        value = objective.evaluate(indices, weights)
+    if start is not None:
+        start_value = _value(problem, start)
+        if raw.indices is None or (start_value < value if minimize else start_value > value):
+            indices, value, name = start, start_value, "warm-start"
+            weights = objective.weights_for(start, problem.k)
+    trivial = (
+        0.0 if minimize and objective.scale is not None else (-math.inf if minimize else math.inf)
+    )
+    bound = trivial if raw.bound is None else float(raw.bound)
+    # A bound beyond the objective by rounding is the objective itself.
+    bound = min(max(bound, trivial), value) if minimize else max(min(bound, trivial), value)
+    proved = abs(value - bound) <= objective.tolerance
+    return Solution(
+        indices,
+        weights,
+        problem.n,
+        value,
+        bound,
+        Status.OPTIMAL if proved else Status.FEASIBLE,
+        raw.stop_reason,
+        name,
+        raw.setup_time,
+        deadline.elapsed(),
+        raw.iterations,
+        objective.scale,
+        raw.extras,
+    )
+
+
+def _empty(
+    problem: Problem,
+    status: Status,
+    name: str,
+    deadline: Deadline,
+    extras: dict[str, Any],
+    raw: RawResult | None = None,
+) -> Solution:
+    """Return an answer without a subset."""
+    minimize = problem.objective.sense == "minimize"
+    return Solution(
+        _NO_INDICES,
+        _NO_WEIGHTS,
+        problem.n,
+        math.nan,
+        -math.inf if minimize else math.inf,
+        status,
+        StopReason.COMPLETED if raw is None else raw.stop_reason,
+        name,
+        setup_time=0.0 if raw is None else raw.setup_time,
+        solve_time=deadline.elapsed(),
+        iterations=0 if raw is None else raw.iterations,
+        scale=problem.objective.scale,
+        extras=dict(extras),
+    )

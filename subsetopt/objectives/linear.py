@@ -1,0 +1,76 @@
+"""Linear scores: choose the samples with the largest total score."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from subsetopt.objectives.base import Sense, as_finite_vector
+
+__all__ = ["TopScores"]
+
+
+class TopScores:
+    r"""Choose the k samples with the largest total score.
+
+    .. math:: \text{maximize} \quad \sum_i s_i z_i, \qquad z \in \{0, 1\}^n
+
+    Big loss (``s = l``), small loss (``s = -l``), gradient norm and uncertainty selection are all
+    this problem with another score.
+
+    Parameters
+    ----------
+    scores
+        Per-sample scores, shape (n,), any real dtype, finite. A float64 array is kept without a
+        copy: do not change it while the problem is in use.
+
+    Raises
+    ------
+    ProblemError
+        If the scores are not a finite real vector.
+
+    Notes
+    -----
+    ``tolerance`` is ``1e-9`` of the largest score's magnitude.
+
+    Examples
+    --------
+    >>> TopScores([0.5, 2.0, 1.0]).n
+    3
+    """
+
+    __slots__ = ("scores", "tolerance")
+
+    sense: ClassVar[Sense] = "maximize"
+
+    def __init__(self, scores: ArrayLike) -> None:
+        self.scores, _ = as_finite_vector(scores, "scores")
+        self.tolerance = 1e-9 * float(np.abs(self.scores).max()) if self.scores.size else 0.0
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Return the scores, under the name every linear objective has."""
+        return self.scores
+
+    def __repr__(self) -> str:
+        return f"TopScores(n={self.n})"
+
+    @property
+    def n(self) -> int:
+        """Return the number of candidates."""
+        return self.scores.size
+
+    @property
+    def scale(self) -> None:
+        """Return None: gaps are relative to the bound."""
+        return
+
+    def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+        """Return ``1/k`` each."""
+        return np.full(indices.size, 1.0 / k if k else 0.0)
+
+    def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+        """Return the total score of the chosen indices; the weights do not matter."""
+        return float(np.add.reduce(self.scores[indices]))

@@ -1,0 +1,262 @@
+"""The problem: an objective, a size and the constraints a selection must satisfy."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from subsetopt.constraints import Constraints
+from subsetopt.errors import ProblemError
+from subsetopt.objectives import Objective
+from subsetopt.objectives.base import as_finite_vector
+
+__all__ = ["Cardinality", "Problem", "Quotas", "as_index_array", "size_from_rate"]
+
+Cardinality = Literal["exact", "at_most"]
+Quotas = Mapping[Any, int | tuple[int, int]]
+
+
+class Problem:
+    """Choose k of n candidates, best for an objective, subject to constraints.
+
+    Parameters
+    ----------
+    objective
+        What to optimize, for example ``MeanMatching(losses)``; it fixes n.
+    k
+        Number of candidates to choose, 0 <= k <= n.
+    cardinality
+        ``"exact"``: exactly k; ``"at_most"``: k or fewer (the divisor of a mean stays k).
+    include, exclude
+        Candidates that must, or must not, be chosen: indices, or a bool mask of shape (n,).
+    groups
+        Group label of every candidate, shape (n,).
+    quotas
+        ``{label: count}`` or ``{label: (low, high)}``, both ends inclusive. Labels not named are
+        free. Needs ``groups``.
+    costs
+        Cost of every candidate, shape (n,), at least 0 (tokens, seconds).
+    capacity
+        Largest total cost of the chosen candidates. Needs ``costs``.
+
+    Raises
+    ------
+    ProblemError
+        If an argument is malformed or contradicts another. Constraints that are well formed but
+        cannot all hold are not an error: solving ends with ``Status.INFEASIBLE``.
+
+    Examples
+    --------
+    >>> from subsetopt import MeanMatching
+    >>> Problem(MeanMatching([1.0, 2.0, 3.0]), k=2, include=[0])
+    Problem(MeanMatching(n=3, target=2.0), k=2, include=1)
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        k: int,
+        cardinality: Cardinality = "exact",
+        include: ArrayLike | None = None,
+        exclude: ArrayLike | None = None,
+        groups: ArrayLike | None = None,
+        quotas: Quotas | None = None,
+        costs: ArrayLike | None = None,
+        capacity: float | None = None,
+    ) -> None:
+        if not isinstance(objective, Objective):
+            raise ProblemError(
+                f"objective must be an objective such as MeanMatching(losses), got "
+                f"{type(objective).__name__}."
+            )
+        if cardinality not in ("exact", "at_most"):
+            raise ProblemError(f"cardinality must be 'exact' or 'at_most', got {cardinality!r}.")
+        self.objective = objective
+        self.n = n = objective.n
+        self.k = _checked_size(k, n)
+        self.cardinality: Cardinality = cardinality
+        self.include = as_index_array(include, n, "include")
+        self.exclude = as_index_array(exclude, n, "exclude")
+        self.groups, self.quotas = _checked_groups(groups, quotas, n)
+        self.costs, self.capacity = _checked_costs(costs, capacity, n)
+        if self.include is not None and self.exclude is not None:
+            both = np.intersect1d(self.include, self.exclude)
+            if both.size:
+                raise ProblemError(
+                    f"include and exclude both name {both[:5].tolist()}; each candidate can be in "
+                    "one of them only."
+                )
+
+    @property
+    def constrained(self) -> bool:
+        """Whether there is any constraint besides the size."""
+        return not (
+            self.include is None
+            and self.exclude is None
+            and self.quotas is None
+            and self.costs is None
+        )
+
+    @property
+    def features(self) -> frozenset[str]:
+        """The features a solver must have to take this problem."""
+        have = {
+            "include": self.include is not None,
+            "exclude": self.exclude is not None,
+            "quotas": self.quotas is not None,
+            "capacity": self.costs is not None,
+            "at_most": self.cardinality == "at_most",
+        }
+        return frozenset(name for name, used in have.items() if used)
+
+    @cached_property
+    def constraints(self) -> Constraints:
+        """The constraints in the normal form that solvers work with."""
+        return Constraints.normalize(
+            self.n,
+            self.k,
+            at_most=self.cardinality == "at_most",
+            include=self.include,
+            exclude=self.exclude,
+            groups=self.groups,
+            quotas=self.quotas,
+            costs=self.costs,
+            capacity=self.capacity,
+        )
+
+    def __repr__(self) -> str:
+        parts = [repr(self.objective), f"k={self.k}"]
+        if self.cardinality != "exact":
+            parts.append(f"cardinality={self.cardinality!r}")
+        parts += [
+            f"{name}={a.size}"
+            for name in ("include", "exclude")
+            if (a := getattr(self, name)) is not None
+        ]
+        if self.quotas is not None:
+            parts.append(f"quotas={dict(self.quotas)!r}")
+        if self.capacity is not None:
+            parts.append(f"capacity={self.capacity!r}")
+        return f"Problem({', '.join(parts)})"
+
+
+def size_from_rate(n: int, rate: float) -> int:
+    """Return ``min(n, max(1, floor(rate * n + 0.5)))``, and 0 when the rate or n is 0.
+
+    Raises
+    ------
+    ProblemError
+        If the rate is not within [0, 1].
+    """
+    try:
+        value = float(rate)
+    except (TypeError, ValueError):
+        raise ProblemError(f"rate must be a number in [0, 1], got {rate!r}.") from None
+    if not 0.0 <= value <= 1.0:
+        raise ProblemError(f"rate must be in [0, 1], got {rate!r}; for a count use k.")
+    if value == 0.0 or n == 0:
+        return 0
+    return min(n, max(1, math.floor(value * n + 0.5)))
+
+
+def as_index_array(value: ArrayLike | None, n: int, name: str) -> NDArray[np.int64] | None:
+    """Return sorted unique indices for indices or a bool mask; None for None or nothing named."""
+    if value is None:
+        return None
+    array = np.asarray(value)
+    if array.ndim != 1:
+        raise ProblemError(
+            f"{name} must be indices or a bool mask of shape ({n},), got shape {array.shape}."
+        )
+    if array.size == 0:
+        return None
+    if array.dtype == np.bool_:
+        if array.size != n:
+            raise ProblemError(f"{name} is a bool mask of shape ({array.size},), expected ({n},).")
+        chosen = np.flatnonzero(array)
+        return chosen if chosen.size else None
+    if array.dtype.kind not in "iu":
+        raise ProblemError(
+            f"{name} must be integer indices or a bool mask, got dtype {array.dtype}."
+        )
+    indices = np.unique(array.astype(np.int64))
+    if indices[0] < 0 or indices[-1] >= n:
+        wrong = indices[0] if indices[0] < 0 else indices[-1]
+        raise ProblemError(f"{name} names candidate {wrong}; valid indices are 0 to {n - 1}.")
+    return indices
+
+
+def _checked_size(k: object, n: int) -> int:
+    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+        raise ProblemError(f"k must be an integer, got {k!r}; for a fraction use rate.")
+    if not 0 <= k <= n:
+        raise ProblemError(
+            f"k = {k} is not possible with n = {n} candidates; pass k between 0 and {n}."
+        )
+    return int(k)
+
+
+def _checked_groups(
+    groups: ArrayLike | None, quotas: Quotas | None, n: int
+) -> tuple[NDArray[Any] | None, dict[Any, tuple[int, int]] | None]:
+    if quotas is not None and groups is None:
+        raise ProblemError("quotas need groups: pass groups=labels, one label per candidate.")
+    if groups is None:
+        return None, None
+    labels = np.asarray(groups)
+    if labels.shape != (n,):
+        raise ProblemError(
+            f"groups must hold one label per candidate, shape ({n},), got {labels.shape}."
+        )
+    if not quotas:
+        return labels, None
+    return labels, {_plain(label): _checked_quota(label, q) for label, q in quotas.items()}
+
+
+def _plain(label: Any) -> Any:
+    return label.item() if isinstance(label, np.generic) else label
+
+
+def _checked_quota(label: object, quota: object) -> tuple[int, int]:
+    pair = quota if isinstance(quota, (tuple, list)) else (quota, quota)
+    if len(pair) != 2 or not all(
+        isinstance(c, (int, np.integer)) and not isinstance(c, bool) for c in pair
+    ):
+        raise ProblemError(
+            f"the quota of group {label!r} must be an int or a pair (low, high) of ints, "
+            f"got {quota!r}."
+        )
+    low, high = int(pair[0]), int(pair[1])
+    if not 0 <= low <= high:
+        raise ProblemError(
+            f"the quota of group {label!r} must satisfy 0 <= low <= high, got ({low}, {high})."
+        )
+    return low, high
+
+
+def _checked_costs(
+    costs: ArrayLike | None, capacity: float | None, n: int
+) -> tuple[NDArray[np.float64] | None, float | None]:
+    if (costs is None) != (capacity is None):
+        given, lacking = ("capacity", "costs") if costs is None else ("costs", "capacity")
+        raise ProblemError(f"{given} without {lacking}: the two go together, pass both or neither.")
+    if costs is None or capacity is None:
+        return None, None
+    vector, _ = as_finite_vector(costs, "costs")
+    if vector.size != n:
+        raise ProblemError(f"costs has {vector.size} entries for {n} candidates; pass one each.")
+    if n and vector.min() < 0.0:
+        at = int(vector.argmin())
+        raise ProblemError(f"costs must be at least 0, got {vector[at]} at position {at}.")
+    if (
+        isinstance(capacity, bool)
+        or not isinstance(capacity, (int, float, np.number))
+        or math.isnan(capacity)
+    ):
+        raise ProblemError(f"capacity must be a number, got {capacity!r}.")
+    return vector, float(capacity)

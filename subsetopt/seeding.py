@@ -1,0 +1,75 @@
+"""Seeds: an int, a tuple of ints, a Generator or None becomes one 64-bit number.
+
+Kernels seed their own generator with it; solvers in plain NumPy make a ``Generator`` from it. The
+mixing is the finalizer of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014): a few nanoseconds where
+``numpy.random.SeedSequence`` takes ten microseconds, a fifth of a whole solve.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from subsetopt.errors import OptionError
+
+__all__ = ["Seed", "entropy_from", "generator_from"]
+
+Seed = int | Sequence[int] | np.random.Generator | None
+
+_MASK = (1 << 64) - 1
+_GOLDEN = 0x9E3779B97F4A7C15
+
+
+def _mix(value: int) -> int:
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)
+
+
+def entropy_from(seed: Seed) -> int:
+    """Return a 64-bit integer for a seed; fresh entropy for ``None``.
+
+    Parameters
+    ----------
+    seed
+        ``None`` (fresh entropy of the operating system), a nonnegative int, a sequence of
+        nonnegative ints (hashed in order, so ``(s, i)`` gives independent streams), or a
+        ``numpy.random.Generator`` (one draw is taken from it).
+
+    Raises
+    ------
+    OptionError
+        If the seed is none of these.
+    """
+    if seed is None:
+        return int.from_bytes(os.urandom(8), "little")
+    if isinstance(seed, np.random.Generator):
+        return int(seed.integers(0, _MASK, dtype=np.uint64, endpoint=True))
+    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
+        parts: tuple[int, ...] = (int(seed),)
+    elif isinstance(seed, Sequence) and not isinstance(seed, str):
+        if not all(isinstance(p, (int, np.integer)) and not isinstance(p, bool) for p in seed):
+            raise OptionError(f"a seed sequence must hold ints only, got {seed!r}.")
+        parts = tuple(int(p) for p in seed)
+    else:
+        raise OptionError(
+            f"seed must be None, a nonnegative int, a sequence of them or a "
+            f"numpy.random.Generator, got {type(seed).__name__}: {seed!r}."
+        )
+    state = len(parts)
+    for part in parts:
+        if part < 0:
+            raise OptionError(f"seeds must be nonnegative, got {seed!r}.")
+        while True:
+            state = _mix((state + _GOLDEN + (part & _MASK)) & _MASK)
+            part >>= 64
+            if not part:
+                break
+    return state
+
+
+def generator_from(entropy: int) -> np.random.Generator:
+    """Return a NumPy generator for a 64-bit entropy value."""
+    return np.random.Generator(np.random.PCG64(entropy))
