@@ -139,6 +139,7 @@ _BUILTIN = (
         _ALL - {"seed"},
         guarantee="exact",
         summary="every subset in turn; the oracle for tiny n",
+        requires=("numba",),
     ),
     SolverSpec(
         "gurobi",
@@ -199,6 +200,7 @@ _BUILTIN = (
         _MIP,
         CONSTRAINTS | {"time_limit"},
         summary="one sample at a time, the best completion of the sum so far",
+        requires=("numba",),
     ),
     SolverSpec(
         "topk",

@@ -1,0 +1,49 @@
+"""Lower bounds on the residual of mean matching that need no search."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from subsetopt.kernels.lattice import lattice_distance
+from subsetopt.objectives import MeanMatching
+from subsetopt.pool import Pool
+from subsetopt.problem import Problem
+
+__all__ = ["interval_distance", "sum_distance"]
+
+_ROUNDING = 64 * float(np.finfo(np.float64).eps)
+
+
+def sum_distance(problem: Problem, pool: Pool, least: float) -> float:
+    """Return a proved lower bound on ``|sum of a feasible subset of the pool - target|``.
+
+    The larger of the lattice bound and the interval bound. Bounds not above ``least`` are of no
+    use to the caller and may come back as 0.
+    """
+    lattice = lattice_distance(
+        pool.values, pool.values.view(np.int64), pool.size, pool.target, least
+    )
+    return max(float(lattice), interval_distance(problem, pool))
+
+
+def interval_distance(problem: Problem, pool: Pool) -> float:
+    """Return how far the target lies outside the interval of reachable sums; 0 inside.
+
+    The interval is exact for sizes and quotas (the greedy is exact on a generalized matroid); a
+    capacity is not looked at, which leaves the bound valid.
+    """
+    if not pool.codes.size:
+        low = float(np.add.reduce(pool.values[: pool.size]))
+        high = float(np.add.reduce(pool.values[pool.values.size - pool.size :]))
+    else:
+        objective = problem.objective
+        assert isinstance(objective, MeanMatching)
+        smallest = problem.constraints.greedy_by(objective.values)
+        largest = problem.constraints.greedy_by(-objective.values)
+        if isinstance(smallest, str) or isinstance(largest, str):
+            return 0.0
+        settled = float(objective.values[pool.forced].sum())
+        low = float(objective.values[smallest].sum()) - settled
+        high = float(objective.values[largest].sum()) - settled
+    outside = max(low - pool.target, pool.target - high)
+    return max(0.0, outside - _ROUNDING * (abs(low) + abs(high) + abs(pool.target)))

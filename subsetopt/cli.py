@@ -1,0 +1,366 @@
+"""The command line: ``subsetopt solvers``, ``subsetopt solve``, and what other packages add.
+
+A package adds a command by an entry point in the group ``subsetopt.commands`` that names a
+function typer can take. It is loaded only when it is called, so that listing the commands imports
+none of what they need.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import math
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.table import Table
+
+import subsetopt as so
+from subsetopt.errors import OptionError, ProblemError, SolverUnavailableError, SubsetOptError
+from subsetopt.problem import Cardinality
+from subsetopt.registry import SolverSpec, availability
+
+__all__ = ["main"]
+
+_GROUP = "subsetopt.commands"
+_MISTAKE = 2
+_NO_ANSWER = 1
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    Parameters
+    ----------
+    arguments
+        What follows the program's name; None takes ``sys.argv``.
+
+    Raises
+    ------
+    SystemExit
+        With code 0; 1 when there is no subset to return; 2 for a mistake in what was asked, told
+        in one line on stderr; 130 when interrupted.
+    """
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _app(arguments)(args=arguments, prog_name="subsetopt", standalone_mode=False)
+    except (KeyboardInterrupt, typer.Abort):
+        _stop("interrupted", 130)
+    except BrokenPipeError:
+        sys.stderr.close()  # or the interpreter complains of the closed pipe once more on exit
+        sys.exit(_NO_ANSWER)
+    except SubsetOptError as error:
+        _stop(str(error), _MISTAKE)
+    except OSError as error:
+        _stop(f"{error.filename or 'error'}: {error.strerror or error}", _MISTAKE)
+    except Exception as error:
+        # A usage error; its class is click's or typer's own, depending on typer's version.
+        if not hasattr(error, "format_message"):
+            raise
+        _stop(error.format_message(), getattr(error, "exit_code", _MISTAKE))
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stop(message: str, code: int) -> NoReturn:
+    print(f"subsetopt: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _app(arguments: Sequence[str]) -> typer.Typer:
+    """Return the application; of the commands of other packages only the called one is loaded."""
+    app = typer.Typer(
+        help="Which samples deserve a backward pass? Solvers for data selection.",
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    app.callback(invoke_without_command=True)(_root)
+    app.command("solvers")(_solvers)
+    app.command("solve")(_solve)
+    for entry in sorted(importlib.metadata.entry_points(group=_GROUP)):
+        called = bool(arguments) and arguments[0] == entry.name
+        command = _load(entry) if called else _placeholder(entry)
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=entry.name)
+        else:
+            app.command(entry.name)(command)
+    return app
+
+
+def _load(entry: importlib.metadata.EntryPoint) -> Any:
+    """Import a command of another package, or say what it needs."""
+    try:
+        return entry.load()
+    except ImportError as error:
+        if isinstance(error, SubsetOptError):
+            raise
+        raise SolverUnavailableError(
+            f"'subsetopt {entry.name}' needs {error.name or error}: {_install_line(entry, error)}"
+        ) from error
+
+
+def _install_line(entry: importlib.metadata.EntryPoint, error: ImportError) -> str:
+    """Return the pip line for a missing package, by the extra of the same name if there is one."""
+    missing = (error.name or "").partition(".")[0]
+    if entry.dist is None:
+        return f"pip install {missing}"
+    extras = entry.dist.metadata.get_all("Provides-Extra") or []
+    wanted = f"{entry.dist.name}[{missing}]" if missing in extras else missing or entry.dist.name
+    return f"pip install '{wanted}'"
+
+
+def _placeholder(entry: importlib.metadata.EntryPoint) -> Callable[[], None]:
+    def placeholder() -> None:
+        pass
+
+    package = entry.module.partition(".")[0]
+    placeholder.__doc__ = f"See 'subsetopt {entry.name} --help' (from {package})."
+    return placeholder
+
+
+def _root(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    if version:
+        print(f"subsetopt {so.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+def _solvers(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """List the solvers: what each can do, and whether it can be used here."""
+    with Console(stderr=True).status("Looking for backends"):
+        rows = [(spec, availability(spec.name)) for spec in so.list_solvers()]
+    if as_json:
+        listed = [
+            _row(spec) | {"available": state.usable, "why_not": state.reason or None}
+            for spec, state in rows
+        ]
+        print(json.dumps(listed, indent=2))
+        return
+    table = Table(title="Solvers", show_lines=True)
+    for heading in ("solver", "exact", "objectives", "features", "available"):
+        table.add_column(heading, no_wrap=heading == "solver")
+    for spec, state in rows:
+        table.add_row(
+            spec.name,
+            "yes" if spec.exact else "no",
+            ", ".join(spec.objectives),
+            " ".join(sorted(spec.features)) or "-",
+            "yes" if state.usable else f"no: {state.reason}",
+        )
+    console = Console(markup=False)
+    console.print(table)
+    console.print(
+        "solver='auto' chooses among these. exact: proves optimality, given time; the others "
+        "prove it where a bound allows."
+    )
+
+
+def _row(spec: SolverSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "exact": spec.exact,
+        "guarantee": spec.guarantee,
+        "objectives": list(spec.objectives),
+        "features": sorted(spec.features),
+        "requires": list(spec.requires),
+        "extra": spec.extra,
+        "reference": spec.reference,
+        "summary": spec.summary,
+    }
+
+
+def _solve(
+    losses: Annotated[
+        Path,
+        typer.Argument(help="Loss vector: .npy, or .csv/.txt with one column or one row."),
+    ],
+    k: Annotated[int | None, typer.Option("--k", help="How many samples to choose.")] = None,
+    rate: Annotated[
+        float | None, typer.Option("--rate", help="Fraction of the samples to choose, 0 to 1.")
+    ] = None,
+    solver: Annotated[
+        str,
+        typer.Option("--solver", help="A solver, or several with commas: fall over along them."),
+    ] = "auto",
+    time_limit: Annotated[
+        float | None, typer.Option("--time-limit", help="Seconds; default: a work limit.")
+    ] = None,
+    max_iterations: Annotated[
+        int | None, typer.Option("--max-iterations", help="Work limit: reproduces, given a seed.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Seed; default: fresh.")] = None,
+    cardinality: Annotated[
+        str, typer.Option("--cardinality", help="'exact' (k samples) or 'at_most' (k or fewer).")
+    ] = "exact",
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output", help="Write the choice: .npy indices, .csv index and weight, .json all."
+        ),
+    ] = None,
+) -> None:
+    """Choose samples whose mean loss is that of all."""
+    if output is not None and output.suffix not in (".npy", ".csv", ".json"):
+        raise OptionError(f"--output must end in .npy, .csv or .json, got {output}.")
+    values = _read(losses)
+    names = [name.strip() for name in solver.split(",")]
+    with Console(stderr=True).status("Solving"):
+        solution = so.select(
+            values,
+            k,
+            rate=rate,
+            cardinality=_cardinality(cardinality),
+            solver=names[0] if len(names) == 1 else names,
+            time_limit=time_limit,
+            max_iterations=max_iterations,
+            seed=seed,
+        )
+    if output is not None and solution.has_solution:
+        _write(solution, output)
+    if as_json:
+        print(json.dumps(_facts(solution), indent=2))
+    else:
+        _show(solution, output)
+    if not solution.has_solution:
+        why = solution.extras.get("error") or solution.stop_reason.value
+        print(f"subsetopt: {solution.status.value} ({solution.solver}: {why})", file=sys.stderr)
+        raise typer.Exit(_NO_ANSWER)
+
+
+def _cardinality(name: str) -> Cardinality:
+    if name == "exact" or name == "at_most":
+        return name
+    raise OptionError(f"--cardinality must be 'exact' or 'at_most', got {name!r}.")
+
+
+def _read(path: Path) -> NDArray[Any]:
+    """Return the vector in a file."""
+    if path.suffix == ".npy":
+        try:
+            array: NDArray[Any] = np.load(path, allow_pickle=False)
+        except (ValueError, EOFError) as error:
+            raise ProblemError(f"{path} is not a NumPy array: {error}") from None
+        return array
+    if path.suffix not in (".csv", ".txt"):
+        raise OptionError(f"{path} must end in .npy, .csv or .txt.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError:
+        raise ProblemError(f"{path} is not a text file.") from None
+    return _parse(text, path)
+
+
+def _parse(text: str, path: Path) -> NDArray[np.float64]:
+    """Return the numbers of one column or one row; a first line of words is a header."""
+    rows = [
+        (number, line.replace(",", " ").replace(";", " ").split())
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.strip() and not line.lstrip().startswith("#")
+    ]
+    if rows and not any(_is_number(cell) for cell in rows[0][1]):
+        rows = rows[1:]
+    width = max((len(cells) for _, cells in rows), default=1)
+    if len(rows) > 1 and width > 1:
+        raise ProblemError(
+            f"{path} has {len(rows)} rows of up to {width} columns; expected one column or one row."
+        )
+    for number, cells in rows:
+        for cell in cells:
+            if not _is_number(cell):
+                raise ProblemError(f"{path}, line {number}: {cell!r} is not a number.")
+    return np.array([float(cell) for _, cells in rows for cell in cells], dtype=np.float64)
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
+
+
+def _write(solution: so.Solution, path: Path) -> None:
+    if path.suffix == ".npy":
+        np.save(path, solution.indices)
+    elif path.suffix == ".csv":
+        pairs = zip(solution.indices.tolist(), solution.weights.tolist(), strict=True)
+        lines = ["index,weight", *(f"{index},{weight!r}" for index, weight in pairs)]
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    else:
+        path.write_text(json.dumps(_facts(solution), indent=2) + "\n", encoding="utf-8")
+
+
+def _facts(solution: so.Solution) -> dict[str, Any]:
+    """Return a solution as JSON can hold it: what is not finite is null."""
+    return {
+        "status": solution.status.name,
+        "status_text": solution.status.value,
+        "stop_reason": solution.stop_reason.name,
+        "stop_reason_text": solution.stop_reason.value,
+        "solver": solution.solver,
+        "n": solution.n,
+        "k": int(solution.indices.size),
+        "objective": _finite(solution.objective),
+        "relative_residual": _finite(_relative(solution.objective, solution.scale)),
+        "bound": _finite(solution.bound),
+        "gap": _finite(solution.gap),
+        "relative_gap": _finite(solution.relative_gap),
+        "setup_time": solution.setup_time,
+        "solve_time": solution.solve_time,
+        "iterations": solution.iterations,
+        "indices": solution.indices.tolist(),
+        "weights": solution.weights.tolist(),
+        "extras": json.loads(json.dumps(solution.extras, default=str)),
+    }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None
+
+
+def _relative(objective: float, scale: float | None) -> float:
+    """Return the residual over the mean magnitude of the losses."""
+    if scale is None or math.isnan(objective):
+        return math.nan
+    return objective / scale if scale > 0.0 else (0.0 if objective == 0.0 else math.inf)
+
+
+def _show(solution: so.Solution, output: Path | None) -> None:
+    facts = {
+        "status": f"{solution.status.name}: {solution.status.value}",
+        "stopped": f"{solution.stop_reason.name}: {solution.stop_reason.value}",
+        "solver": solution.solver,
+        "chosen": f"{solution.indices.size} of {solution.n}",
+        "objective": f"{solution.objective:.6g}",
+        "relative residual": f"{_relative(solution.objective, solution.scale):.3g}",
+        "bound": f"{solution.bound:.6g}",
+        "gap": f"{solution.gap:.6g} (relative {solution.relative_gap:.3g})",
+        "set-up time": f"{solution.setup_time * 1e3:.3f} ms",
+        "solve time": f"{solution.solve_time * 1e3:.3f} ms (from call to return)",
+        "iterations": f"{solution.iterations:,}",
+    }
+    for name, why in solution.extras.get("fallbacks", []):
+        facts[f"fell over from {name}"] = why
+    if output is not None and solution.has_solution:
+        facts["written to"] = str(output)
+    grid = Table.grid(padding=(0, 2))
+    for name, fact in facts.items():
+        grid.add_row(name, fact)
+    if solution.has_solution:
+        grid.add_row("indices", " ".join(map(str, solution.indices.tolist())))
+    Console(markup=False, highlight=False).print(grid)

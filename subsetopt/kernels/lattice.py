@@ -1,0 +1,111 @@
+"""The lattice bound: when values are multiples of a quantum, so are their sums.
+
+If every value is ``u * a_i + e_i`` with integers ``a_i`` and small errors ``e_i``, the sum of any
+``size`` of them lies on ``u * (size * a_0 + G Z) + [E_low, E_high]`` with ``G`` the gcd of all
+``a_i - a_0`` and ``E`` the sum of the ``size`` smallest and largest errors. A target off that
+lattice cannot be hit, which no branch and bound finds out. Exact for binary fractions (integers,
+ties, float16, bfloat16); for two-decimal values the errors are those of rounding to the dtype.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit
+
+__all__ = ["lattice_distance"]
+
+_MANTISSA = (1 << 52) - 1
+_LARGEST = float(1 << 53)
+_DECIMALS = 4
+_ROUNDING = 64 * 2.220446049250313e-16
+
+
+@njit(cache=True)
+def _gcd(a, b):
+    while b:
+        a, b = b, a % b
+    return a
+
+
+@njit(cache=True)
+def _binary_exponent(values, bits):
+    """Return the largest e such that all values are multiples of 2**e; 0 when all are 0."""
+    lowest = 2000
+    for i in range(values.size):
+        raw = (bits[i] >> 52) & 0x7FF
+        mantissa = bits[i] & _MANTISSA
+        if raw:
+            mantissa |= 1 << 52
+        elif mantissa == 0:
+            continue
+        else:
+            raw = 1
+        e = raw - 1075
+        while mantissa & 1 == 0:
+            mantissa >>= 1
+            e += 1
+        if e < lowest:
+            lowest = e
+    return 0 if lowest == 2000 else lowest
+
+
+@njit(cache=True)
+def _distance(values, unit, inverse, size, target, least):
+    """Return the distance of the target from the sums for one unit; 0 when below ``least``."""
+    first = np.rint(values[0] * inverse)
+    worst = abs(values[0] - first * unit)
+    largest = abs(first)
+    g = np.int64(0)
+    base = np.int64(first)
+    for i in range(1, values.size):
+        a = np.rint(values[i] * inverse)
+        error = abs(values[i] - a * unit)
+        if error > worst:
+            worst = error
+            if size * worst > unit:
+                return 0.0
+        if abs(a) > largest:
+            largest = abs(a)
+        step = np.int64(a) - base
+        if step and g != 1:
+            g = _gcd(g, abs(step)) if g else abs(step)
+            # The lattice cannot be farther from anything than half its step.
+            if g * unit * 0.5 <= least:
+                return 0.0
+    offset = target - unit * (size * first)
+    slack = size * worst + _ROUNDING * (abs(target) + size * largest * unit)
+    if g == 0:
+        return max(0.0, abs(offset) - slack)
+    step_size = g * unit
+    rest = offset - step_size * math.floor(offset / step_size)
+    return max(0.0, min(rest, step_size - rest) - slack)
+
+
+@njit(cache=True)
+def lattice_distance(values, bits, size, target, least):
+    """Return a lower bound on ``|sum of size values - target|`` from the lattice they lie on.
+
+    ``bits`` is ``values.view(np.int64)``; bounds up to ``least`` are of no use and given as 0.
+    """
+    if values.size == 0 or size == 0:
+        return abs(target)
+    largest = 0.0
+    for i in range(values.size):
+        if abs(values[i]) > largest:
+            largest = abs(values[i])
+    if largest == 0.0:
+        return abs(target)
+    bound = 0.0
+    e = _binary_exponent(values, bits)
+    # Below 2**-1000 the inverse overflows; sums must stay exact in float64 and int64.
+    if e > -1000 and size * (largest * 2.0**-e) < _LARGEST:
+        bound = _distance(values, 2.0**e, 2.0**-e, size, target, least)
+    if largest < 1e9 and largest > 1e-9:
+        scale = 1.0
+        for _ in range(_DECIMALS):
+            scale *= 10.0
+            if size * (largest * scale) < _LARGEST:
+                bound = max(bound, _distance(values, 1.0 / scale, scale, size, target, least))
+    return bound

@@ -1,0 +1,475 @@
+"""Swap search on a sorted pool: reach a target sum with the fewest swaps from a random start.
+
+A subset S of ``size`` positions of the ascending vector ``v`` is moved towards ``sum(v[S]) ==
+target`` by replacing one, two or three of its members. Let ``r = target - sum(v[S])``. A move
+``(i, j)`` (i out of S, j into it) changes the sum by ``d = v[j] - v[i]``:
+
+* one move: the best of all by two pointers, in one pass over the pool;
+* two moves: a table of the differences, keyed by their leading bits, is asked for ``r - d``;
+* three moves: the same table, asked for ``r - d - d'`` with random pairs ``(d, d')``.
+
+The table is built once for a subset and asked thousands of times, a few nanoseconds each; every
+question stands for as many subsets as the table has entries.
+
+The search is a state machine over arrays that the caller holds, so that it can stop after any
+chunk of work and go on later with the same outcome as if it had not stopped. Unit of work: one
+difference looked at.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.extending import intrinsic
+
+from subsetopt.kernels.random_ import next_below, next_bits
+
+__all__ = [
+    "BUCKETS",
+    "F_BEST",
+    "F_CAPACITY",
+    "F_COST",
+    "F_GOAL",
+    "F_TARGET",
+    "I_GIVEN",
+    "I_KICK",
+    "I_WORK",
+    "N_FLOATS",
+    "N_INTS",
+    "PAIRS",
+    "REACHED",
+    "STUCK",
+    "UNFINISHED",
+    "best_single_swap",
+    "search",
+    "stratified_start",
+]
+
+# Differences in the table. More of them answer a question with more subsets, but cost more to
+# build; at n=128, k=13 all 1,495 fit.
+PAIRS = 2048
+_OCTAVES = 16
+_MANTISSA_BITS = 6
+_HALF = _OCTAVES << _MANTISSA_BITS
+BUCKETS = 2 * _HALF
+_CHAIN = 6  # entries of a bucket looked at; ties fill buckets with equal values
+_ROUND = 24_000  # questions of three moves asked of one table before starting anew
+
+# What search() returns.
+UNFINISHED, REACHED, STUCK = 0, 1, 2
+
+# Slots of the integer state. GIVEN: the subset is set, do not draw a start. KICK: restart by that
+# many random swaps of the current subset; 0 draws a new stratified one.
+I_WORK, I_GIVEN, I_KICK, _PHASE, _CURSOR, _N_PAIRS, _EXP0, _M1, _M2, _M3, _TRIES = range(11)
+N_INTS = 11
+# Slots of the float state.
+_R, F_BEST, F_GOAL, F_TARGET, F_COST, F_CAPACITY, _ERR = range(7)
+N_FLOATS = 7
+
+_START, _SINGLE, _TABLE, _DOUBLE, _TRIPLE, _END = range(6)
+_LOW32 = np.uint64(0xFFFFFFFF)
+_S32 = np.uint64(32)
+
+
+@intrinsic
+def _bits(typingctx, x):
+    """Reinterpret a float64 as an int64."""
+
+    def codegen(context, builder, signature, args):
+        return builder.bitcast(args[0], ir.IntType(64))
+
+    return types.int64(types.float64), codegen
+
+
+@njit(cache=True, inline="always")
+def _bucket(d, exp0):
+    """Return the bucket of a difference: its sign, exponent and first mantissa bits."""
+    bits = _bits(d)
+    key = ((bits & 0x7FFFFFFFFFFFFFFF) >> (52 - _MANTISSA_BITS)) - exp0
+    if key < 0:
+        key = 0
+    elif key >= _HALF:
+        key = _HALF - 1
+    return key + _HALF if bits < 0 else key
+
+
+@njit(cache=True)
+def stratified_start(size, m, rng, sel, out, mark):
+    """Draw one position from each of ``size`` consecutive strata of the sorted pool.
+
+    Fills ``sel`` (size,), ``out`` (m - size,) and ``mark`` (m,), which is 1 on chosen positions.
+    """
+    low = 0
+    filled = 0
+    for s in range(size):
+        high = (s + 1) * m // size
+        pick = low + next_below(rng, high - low)
+        for p in range(low, high):
+            mark[p] = 0
+            if p != pick:
+                out[filled] = p
+                filled += 1
+        mark[pick] = 1
+        sel[s] = pick
+        low = high
+    for p in range(low, m):
+        mark[p] = 0
+        out[filled] = p
+        filled += 1
+
+
+@njit(cache=True)
+def best_single_swap(v, mark, r, enough):
+    """Return positions (i, j) of the swap whose ``v[j] - v[i]`` is nearest to r, and the work.
+
+    Two pointers over the sorted pool: as i ascends, so does the value wanted for j. Ends early at
+    a swap within ``enough`` of r. Returns (-1, -1, work) when there is nothing to swap.
+    """
+    m = v.size
+    best = np.inf
+    best_i = -1
+    best_j = -1
+    j = 0
+    below = -1  # the last position outside the subset whose value is below the wanted one
+    work = 0
+    for i in range(m):
+        if mark[i] == 0:
+            continue
+        wanted = v[i] + r
+        while j < m and (mark[j] == 1 or v[j] < wanted):
+            if mark[j] == 0:
+                below = j
+            j += 1
+            work += 1
+        work += 1
+        if j < m:
+            err = v[j] - wanted
+            if err < best:
+                best, best_i, best_j = err, i, j
+        if below >= 0:
+            err = wanted - v[below]
+            if err < best:
+                best, best_i, best_j = err, i, below
+        if best <= enough:
+            break
+    return best_i, best_j, work
+
+
+@njit(cache=True)
+def _residual(v, sel, target):
+    """Return target minus the sum of the chosen values, by compensated summation (Neumaier)."""
+    total = 0.0
+    lost = 0.0
+    for a in range(sel.size):
+        x = v[sel[a]]
+        t = total + x
+        if abs(total) >= abs(x):
+            lost += (total - t) + x
+        else:
+            lost += (x - t) + total
+        total = t
+    return (target - total) - lost
+
+
+@njit(cache=True)
+def _remember(sel, best, floats):
+    """Keep the current subset when it is the best so far."""
+    if abs(floats[_R]) < floats[F_BEST]:
+        floats[F_BEST] = abs(floats[_R])
+        for a in range(sel.size):
+            best[a] = sel[a]
+
+
+@njit(cache=True)
+def _fits(p, q, sel, out, floats, codes, low, high, count, costs, pa, pb, third):
+    """Whether the moves p, q, third (indices into the pair list, -1: none) go together."""
+    moves = (np.int64(p), np.int64(q), np.int64(third))
+    a1, b1 = pa[p], pb[p]
+    if q >= 0:
+        if pa[q] == a1 or pb[q] == b1:
+            return False
+        if third >= 0 and (
+            pa[third] == a1 or pb[third] == b1 or pa[third] == pa[q] or pb[third] == pb[q]
+        ):
+            return False
+    if costs.size:
+        cost = floats[F_COST]
+        for t in moves:
+            if t >= 0:
+                cost += costs[out[pb[t]]] - costs[sel[pa[t]]]
+        if cost > floats[F_CAPACITY]:
+            return False
+    if codes.size:
+        for t in moves:
+            if t >= 0:
+                count[codes[sel[pa[t]]]] -= 1
+                count[codes[out[pb[t]]]] += 1
+        good = True
+        for t in moves:
+            if t >= 0:
+                g, h = codes[sel[pa[t]]], codes[out[pb[t]]]
+                if count[g] < low[g] or count[h] > high[h]:
+                    good = False
+        for t in moves:
+            if t >= 0:
+                count[codes[sel[pa[t]]]] += 1
+                count[codes[out[pb[t]]]] -= 1
+        return good
+    return True
+
+
+@njit(cache=True)
+def _apply(a, b, sel, out, mark, floats, codes, count, costs):
+    """Swap member a of the subset with member b of the rest."""
+    i, j = sel[a], out[b]
+    sel[a] = j
+    out[b] = i
+    mark[i] = 0
+    mark[j] = 1
+    if costs.size:
+        floats[F_COST] += costs[j] - costs[i]
+    if codes.size:
+        count[codes[i]] -= 1
+        count[codes[j]] += 1
+
+
+@njit(cache=True)
+def _shuffle(sel, out, mark, floats, codes, low, high, count, costs, rng, steps):
+    """Make random feasible swaps: the restart of a constrained search."""
+    for _ in range(steps):
+        a = next_below(rng, sel.size)
+        b = next_below(rng, out.size)
+        i, j = sel[a], out[b]
+        if costs.size and floats[F_COST] + costs[j] - costs[i] > floats[F_CAPACITY]:
+            continue
+        if codes.size:
+            g, h = codes[i], codes[j]
+            if g != h and (count[g] - 1 < low[g] or count[h] + 1 > high[h]):
+                continue
+        _apply(a, b, sel, out, mark, floats, codes, count, costs)
+
+
+@njit(cache=True)
+def _list_pairs(v, sel, out, codes, low, high, count, rng, pa, pb, pd, r):
+    """Fill the list of moves: all of them, or a random block when there are more than PAIRS.
+
+    Returns their number, the work, and the index of the move nearest to r.
+    """
+    size, rest = sel.size, out.size
+    rows, columns, offset_a, offset_b = size, rest, 0, 0
+    if size * rest > PAIRS:
+        rows = min(size, max(32, PAIRS // rest))
+        columns = min(rest, PAIRS // rows)
+        # A random block of two lists in random order is a random sample; shuffle its front.
+        for t in range(rows):
+            s = t + next_below(rng, size - t)
+            sel[t], sel[s] = sel[s], sel[t]
+        for t in range(columns):
+            s = t + next_below(rng, rest - t)
+            out[t], out[s] = out[s], out[t]
+    n_pairs = 0
+    nearest = -1
+    err = np.inf
+    for a in range(offset_a, rows):
+        i = sel[a]
+        low_value = v[i]
+        for b in range(offset_b, columns):
+            j = out[b]
+            if codes.size:
+                g, h = codes[i], codes[j]
+                if g != h and (count[g] - 1 < low[g] or count[h] + 1 > high[h]):
+                    continue
+            d = v[j] - low_value
+            pa[n_pairs] = a
+            pb[n_pairs] = b
+            pd[n_pairs] = d
+            e = abs(r - d)
+            if e < err:
+                err = e
+                nearest = n_pairs
+            n_pairs += 1
+    return n_pairs, rows * columns, nearest
+
+
+@njit(cache=True)
+def _fill_table(pd, n_pairs, head, chain):
+    """Key the differences by their leading bits; return the exponent offset of the keys."""
+    largest = 0.0
+    for p in range(n_pairs):
+        if abs(pd[p]) > largest:
+            largest = abs(pd[p])
+    exp0 = (_bits(largest) >> (52 - _MANTISSA_BITS)) - _HALF + 1
+    for h in range(BUCKETS):
+        head[h] = -1
+    for p in range(n_pairs):
+        h = _bucket(pd[p], exp0)
+        chain[p] = head[h]
+        head[h] = p
+    return exp0
+
+
+@njit(cache=True)
+def search(
+    v,
+    sel,
+    out,
+    mark,
+    best,
+    head,
+    chain,
+    pa,
+    pb,
+    pd,
+    ints,
+    floats,
+    rng,
+    codes,
+    low,
+    high,
+    count,
+    costs,
+    work,
+):
+    """Go on with the search for about ``work`` units.
+
+    Returns REACHED when the best subset is within ``floats[F_GOAL]`` of the target sum, STUCK
+    when there is no move at all, UNFINISHED otherwise.
+    """
+    stop = ints[I_WORK] + work
+    constrained = codes.size > 0 or costs.size > 0
+    size, m = sel.size, v.size
+    while ints[I_WORK] < stop:
+        phase = ints[_PHASE]
+        goal = floats[F_GOAL]
+        if phase == _START:
+            if ints[I_GIVEN] == 1:
+                ints[I_GIVEN] = 0
+            elif ints[I_KICK] > 0:
+                steps = ints[I_KICK]
+                _shuffle(sel, out, mark, floats, codes, low, high, count, costs, rng, steps)
+                ints[I_WORK] += steps
+            else:
+                stratified_start(size, m, rng, sel, out, mark)
+                ints[I_WORK] += m // 4
+            ints[I_WORK] += size
+            floats[_R] = _residual(v, sel, floats[F_TARGET])
+            _remember(sel, best, floats)
+            if floats[F_BEST] <= goal:
+                return REACHED
+            ints[_TRIES] = 0
+            ints[_PHASE] = _SINGLE
+        elif phase == _SINGLE:
+            # Every move is in the table when there are few; two pointers find the best of many.
+            if constrained or size * (m - size) <= PAIRS:
+                ints[_PHASE] = _TABLE
+                continue
+            i, j, spent = best_single_swap(v, mark, floats[_R], goal)
+            ints[I_WORK] += spent
+            improves = i >= 0 and abs(floats[_R] - (v[j] - v[i])) < abs(floats[_R])
+            ints[_TRIES] += 1
+            if improves:
+                a = 0
+                while sel[a] != i:
+                    a += 1
+                b = 0
+                while out[b] != j:
+                    b += 1
+                ints[I_WORK] += a + b
+                _apply(a, b, sel, out, mark, floats, codes, count, costs)
+                floats[_R] = _residual(v, sel, floats[F_TARGET])
+                _remember(sel, best, floats)
+                if floats[F_BEST] <= goal:
+                    return REACHED
+            if not improves or ints[_TRIES] >= 4 or abs(floats[_R]) < v[m - 1] - v[0]:
+                ints[_PHASE] = _TABLE
+        elif phase == _TABLE:
+            n_pairs, spent, nearest = _list_pairs(
+                v, sel, out, codes, low, high, count, rng, pa, pb, pd, floats[_R]
+            )
+            ints[I_WORK] += spent
+            if n_pairs == 0:
+                return STUCK
+            ints[_N_PAIRS] = n_pairs
+            floats[_ERR] = abs(floats[_R])
+            ints[_M1] = -1
+            ints[_M2] = -1
+            ints[_M3] = -1
+            err = abs(floats[_R] - pd[nearest])
+            if err < floats[_ERR] and _fits(
+                nearest, -1, sel, out, floats, codes, low, high, count, costs, pa, pb, -1
+            ):
+                floats[_ERR] = err
+                ints[_M1] = nearest
+            if floats[_ERR] <= goal:
+                ints[_PHASE] = _END
+                continue
+            ints[_EXP0] = _fill_table(pd, n_pairs, head, chain)
+            ints[I_WORK] += n_pairs
+            ints[_CURSOR] = 0
+            ints[_PHASE] = _DOUBLE
+        elif phase == _DOUBLE or phase == _TRIPLE:
+            n_pairs, exp0, r = ints[_N_PAIRS], ints[_EXP0], floats[_R]
+            double = phase == _DOUBLE
+            cursor = ints[_CURSOR]
+            end = min(n_pairs if double else _ROUND, cursor + stop - ints[I_WORK])
+            err = floats[_ERR]
+            asked = cursor
+            q = 0
+            while asked < end:
+                if double:
+                    p = asked
+                    q = -1
+                    need = r - pd[p]
+                else:
+                    bits = next_bits(rng)
+                    p = np.int64(((bits & _LOW32) * np.uint64(n_pairs)) >> _S32)
+                    q = np.int64(((bits >> _S32) * np.uint64(n_pairs)) >> _S32)
+                    need = r - pd[p] - pd[q]
+                asked += 1
+                t = np.int64(head[_bucket(need, exp0)])
+                steps = 0
+                while t >= 0 and steps < _CHAIN:
+                    e = abs(need - pd[t])
+                    if e < err:
+                        if double:
+                            good = _fits(
+                                p, t, sel, out, floats, codes, low, high, count, costs, pa, pb, -1
+                            )
+                        else:
+                            good = _fits(
+                                p, q, sel, out, floats, codes, low, high, count, costs, pa, pb, t
+                            )
+                        if good:
+                            err = e
+                            ints[_M1] = p
+                            ints[_M2] = t
+                            ints[_M3] = q
+                    t = np.int64(chain[t])
+                    steps += 1
+                if err <= goal:
+                    break
+            ints[I_WORK] += asked - cursor + 1
+            ints[_CURSOR] = asked
+            floats[_ERR] = err
+            if err <= goal:
+                ints[_PHASE] = _END
+            elif double and asked >= n_pairs:
+                ints[_CURSOR] = 0
+                ints[_PHASE] = _TRIPLE
+            elif not double and asked >= _ROUND:
+                ints[_PHASE] = _END
+        else:
+            improved = ints[_M1] >= 0
+            for slot in (_M1, _M2, _M3):
+                p = ints[slot]
+                if p >= 0:
+                    _apply(pa[p], pb[p], sel, out, mark, floats, codes, count, costs)
+            if improved:
+                floats[_R] = _residual(v, sel, floats[F_TARGET])
+                _remember(sel, best, floats)
+                ints[I_WORK] += size
+                if floats[F_BEST] <= goal:
+                    return REACHED
+            ints[_PHASE] = _SINGLE if improved else _START
+    return UNFINISHED

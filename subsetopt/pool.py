@@ -1,0 +1,117 @@
+"""A matching problem with everything settled taken out: choose `size` of `m` values, hit a sum.
+
+Included candidates move into the target, excluded ones are dropped, and ``at_most`` becomes exact
+by zero-valued dummies that stand for "one fewer". Solvers work on this form.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.objectives import MeanMatching
+from subsetopt.problem import Problem
+
+__all__ = ["Pool"]
+
+_NO_INTS = np.empty(0, dtype=np.int64)
+_NO_FLOATS = np.empty(0, dtype=np.float64)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Pool:
+    """Values to choose from, ascending, and the sum to hit.
+
+    Attributes
+    ----------
+    values
+        Candidate values (m,), float64, ascending.
+    items
+        Candidate index of each value (m,); -1 for a dummy.
+    forced
+        Candidates that are in every subset.
+    size
+        How many of the pool to choose.
+    target
+        The sum to hit: k times the objective's target, less the forced values.
+    codes, low, high
+        Group number per value, and the counts still allowed per group; empty without quotas.
+    costs, capacity
+        Cost per value and what is left of the capacity; empty and infinity without.
+    """
+
+    values: NDArray[np.float64]
+    items: NDArray[np.int64]
+    forced: NDArray[np.int64]
+    size: int
+    target: float
+    codes: NDArray[np.int64]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    costs: NDArray[np.float64]
+    capacity: float
+
+    @classmethod
+    def of(cls, problem: Problem) -> Pool:
+        """Return the pool of a mean-matching problem whose constraints can be satisfied."""
+        objective = problem.objective
+        assert isinstance(objective, MeanMatching)
+        if not problem.constrained and problem.cardinality == "exact":
+            order = np.argsort(objective.values)
+            values = objective.values[order]
+            target = problem.k * objective.target
+            return cls(
+                values, order, _NO_INTS, problem.k, target, _NO_INTS, _NO_INTS, _NO_INTS,
+                _NO_FLOATS, math.inf,
+            )  # fmt: skip
+        return cls._constrained(problem, objective)
+
+    @classmethod
+    def _constrained(cls, problem: Problem, objective: MeanMatching) -> Pool:
+        rules = problem.constraints
+        size = problem.k - rules.forced.size
+        dummies = size if rules.at_most else 0
+        values = np.concatenate([objective.values[rules.free], np.zeros(dummies)])
+        items = np.concatenate([rules.free, np.full(dummies, -1)])
+        order = np.argsort(values, kind="stable")
+        items = items[order]
+        codes = low = high = _NO_INTS
+        if rules.codes is not None and rules.low is not None and rules.high is not None:
+            count = np.bincount(rules.codes[rules.forced], minlength=rules.low.size)
+            low = np.maximum(rules.low - count, 0)
+            high = rules.high - count
+            high[-1] = items.size  # the free group, and the dummies
+            codes = np.where(items >= 0, rules.codes[items], low.size - 1)
+        costs, capacity = _NO_FLOATS, math.inf
+        if rules.costs is not None:
+            costs = np.where(items >= 0, rules.costs[items], 0.0)
+            capacity = rules.capacity - math.fsum(rules.costs[rules.forced])
+        target = problem.k * objective.target - math.fsum(objective.values[rules.forced])
+        return cls(
+            values[order], items, rules.forced, size, target, codes, low, high, costs, capacity
+        )
+
+    @property
+    def plain(self) -> bool:
+        """Whether any subset of the right size is feasible."""
+        return not (self.codes.size or self.costs.size)
+
+    def indices(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the candidates that chosen positions of the pool stand for, forced ones too."""
+        chosen = self.items[positions]
+        if self.forced.size or (chosen.size and chosen.min() < 0):
+            chosen = np.concatenate([self.forced, chosen[chosen >= 0]])
+        return chosen
+
+    def positions(self, indices: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+        """Return ``size`` positions that stand for a feasible subset of candidates."""
+        where = np.full(n, -1, dtype=np.int64)
+        real = np.flatnonzero(self.items >= 0)
+        where[self.items[real]] = real
+        chosen = where[indices]
+        chosen = chosen[chosen >= 0]
+        dummies = np.flatnonzero(self.items < 0)[: self.size - chosen.size]
+        return np.concatenate([chosen, dummies])

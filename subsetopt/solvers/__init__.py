@@ -1,0 +1,1 @@
+"""The solvers, one family per file. They never import each other; the registry finds them."""

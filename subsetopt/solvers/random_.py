@@ -1,0 +1,25 @@
+"""A random feasible subset: the baseline of every comparison."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from subsetopt.problem import Problem
+from subsetopt.solver import RawResult, SolveContext
+from subsetopt.starts import random_subset
+
+__all__ = ["Random"]
+
+
+@dataclass(frozen=True, slots=True)
+class Random:
+    """Draw a random feasible subset.
+
+    Uniform over all subsets where only sizes, include and exclude constrain. Under quotas every
+    feasible subset can be drawn, but not with equal probability; under a tight capacity cheap
+    subsets are preferred.
+    """
+
+    def solve(self, problem: Problem, context: SolveContext) -> RawResult:
+        """Return the draw of the context's seed."""
+        return RawResult(random_subset(problem, context.generator()), iterations=1)

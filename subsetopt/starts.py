@@ -1,0 +1,54 @@
+"""Feasible subsets to start from, as positions of a pool."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.pool import Pool
+from subsetopt.problem import Problem
+
+__all__ = ["feasible_start", "random_start", "random_subset", "window_start"]
+
+
+def random_start(pool: Pool, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return a uniform subset of the pool's size."""
+    return rng.choice(pool.values.size, pool.size, replace=False)
+
+
+def window_start(pool: Pool) -> NDArray[np.int64]:
+    """Return the contiguous window of the sorted values whose sum is nearest the target."""
+    cumulated = np.concatenate([[0.0], np.cumsum(pool.values)])
+    sums = cumulated[pool.size :] - cumulated[: cumulated.size - pool.size]
+    first = int(np.argmin(np.abs(sums - pool.target)))
+    return np.arange(first, first + pool.size)
+
+
+def feasible_start(problem: Problem, pool: Pool, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return a random subset that keeps every constraint of a feasible problem."""
+    return pool.positions(random_subset(problem, rng), problem.n)
+
+
+def random_subset(problem: Problem, rng: np.random.Generator) -> NDArray[np.int64]:
+    """Return a random feasible subset of candidates, uniform where sizes alone constrain.
+
+    Random keys are minimized by the exact greedy over sizes and quotas. When that breaks the
+    capacity, the keys are mixed with the costs, ever more strongly, until it holds; the cheapest
+    subset of all is the last resort.
+    """
+    rules = problem.constraints
+    # Negative keys, so that "at most" takes as many as it may.
+    keys = rng.random(problem.n) - 1.0
+    chosen = rules.greedy_by(keys)
+    assert not isinstance(chosen, str)
+    if rules.costs is None or rules.costs[chosen].sum() <= rules.capacity:
+        return chosen
+    span = max(float(rules.costs.max()), 1e-300)
+    for weight in (0.25, 1.0, 4.0, 16.0, 64.0):
+        chosen = rules.greedy_by(keys + weight * rules.costs / span)
+        assert not isinstance(chosen, str)
+        if rules.costs[chosen].sum() <= rules.capacity:
+            return chosen
+    chosen = rules.greedy_by(rules.costs)
+    assert not isinstance(chosen, str)
+    return chosen
