@@ -20,6 +20,7 @@ _MANTISSA = (1 << 52) - 1
 _LARGEST = float(1 << 53)
 _DECIMALS = 4
 _ROUNDING = 64 * 2.220446049250313e-16
+_FLOAT32 = 2.0**-23
 
 
 @njit(cache=True)
@@ -52,10 +53,25 @@ def _binary_exponent(values, bits):
 
 
 @njit(cache=True)
-def _distance(values, unit, inverse, size, target, least):
-    """Return the distance of the target from the sums for one unit; 0 when below ``least``."""
+def _error_sums(values, unit, inverse, size):
+    """Return the least and the largest sum of the rounding errors of ``size`` values."""
+    errors = np.empty(values.size)
+    for i in range(values.size):
+        errors[i] = values[i] - np.rint(values[i] * inverse) * unit
+    errors.sort()
+    return errors[:size].sum(), errors[values.size - size :].sum()
+
+
+@njit(cache=True)
+def _distance(values, unit, inverse, size, target, least, precision):
+    """Return the distance of the target from the sums for one unit; 0 when below ``least``.
+
+    ``precision`` is the error per value up to which it counts as a multiple of the unit.
+    """
     first = np.rint(values[0] * inverse)
     worst = abs(values[0] - first * unit)
+    if worst > precision:
+        return 0.0
     largest = abs(first)
     g = np.int64(0)
     base = np.int64(first)
@@ -64,7 +80,7 @@ def _distance(values, unit, inverse, size, target, least):
         error = abs(values[i] - a * unit)
         if error > worst:
             worst = error
-            if size * worst > unit:
+            if worst > precision:
                 return 0.0
         if abs(a) > largest:
             largest = abs(a)
@@ -74,13 +90,16 @@ def _distance(values, unit, inverse, size, target, least):
             # The lattice cannot be farther from anything than half its step.
             if g * unit * 0.5 <= least:
                 return 0.0
+    below, above = 0.0, 0.0
+    if worst > 0.0:
+        below, above = _error_sums(values, unit, inverse, size)
     offset = target - unit * (size * first)
-    slack = size * worst + _ROUNDING * (abs(target) + size * largest * unit)
+    slack = _ROUNDING * (abs(target) + size * largest * unit)
     if g == 0:
-        return max(0.0, abs(offset) - slack)
+        return max(0.0, max(offset - above, below - offset) - slack)
     step_size = g * unit
     rest = offset - step_size * math.floor(offset / step_size)
-    return max(0.0, min(rest, step_size - rest) - slack)
+    return max(0.0, min(rest - above, step_size - rest + below) - slack)
 
 
 @njit(cache=True)
@@ -100,12 +119,16 @@ def lattice_distance(values, bits, size, target, least):
     bound = 0.0
     e = _binary_exponent(values, bits)
     # Below 2**-1000 the inverse overflows; sums must stay exact in float64 and int64.
-    if e > -1000 and size * (largest * 2.0**-e) < _LARGEST:
-        bound = _distance(values, 2.0**e, 2.0**-e, size, target, least)
+    if e > -1000 and e < 1000 and size * (largest * 2.0**-e) < _LARGEST:
+        bound = _distance(values, 2.0**e, 2.0**-e, size, target, least, 0.0)
     if largest < 1e9 and largest > 1e-9:
         scale = 1.0
         for _ in range(_DECIMALS):
             scale *= 10.0
             if size * (largest * scale) < _LARGEST:
-                bound = max(bound, _distance(values, 1.0 / scale, scale, size, target, least))
+                precision = min(_FLOAT32 * largest, 0.25 / (size * scale))
+                bound = max(
+                    bound,
+                    _distance(values, 1.0 / scale, scale, size, target, least, precision),
+                )
     return bound

@@ -55,6 +55,7 @@ _HALF = _OCTAVES << _MANTISSA_BITS
 BUCKETS = 2 * _HALF
 _CHAIN = 6  # entries of a bucket looked at; ties fill buckets with equal values
 _ROUND = 24_000  # questions of three moves asked of one table before starting anew
+_COVERAGE = 16  # ... but no more than this fraction of all pairs: they repeat themselves
 
 # What search() returns.
 UNFINISHED, REACHED, STUCK = 0, 1, 2
@@ -412,7 +413,8 @@ def search(
             n_pairs, exp0, r = ints[_N_PAIRS], ints[_EXP0], floats[_R]
             double = phase == _DOUBLE
             cursor = ints[_CURSOR]
-            end = min(n_pairs if double else _ROUND, cursor + stop - ints[I_WORK])
+            last = n_pairs if double else min(_ROUND, n_pairs * n_pairs // _COVERAGE + 1)
+            end = min(last, cursor + stop - ints[I_WORK])
             err = floats[_ERR]
             asked = cursor
             q = 0
@@ -454,11 +456,9 @@ def search(
             floats[_ERR] = err
             if err <= goal:
                 ints[_PHASE] = _END
-            elif double and asked >= n_pairs:
+            elif asked >= last:
                 ints[_CURSOR] = 0
-                ints[_PHASE] = _TRIPLE
-            elif not double and asked >= _ROUND:
-                ints[_PHASE] = _END
+                ints[_PHASE] = _TRIPLE if double else _END
         else:
             improved = ints[_M1] >= 0
             for slot in (_M1, _M2, _M3):

@@ -68,7 +68,9 @@ def as_finite_vector(values: ArrayLike, name: str) -> tuple[NDArray[np.float64],
         )
     vector: NDArray[np.float64] = array.astype(np.float64, copy=False)
     # One sum finds NaN and infinity; only when it is not finite is it worth asking where.
-    if not math.isfinite(float(np.add.reduce(vector)) if vector.size else 0.0):
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.add.reduce(vector))
+    if not math.isfinite(total):
         bad = np.flatnonzero(~np.isfinite(vector))
         if bad.size:
             shown = ", ".join(f"{i} ({vector[i]})" for i in bad[:5])

@@ -81,7 +81,8 @@ class MeanMatching:
             values = values * self.base_weights
         self.values = values
         self.target = _target(target, values)
-        self.scale = float(np.add.reduce(np.abs(values))) / n if n else 0.0
+        with np.errstate(over="ignore"):
+            self.scale = float(np.add.reduce(np.abs(values))) / n if n else 0.0
         if not math.isfinite(self.scale):
             raise ProblemError(
                 f"the sum of |losses| overflows float64 (largest magnitude "

@@ -19,6 +19,8 @@ from subsetopt.status import StopReason
 
 __all__ = ["FrankWolfe"]
 
+_TINY = float(np.finfo(np.float64).tiny)
+
 
 @dataclass(frozen=True, slots=True)
 class FrankWolfe:
@@ -118,26 +120,29 @@ def _relax(
 ) -> tuple[NDArray[np.float64], float, int, StopReason]:
     """Run Frank-Wolfe with exact line search; return weights, gap and oracle calls."""
     share = 1.0 / problem.k
-    values = objective.values
+    # Squares of losses overflow or vanish long before the losses do.
+    unit = objective.scale if objective.scale > _TINY else 1.0
+    values, target = objective.values / unit, objective.target / unit
+    enough = 0.5 * (objective.tolerance / unit) ** 2
     weights = np.zeros(problem.n)
     weights[random_subset(problem, context.generator())] = share
     limit = 50 if context.max_iterations is None else context.max_iterations
     gap = np.inf
     for step in range(limit):
         if context.deadline.expired():
-            return weights, gap, step, StopReason.TIME
-        residual = objective.target - float(weights @ values)
+            return weights, gap * unit * unit, step, StopReason.TIME
+        residual = target - float(weights @ values)
         vertex = problem.constraints.greedy_by(-residual * values)
         assert not isinstance(vertex, str)
         direction = -weights
         direction[vertex] += share
         slope = float(direction @ values)
         # The gap is <gradient, w - vertex>; the gradient is -residual * values.
-        gap = residual * slope
-        if gap <= 0.5 * objective.tolerance**2 or slope == 0.0:
-            return weights, max(gap, 0.0), step + 1, StopReason.COMPLETED
+        gap = max(residual * slope, 0.0)
+        if gap <= enough or slope == 0.0:
+            return weights, gap * unit * unit, step + 1, StopReason.COMPLETED
         weights = weights + min(1.0, residual / slope) * direction
-    return weights, gap, limit, StopReason.COMPLETED
+    return weights, gap * unit * unit, limit, StopReason.COMPLETED
 
 
 def _rounding_keys(weights: NDArray[np.float64], problem: Problem) -> NDArray[np.float64]:

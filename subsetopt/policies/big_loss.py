@@ -1,0 +1,41 @@
+"""Big loss: the k largest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from subsetopt.objectives import TopScores
+from subsetopt.policies.arrays import to_host
+from subsetopt.policies.base import Signals, StatelessPolicy, signal
+from subsetopt.problem import Problem
+
+__all__ = ["BigLoss"]
+
+
+@dataclass(frozen=True)
+class BigLoss(StatelessPolicy):
+    """Choose the k samples with the largest losses.
+
+    AdaSelection's reading of Selective-Backprop. Fast on clean data; on noisy data it trains on
+    the noise and may diverge.
+
+    References
+    ----------
+    Zhang et al., AdaSelection, section 3.1.
+
+    Examples
+    --------
+    >>> import numpy as np, subsetopt as so
+    >>> losses = np.array([0.1, 3.0, 2.0])
+    >>> so.solve(BigLoss().propose({"losses": losses}, 2, np.random.default_rng(0))).indices
+    array([1, 2])
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset({"losses"})
+
+    def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
+        """Return a top-k of the losses."""
+        return Problem(TopScores(to_host(signal(signals, "losses", "big-loss"))), k)

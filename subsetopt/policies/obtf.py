@@ -1,0 +1,54 @@
+"""OBTF: the subset whose mean loss is the batch's."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from subsetopt.errors import OptionError
+from subsetopt.objectives import MeanMatching
+from subsetopt.policies.arrays import to_host
+from subsetopt.policies.base import Signals, StatelessPolicy, signal
+from subsetopt.problem import Cardinality, Problem
+
+__all__ = ["Obtf"]
+
+
+@dataclass(frozen=True)
+class Obtf(StatelessPolicy):
+    """Choose k samples whose mean loss matches the mean loss of the batch.
+
+    Parameters
+    ----------
+    cardinality
+        ``"exact"``: exactly k, for fixed shapes downstream (the default); ``"at_most"``: k or
+        fewer, as the paper has it, with divisor k all the same.
+
+    References
+    ----------
+    Dong et al., One Backward from Ten Forward, eq. 5.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> losses = np.array([1.0, 2.0, 3.0, 6.0])
+    >>> Obtf().propose({"losses": losses}, 2, np.random.default_rng(0))
+    Problem(MeanMatching(n=4, target=3.0), k=2)
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset({"losses"})
+
+    cardinality: Cardinality = "exact"
+
+    def __post_init__(self) -> None:
+        if self.cardinality not in ("exact", "at_most"):
+            raise OptionError(
+                f"cardinality must be 'exact' or 'at_most', got {self.cardinality!r}."
+            )
+
+    def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
+        """Return the mean-matching problem of the losses."""
+        losses = to_host(signal(signals, "losses", "obtf"))
+        return Problem(MeanMatching(losses), k, self.cardinality)

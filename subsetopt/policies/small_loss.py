@@ -1,0 +1,42 @@
+"""Small loss: the k smallest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from subsetopt.objectives import TopScores
+from subsetopt.policies.arrays import as_float64, to_host
+from subsetopt.policies.base import Signals, StatelessPolicy, signal
+from subsetopt.problem import Problem
+
+__all__ = ["SmallLoss"]
+
+
+@dataclass(frozen=True)
+class SmallLoss(StatelessPolicy):
+    """Choose the k samples with the smallest losses (min-k).
+
+    Robust to outliers, and slow: it keeps training on what the model already knows.
+
+    References
+    ----------
+    Shah, Wu & Sanghavi, Choosing the Sample with Lowest Loss makes SGD Robust, AISTATS 2020.
+
+    Examples
+    --------
+    >>> import numpy as np, subsetopt as so
+    >>> losses = np.array([0.1, 3.0, 2.0])
+    >>> so.solve(SmallLoss().propose({"losses": losses}, 2, np.random.default_rng(0))).indices
+    array([0, 2])
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset({"losses"})
+
+    def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
+        """Return a top-k of the negated losses."""
+        # In float64 first: negating an unsigned integer wraps around.
+        losses = as_float64(signal(signals, "losses", "small-loss"))
+        return Problem(TopScores(to_host(-losses)), k)

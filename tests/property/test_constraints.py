@@ -1,0 +1,84 @@
+"""Feasibility is decided exactly before any solver starts: against brute force."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import problems
+
+import subsetopt as so
+from subsetopt.instances import FAMILIES, losses, planted
+from subsetopt.starts import random_subset
+
+
+def _feasible(problem: so.Problem, chosen: tuple[int, ...]) -> bool:
+    """Check the raw fields of the problem, one by one."""
+    indices = list(chosen)
+    if problem.include is not None and not set(problem.include.tolist()) <= set(chosen):
+        return False
+    if problem.exclude is not None and set(problem.exclude.tolist()) & set(chosen):
+        return False
+    for label, (low, high) in (problem.quotas or {}).items():
+        if not low <= sum(problem.groups[i] == label for i in indices) <= high:
+            return False
+    if problem.costs is not None:
+        return sum(problem.costs[i] for i in indices) <= problem.capacity * (1 + 1e-9)
+    return True
+
+
+def _all_feasible(problem: so.Problem) -> list[tuple[int, ...]]:
+    sizes = range(problem.k + 1) if problem.cardinality == "at_most" else [problem.k]
+    return [c for s in sizes for c in combinations(range(problem.n), s) if _feasible(problem, c)]
+
+
+@given(problem=problems(so.MeanMatching, max_size=7, constrained=True))
+@settings(max_examples=300)
+def test_infeasibility_is_told_exactly(problem: so.Problem) -> None:
+    why = problem.constraints.infeasibility()
+    assert (why is None) == bool(_all_feasible(problem)), why
+
+
+@given(problem=problems(so.TopScores, max_size=7, constrained=True), data=st.data())
+@settings(max_examples=200)
+def test_the_greedy_is_exact_over_sizes_and_quotas(
+    problem: so.Problem, data: st.DataObject
+) -> None:
+    free = so.Problem(
+        problem.objective, problem.k, problem.cardinality, problem.include, problem.exclude,
+        problem.groups, problem.quotas,
+    )  # fmt: skip
+    keys = np.array(
+        data.draw(st.lists(st.integers(-9, 9), min_size=free.n, max_size=free.n)), float
+    )
+    chosen = free.constraints.greedy_by(keys)
+    every = _all_feasible(free)
+    assert isinstance(chosen, str) == (not every)
+    if every:
+        assert tuple(chosen.tolist()) in every
+        assert keys[chosen].sum() == min(keys[list(c)].sum() for c in every)
+
+
+@given(problem=problems(so.MeanMatching, max_size=8, constrained=True), seed=st.integers(0, 99))
+def test_random_subsets_are_feasible(problem: so.Problem, seed: int) -> None:
+    if problem.constraints.infeasibility() is None:
+        chosen = random_subset(problem, np.random.default_rng(seed))
+        assert _feasible(problem, tuple(chosen.tolist()))
+        assert chosen.size == problem.k or problem.cardinality == "at_most"
+
+
+@given(n=st.integers(2, 60), seed=st.integers(0, 50), data=st.data())
+def test_planted_instances_have_optimum_zero(n: int, seed: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(1, n - 1))
+    values, subset = planted(n, k, seed)
+    assert subset.size == k
+    assert values.mean() - values[subset].mean() == 0.0
+
+
+@given(family=st.sampled_from(sorted(FAMILIES)), n=st.integers(2, 40), seed=st.integers(0, 9))
+def test_families_are_seeded_and_finite(family: str, n: int, seed: int) -> None:
+    values = losses(family, n, max(1, n // 10), seed)
+    assert values.shape == (n,) and np.isfinite(values).all()
+    assert np.array_equal(values, losses(family, n, max(1, n // 10), seed))

@@ -1,0 +1,104 @@
+"""The kernels against their slow twins."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from subsetopt.kernels import reference
+from subsetopt.kernels.lattice import lattice_distance
+from subsetopt.kernels.nearest import nearest_completion
+from subsetopt.kernels.random_ import next_below
+from subsetopt.kernels.swap import best_single_swap, stratified_start
+
+FLOATS = st.floats(-50.0, 50.0, width=32)
+VALUES = hnp.arrays(np.float64, st.integers(1, 12), elements=FLOATS).map(np.sort)
+
+
+@given(values=VALUES, data=st.data())
+def test_best_single_swap_is_the_best_of_all_pairs(values: np.ndarray, data: st.DataObject) -> None:
+    mark = data.draw(hnp.arrays(np.uint8, values.size, elements=st.integers(0, 1)))
+    residual = data.draw(st.floats(-100.0, 100.0))
+    i, j, _ = best_single_swap(values, mark, residual, 0.0)
+    a, b = reference.best_single_swap(values, mark, residual)
+    assert (i < 0) == (a < 0)
+    if i >= 0:
+        assert mark[i] == 1 and mark[j] == 0
+        ours = abs(residual - (values[j] - values[i]))
+        best = abs(residual - (values[b] - values[a]))
+        assert ours == pytest.approx(best, abs=1e-12)
+
+
+@given(values=VALUES, data=st.data())
+def test_nearest_completion_is_the_naive_loop(values: np.ndarray, data: st.DataObject) -> None:
+    size = data.draw(st.integers(0, values.size))
+    target = data.draw(st.floats(-100.0, 100.0))
+    ours = nearest_completion(values, size, target)
+    naive = reference.nearest_completion(values, size, target)
+    assert np.unique(ours).size == size
+    # Equal values may be taken in another order; the values taken are the same.
+    assert np.allclose(values[ours], values[naive], atol=1e-9)
+
+
+@given(
+    ints=hnp.arrays(np.int64, st.integers(1, 8), elements=st.integers(-40, 40)),
+    shift=st.integers(-3, 3),
+    data=st.data(),
+)
+def test_lattice_distance_is_exact_on_binary_fractions(
+    ints: np.ndarray, shift: int, data: st.DataObject
+) -> None:
+    values = np.sort(ints * 2.0**shift)
+    size = data.draw(st.integers(1, values.size))
+    target = data.draw(st.floats(-200.0, 200.0, width=32))
+    ours = lattice_distance(values, values.view(np.int64), size, target, 0.0)
+    exact = float(reference.lattice_distance(values, size, target))
+    if np.any(values):
+        assert ours <= exact + 1e-12
+        assert ours == pytest.approx(exact, abs=1e-9 * (1.0 + abs(target)))
+    assert ours <= reference.least_distance(values, size, target) + 1e-12
+
+
+@given(
+    cents=hnp.arrays(np.int64, st.integers(2, 9), elements=st.integers(-500, 500)),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    data=st.data(),
+)
+@settings(max_examples=200)
+def test_lattice_distance_never_exceeds_the_optimum_on_decimals(cents, dtype, data) -> None:
+    values = np.sort((cents / 100).astype(dtype).astype(np.float64))
+    size = data.draw(st.integers(1, values.size))
+    target = size * values.mean() + data.draw(st.floats(-0.02, 0.02))
+    ours = lattice_distance(values, values.view(np.int64), size, target, 0.0)
+    assert ours <= reference.least_distance(values, size, target) + 1e-15
+
+
+def test_lattice_distance_proves_half_a_cent() -> None:
+    values = np.sort(np.round(np.random.default_rng(0).exponential(size=128), 2))
+    bound = lattice_distance(values, values.view(np.int64), 13, 10.005, 0.0)
+    assert bound == pytest.approx(0.005, abs=1e-9)
+
+
+@given(m=st.integers(1, 40), seed=st.integers(0, 2**63), data=st.data())
+def test_a_stratified_start_has_one_position_in_every_stratum(
+    m: int, seed: int, data: st.DataObject
+) -> None:
+    size = data.draw(st.integers(1, m))
+    sel, out = np.empty(size, np.int64), np.empty(m - size, np.int64)
+    mark = np.full(m, 7, dtype=np.uint8)
+    stratified_start(size, m, np.array([seed], dtype=np.uint64), sel, out, mark)
+    edges = [s * m // size for s in range(size + 1)]
+    assert all(edges[s] <= sel[s] < edges[s + 1] for s in range(size))
+    assert sorted([*sel, *out]) == list(range(m))
+    assert mark[sel].all() and not mark[out].any()
+
+
+def test_random_integers_are_uniform() -> None:
+    state = np.array([12345], dtype=np.uint64)
+    draws = np.array([next_below(state, 7) for _ in range(20_000)])
+    counts = np.bincount(draws, minlength=7)
+    expected = 20_000 / 7
+    assert (np.abs(counts - expected) < 4.5 * np.sqrt(expected)).all()
