@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import dataclasses
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from math import comb
 from typing import NamedTuple
 
@@ -15,11 +15,15 @@ from subsetopt.budget import Deadline
 from subsetopt.errors import SubsetOptError, UnsupportedProblemError
 from subsetopt.problem import Problem
 from subsetopt.solver import RawResult, SolveContext
+from subsetopt.status import StopReason
 
 __all__ = ["Auto", "Choice", "choose_solver"]
 
 # Up to this many subsets are settled by looking at all of them (about 20 ms).
 _ENUMERABLE = 200_000
+# Work of swap, then of exact, without any limit given: about 1 ms each at n = 128.
+_WORK = 150_000
+_WORK_PER_CANDIDATE = 64
 # Seconds a MIP backend needs before it can be of use: start-up, model, first bound.
 _MIP_ROOM = 0.25
 _MIP_ORDER = ("gurobi", "cpsat", "scip", "highs")
@@ -76,46 +80,65 @@ def choose_solver(problem: Problem, time_limit: float | Deadline | None = None) 
 class Auto:
     """The chosen solver first, then what can still prove or improve within the limits.
 
-    A MIP backend is called only under an explicit time limit that leaves room for it, starts from
-    the incumbent, and may fail without harm: the failure is told in ``extras["fallbacks"]``.
+    Mean matching: ``swap``, then ``exact``. Under a work limit (the default one is about 2 ms at
+    n = 128) each gets half of it. Under a time limit ``swap`` gets its default work and ``exact``
+    what it needs; then, if a quarter of a second is left, the first usable MIP backend starts from
+    the incumbent, else ``swap`` goes on to the end. A backend that fails does no harm: the failure
+    is told in ``extras["fallbacks"]``.
     """
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best answer of the chain."""
-        limit = context.deadline if context.deadline.limited else None
-        first = choose_solver(problem, limit).name
-        best = _named(registry.create(first).solve(problem, context), first)
-        if _closed(problem, best) or best.stop_reason.name == "INTERRUPTED":
-            return best
+        first = choose_solver(problem, context.deadline).name
+        work = _work_per_stage(problem, context) if first == "swap" else context.max_iterations
+        opening = context if work is None else replace(context, max_iterations=work)
+        best = _named(registry.create(first).solve(problem, opening), first)
         fallbacks: list[tuple[str, str]] = []
-        for name in self._improvers(problem, context, first):
-            follow = dataclasses.replace(context, warm_start=_sorted(best.indices))
+        for name, limited in _following(problem, context, first):
+            stopped = best.stop_reason is StopReason.INTERRUPTED or context.deadline.expired()
+            if stopped or _closed(problem, best):
+                break
+            follow = replace(
+                context,
+                warm_start=_sorted(best.indices),
+                max_iterations=work if limited else None,
+                entropy=context.entropy ^ 1,
+            )
             try:
                 raw = _named(registry.create(name).solve(problem, follow), name)
             except SubsetOptError as error:
                 fallbacks.append((name, str(error)))
-                continue
-            best = _better(problem, best, raw)
-            if _closed(problem, best):
-                break
+            else:
+                best = _better(problem, best, raw)
         if fallbacks:
-            best = dataclasses.replace(best, extras={**best.extras, "fallbacks": fallbacks})
+            best = replace(best, extras={**best.extras, "fallbacks": fallbacks})
         return best
 
-    @staticmethod
-    def _improvers(problem: Problem, context: SolveContext, first: str) -> list[str]:
-        names = []
-        if (
-            first != "exhaustive"
-            and context.max_iterations is None
-            and _takes("exhaustive", problem)
-            and _subsets(problem) <= _ENUMERABLE
-        ):
-            names.append("exhaustive")
-        if context.deadline.limited and context.deadline.remaining() > _MIP_ROOM:
-            usable = registry.available_solvers(problem)
-            names += [name for name in _MIP_ORDER if name in usable][:1]
-        return names
+
+def _work_per_stage(problem: Problem, context: SolveContext) -> int:
+    """Return the work limit of ``swap``, and of ``exact`` where the clock does not limit it."""
+    if context.max_iterations is not None:
+        return (context.max_iterations + 1) // 2
+    return _WORK + _WORK_PER_CANDIDATE * problem.n
+
+
+def _following(problem: Problem, context: SolveContext, first: str) -> Iterator[tuple[str, bool]]:
+    """Yield the solvers that follow the first, and whether the work limit holds for them.
+
+    A generator, so that what is left of the time is looked at when a solver is due.
+    """
+    timed = context.deadline.limited
+    by_work = context.max_iterations is not None
+    if first == "swap":
+        yield "exact", by_work or not timed
+    elif first != "exhaustive" and not by_work and _takes("exhaustive", problem):
+        if _subsets(problem) <= _ENUMERABLE:
+            yield "exhaustive", False
+    if timed and not by_work and context.deadline.remaining() > _MIP_ROOM:
+        usable = registry.available_solvers(problem)
+        yield from ((name, False) for name in [n for n in _MIP_ORDER if n in usable][:1])
+    if timed and not by_work and first == "swap":
+        yield "swap", False
 
 
 def _takes(name: str, problem: Problem) -> bool:
@@ -139,7 +162,7 @@ def _sorted(indices: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
 
 
 def _named(raw: RawResult, name: str) -> RawResult:
-    return raw if raw.solver else dataclasses.replace(raw, solver=name)
+    return raw if raw.solver else replace(raw, solver=name)
 
 
 def _objective(problem: Problem, raw: RawResult) -> float:
@@ -173,7 +196,7 @@ def _better(problem: Problem, old: RawResult, new: RawResult) -> RawResult:
     if not bounds:
         return best
     tightest = max(bounds) if problem.objective.sense == "minimize" else min(bounds)
-    return dataclasses.replace(
+    return replace(
         best,
         bound=tightest,
         iterations=old.iterations + new.iterations,

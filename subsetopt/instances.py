@@ -67,7 +67,7 @@ def planted(n: int, k: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray
     # mean(all) = mean(subset) means sum(rest) = (n - k) / k * sum(subset).
     wanted = (n - k) * units[subset].sum() // k
     units[rest[-1]] += wanted - units[rest].sum()
-    return units * 2.0**-20, subset
+    return np.ldexp(units.astype(np.float64), -20), subset
 
 
 def _exponential(rng: np.random.Generator, n: int, k: int) -> NDArray[Any]:

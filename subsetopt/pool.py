@@ -76,8 +76,6 @@ class Pool:
         dummies = size if rules.at_most else 0
         values = np.concatenate([objective.values[rules.free], np.zeros(dummies)])
         items = np.concatenate([rules.free, np.full(dummies, -1)])
-        order = np.argsort(values, kind="stable")
-        items = items[order]
         codes = low = high = _NO_INTS
         if rules.codes is not None and rules.low is not None and rules.high is not None:
             count = np.bincount(rules.codes[rules.forced], minlength=rules.low.size)
@@ -90,8 +88,20 @@ class Pool:
             costs = np.where(items >= 0, rules.costs[items], 0.0)
             capacity = rules.capacity - math.fsum(rules.costs[rules.forced])
         target = problem.k * objective.target - math.fsum(objective.values[rules.forced])
+        # Interchangeable candidates side by side: searches take them in order only.
+        keys = [key for key in (costs, codes) if key.size]
+        order = np.lexsort((*keys, values))
         return cls(
-            values[order], items, rules.forced, size, target, codes, low, high, costs, capacity
+            values[order],
+            items[order],
+            rules.forced,
+            size,
+            target,
+            codes[order] if codes.size else codes,
+            low,
+            high,
+            costs[order] if costs.size else costs,
+            capacity,
         )
 
     @property

@@ -133,6 +133,16 @@ _BUILTIN = (
         summary="local search over one to three swaps, with lattice and interval bounds",
     ),
     SolverSpec(
+        "exact",
+        "subsetopt.solvers.exact:Exact",
+        ("MeanMatching",),
+        _ALL,
+        requires=("numba",),
+        guarantee="exact",
+        reference="Horowitz & Sahni, J. ACM 1974; " + _OBTF,
+        summary="branch and bound, bitset dynamic program, meet in the middle",
+    ),
+    SolverSpec(
         "exhaustive",
         "subsetopt.solvers.exhaustive:Exhaustive",
         _MIP,

@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ["lattice_distance"]
+__all__ = ["binary_exponent", "lattice_distance"]
 
 _MANTISSA = (1 << 52) - 1
 _LARGEST = float(1 << 53)
@@ -31,7 +31,7 @@ def _gcd(a, b):
 
 
 @njit(cache=True)
-def _binary_exponent(values, bits):
+def binary_exponent(values, bits):
     """Return the largest e such that all values are multiples of 2**e; 0 when all are 0."""
     lowest = 2000
     for i in range(values.size):
@@ -117,7 +117,7 @@ def lattice_distance(values, bits, size, target, least):
     if largest == 0.0:
         return abs(target)
     bound = 0.0
-    e = _binary_exponent(values, bits)
+    e = binary_exponent(values, bits)
     # Below 2**-1000 the inverse overflows; sums must stay exact in float64 and int64.
     if e > -1000 and e < 1000 and size * (largest * 2.0**-e) < _LARGEST:
         bound = _distance(values, 2.0**e, 2.0**-e, size, target, least, 0.0)

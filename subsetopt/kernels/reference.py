@@ -17,7 +17,7 @@ def best_single_swap(
 ) -> tuple[int, int]:
     """Return the swap (i out, j in) whose ``values[j] - values[i]`` is nearest the residual."""
     inside, outside = np.flatnonzero(mark == 1), np.flatnonzero(mark == 0)
-    pairs = [(i, j) for i in inside for j in outside]
+    pairs = [(int(i), int(j)) for i in inside for j in outside]
     if not pairs:
         return -1, -1
     return min(pairs, key=lambda p: abs(residual - (values[p[1]] - values[p[0]])))

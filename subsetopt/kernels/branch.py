@@ -1,0 +1,376 @@
+"""Branch and bound on the values farthest from the middle, bounded by intervals of sums.
+
+After some of the farthest values are fixed in or out, the rest is a contiguous window of the
+sorted pool, and prefix sums give the interval that its sums of a given size span. A target outside
+that interval is nearest to the interval's end. Equal values are taken in order only, so that a
+pool of few distinct values is enumerated by counts.
+
+The search keeps its stack in arrays that the caller holds: it can stop after any chunk of work.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+
+__all__ = ["B_DEPTH", "B_WORK", "branch", "branch_constrained", "open_distance"]
+
+B_DEPTH, B_WORK = 0, 1
+
+
+@njit(cache=True)
+def _record(best, value, best_value, take, depth, first, count):
+    """Keep the path's values and ``count`` positions from ``first`` on as the best subset."""
+    if value >= best_value[0]:
+        return
+    best_value[0] = value
+    filled = 0
+    for d in range(depth):
+        if take[d] >= 0:
+            best[filled] = take[d]
+            filled += 1
+    for p in range(first, first + count):
+        best[filled] = p
+        filled += 1
+
+
+@njit(cache=True)
+def _record_without(best, value, best_value, take, depth, a, b, x, y):
+    """Keep the path's values and the window but for positions x and y as the best subset."""
+    if value >= best_value[0]:
+        return
+    best_value[0] = value
+    filled = 0
+    for d in range(depth):
+        if take[d] >= 0:
+            best[filled] = take[d]
+            filled += 1
+    for p in range(a, b):
+        if p != x and p != y:
+            best[filled] = p
+            filled += 1
+
+
+@njit(cache=True)
+def _nearest(v, a, b, wanted):
+    """Return the position in [a, b) whose value is nearest to the wanted one."""
+    low, high = a, b
+    while low < high:
+        middle = (low + high) // 2
+        if v[middle] < wanted:
+            low = middle + 1
+        else:
+            high = middle
+    if low == b or (low > a and wanted - v[low - 1] <= v[low] - wanted):
+        return low - 1
+    return low
+
+
+@njit(cache=True)
+def _nearest_pair(v, a, b, wanted):
+    """Return two positions in [a, b) whose sum is nearest to the wanted one."""
+    i, j = a, b - 1
+    best_i, best_j, err = i, j, np.inf
+    while i < j:
+        off = v[i] + v[j] - wanted
+        if abs(off) < err:
+            err, best_i, best_j = abs(off), i, j
+        if off < 0.0:
+            i += 1
+        else:
+            j -= 1
+    return best_i, best_j
+
+
+@njit(cache=True)
+def _outside(prefix, a, b, k, t):
+    """Return how far t lies outside the sums of k values of the window; infinity when none."""
+    if k < 0 or k > b - a:
+        return np.inf
+    return max(prefix[a + k] - prefix[a] - t, t - (prefix[b] - prefix[b - k]), 0.0)
+
+
+@njit(cache=True)
+def _children(v, a, b, k, t, center):
+    """Return the windows, sizes and targets of both children, include first: flat."""
+    if center - v[a] >= v[b - 1] - center:
+        x, inc_a, inc_b = a, a + 1, b
+        exc_a, exc_b = a + 1, b
+        while exc_a < b and v[exc_a] == v[x]:
+            exc_a += 1
+    else:
+        x, inc_a, inc_b = b - 1, a, b - 1
+        exc_a, exc_b = a, b - 1
+        while exc_b > a and v[exc_b - 1] == v[x]:
+            exc_b -= 1
+    return x, inc_a, inc_b, exc_a, exc_b
+
+
+@njit(cache=True)
+def branch(v, prefix, center, best, best_value, goal, slack, win, target, stage, take, ints, work):
+    """Go on with the search for about ``work`` units; return whether it is finished.
+
+    Parameters
+    ----------
+    v, prefix
+        Ascending values (m,), and their prefix sums (m + 1,), starting with 0.
+    center
+        The value from which the farthest are branched on first.
+    best, best_value
+        The best subset's positions and (1,) its distance, changed in place.
+    goal
+        A distance that ends the search.
+    slack
+        Branches that promise no more than this much improvement are cut.
+    win, target, stage, take
+        The stack: window and size (m + 2, 3), target (m + 2,), stage and taken position (m + 2,).
+        The root is set by the caller.
+    ints
+        Depth and work done.
+    work
+        Nodes, and values looked at in leaves.
+    """
+    stop = ints[B_WORK] + work
+    depth = ints[B_DEPTH]
+    while depth >= 0:
+        if ints[B_WORK] >= stop:
+            ints[B_DEPTH] = depth
+            return False
+        ints[B_WORK] += 1
+        a, b, k, t = win[depth, 0], win[depth, 1], win[depth, 2], target[depth]
+        if stage[depth] == 0:
+            distance = _outside(prefix, a, b, k, t)
+            if distance >= best_value[0] - slack:
+                depth -= 1
+                continue
+            low, high = prefix[a + k] - prefix[a], prefix[b] - prefix[b - k]
+            if t <= low:
+                _record(best, low - t, best_value, take, depth, a, k)
+            elif t >= high:
+                _record(best, t - high, best_value, take, depth, b - k, k)
+            elif k == 1:
+                p = _nearest(v, a, b, t)
+                _record(best, abs(v[p] - t), best_value, take, depth, p, 1)
+            elif k == b - a - 1:
+                left = prefix[b] - prefix[a] - t
+                p = _nearest(v, a, b, left)
+                _record_without(best, abs(v[p] - left), best_value, take, depth, a, b, p, p)
+            elif k == 2:
+                i, j = _nearest_pair(v, a, b, t)
+                ints[B_WORK] += b - a
+                value = abs(v[i] + v[j] - t)
+                if value < best_value[0]:
+                    take[depth] = i
+                    _record(best, value, best_value, take, depth + 1, j, 1)
+            elif k == b - a - 2:
+                left = prefix[b] - prefix[a] - t
+                i, j = _nearest_pair(v, a, b, left)
+                ints[B_WORK] += b - a
+                value = abs(v[i] + v[j] - left)
+                _record_without(best, value, best_value, take, depth, a, b, i, j)
+            else:
+                stage[depth] = 1
+            if best_value[0] <= goal:
+                ints[B_DEPTH] = depth
+                return True
+            if stage[depth] == 0:
+                depth -= 1
+                continue
+        if stage[depth] > 2:
+            depth -= 1
+            continue
+        x, inc_a, inc_b, exc_a, exc_b = _children(v, a, b, k, t, center)
+        # The child whose interval lies better around the target first.
+        inc = _middle(prefix, inc_a, inc_b, k - 1, t - v[x])
+        exc = _middle(prefix, exc_a, exc_b, k, t)
+        include = (inc <= exc) == (stage[depth] == 1)
+        stage[depth] += 1
+        take[depth] = x if include else -1
+        depth += 1
+        stage[depth] = 0
+        if include:
+            win[depth, 0], win[depth, 1], win[depth, 2] = inc_a, inc_b, k - 1
+            target[depth] = t - v[x]
+        else:
+            win[depth, 0], win[depth, 1], win[depth, 2] = exc_a, exc_b, k
+            target[depth] = t
+    ints[B_DEPTH] = -1
+    return True
+
+
+@njit(cache=True)
+def _middle(prefix, a, b, k, t):
+    """Return how far t is from the middle of the window's sums; infinity when there are none."""
+    if k < 0 or k > b - a:
+        return np.inf
+    return abs(0.5 * (prefix[a + k] - prefix[a] + prefix[b] - prefix[b - k]) - t)
+
+
+@njit(cache=True)
+def open_distance(v, prefix, center, win, target, stage, ints):
+    """Return a lower bound on the distance of every subset not yet looked at."""
+    depth = ints[B_DEPTH]
+    bound = np.inf
+    for d in range(depth + 1):
+        a, b, k, t = win[d, 0], win[d, 1], win[d, 2], target[d]
+        if stage[d] == 0:
+            bound = min(bound, _outside(prefix, a, b, k, t))
+        elif stage[d] == 2:
+            # The child that went second is still to be looked at.
+            x, inc_a, inc_b, exc_a, exc_b = _children(v, a, b, k, t, center)
+            inc = _middle(prefix, inc_a, inc_b, k - 1, t - v[x])
+            exc = _middle(prefix, exc_a, exc_b, k, t)
+            if inc <= exc:
+                bound = min(bound, _outside(prefix, exc_a, exc_b, k, t))
+            else:
+                bound = min(bound, _outside(prefix, inc_a, inc_b, k - 1, t - v[x]))
+    return bound
+
+
+@njit(cache=True)
+def _span(v, a, b, k, codes, low, high, count, taken):
+    """Return the least and greatest sum of k values of the window under quotas; a flag when none.
+
+    The greedy is exact: first the lower quotas, then the best of the rest within the upper ones.
+    ``taken`` (groups,) is scratch.
+    """
+    if codes.size == 0:
+        if k > b - a:
+            return 0.0, 0.0, False
+        smallest, largest = 0.0, 0.0
+        for p in range(k):
+            smallest += v[a + p]
+            largest += v[b - 1 - p]
+        return smallest, largest, True
+    ends = np.zeros(2)
+    for direction in range(2):
+        demanded = 0
+        for g in range(low.size):
+            taken[g] = 0
+            if low[g] > count[g]:
+                demanded += low[g] - count[g]
+        if demanded > k:
+            return 0.0, 0.0, False
+        total, missing, spare = 0.0, demanded, k - demanded
+        for step in range(b - a):
+            p = a + step if direction == 0 else b - 1 - step
+            g = codes[p]
+            if count[g] + taken[g] < low[g]:
+                missing -= 1
+            elif count[g] + taken[g] < high[g] and spare > 0:
+                spare -= 1
+            else:
+                continue
+            taken[g] += 1
+            total += v[p]
+        if missing > 0 or spare > 0:
+            return 0.0, 0.0, False
+        ends[direction] = total
+    return ends[0], ends[1], True
+
+
+@njit(cache=True)
+def _affordable(costs, by_cost, a, b, k, room):
+    """Whether the k cheapest of the window fit into the room."""
+    if costs.size == 0:
+        return True
+    left = k
+    spent = 0.0
+    for q in range(by_cost.size):
+        if left == 0:
+            break
+        p = by_cost[q]
+        if a <= p < b:
+            spent += costs[p]
+            left -= 1
+    return spent <= room
+
+
+@njit(cache=True)
+def branch_constrained(
+    v, center, best, best_value, goal, slack, win, target, stage, take, first, spent, ints,
+    codes, low, high, count, costs, by_cost, capacity, work,
+):  # fmt: skip
+    """Like ``branch``, with quotas and a capacity.
+
+    ``first`` (m + 2,) tells which child of a node went first, ``spent`` (m + 2,) is the cost of
+    the path, ``by_cost`` the positions by ascending cost. Work is values looked at. Identical
+    values (of the same group and cost) must lie side by side.
+    """
+    stop = ints[B_WORK] + work
+    depth = ints[B_DEPTH]
+    taken = np.zeros(low.size, dtype=np.int64)
+    while depth >= 0:
+        if ints[B_WORK] >= stop:
+            ints[B_DEPTH] = depth
+            return False
+        a, b, k, t = win[depth, 0], win[depth, 1], win[depth, 2], target[depth]
+        ints[B_WORK] += 1
+        bottom = b > a and center - v[a] >= v[b - 1] - center
+        if stage[depth] == 0:
+            ints[B_WORK] += b - a
+            smallest, largest, possible = _span(v, a, b, k, codes, low, high, count, taken)
+            if possible:
+                possible = _affordable(costs, by_cost, a, b, k, capacity - spent[depth])
+            if possible and k == 0:
+                _record(best, abs(t), best_value, take, depth, a, 0)
+                if best_value[0] <= goal:
+                    ints[B_DEPTH] = depth
+                    return True
+            distance = max(smallest - t, t - largest, 0.0)
+            if not possible or k == 0 or distance >= best_value[0] - slack:
+                depth -= 1
+                continue
+            stage[depth] = 1
+            # Include first when the target asks for values of this end.
+            first[depth] = 1 if (t < 0.5 * (smallest + largest)) == bottom else 0
+        elif take[depth] >= 0 and codes.size:
+            count[codes[take[depth]]] -= 1  # back from the child that took it
+        if stage[depth] > 2:
+            depth -= 1
+            continue
+        x = a if bottom else b - 1
+        include = (first[depth] == 1) == (stage[depth] == 1)
+        stage[depth] += 1
+        take[depth] = -1
+        if include:
+            cost = costs[x] if costs.size else 0.0
+            if spent[depth] + cost > capacity:
+                continue
+            if codes.size:
+                if count[codes[x]] >= high[codes[x]]:
+                    continue
+                count[codes[x]] += 1
+            take[depth] = x
+            spent[depth + 1] = spent[depth] + cost
+            win[depth + 1, 0] = a + 1 if bottom else a
+            win[depth + 1, 1] = b if bottom else b - 1
+            win[depth + 1, 2] = k - 1
+            target[depth + 1] = t - v[x]
+        else:
+            if bottom:
+                a += 1
+                while a < b and _same(v, codes, costs, a, x):
+                    a += 1
+            else:
+                b -= 1
+                while b > a and _same(v, codes, costs, b - 1, x):
+                    b -= 1
+            spent[depth + 1] = spent[depth]
+            win[depth + 1, 0], win[depth + 1, 1], win[depth + 1, 2] = a, b, k
+            target[depth + 1] = t
+        depth += 1
+        stage[depth] = 0
+        take[depth] = -1
+    ints[B_DEPTH] = -1
+    return True
+
+
+@njit(cache=True)
+def _same(v, codes, costs, p, x):
+    """Whether two positions are interchangeable."""
+    if v[p] != v[x]:
+        return False
+    if codes.size and codes[p] != codes[x]:
+        return False
+    return costs.size == 0 or costs[p] == costs[x]
