@@ -1,0 +1,103 @@
+"""The exact solver: its kernels against brute force, and its bound at any moment it is stopped."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from math import comb
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from strategies import losses, problems
+
+import subsetopt as so
+from subsetopt.instances import FAMILIES
+from subsetopt.instances import losses as family_losses
+from subsetopt.kernels.meet import list_sums
+from subsetopt.kernels.reachable import reachable_table, walk_back
+from subsetopt.lattice_form import LatticeForm
+from subsetopt.solvers.exact import unrank
+
+
+@given(values=hnp.arrays(np.float64, st.integers(0, 9), elements=st.floats(-9, 9)), data=st.data())
+def test_sums_are_listed_in_the_order_of_unrank(values: np.ndarray, data: st.DataObject) -> None:
+    size = data.draw(st.integers(0, values.size))
+    every = list(combinations(range(values.size), size))
+    sums = list_sums(values, size, len(every))
+    assert np.allclose(sums, [values[list(c)].sum() for c in every])
+    index = data.draw(st.integers(0, len(every) - 1))
+    assert tuple(unrank(index, values.size, size)) == every[index]
+
+
+@given(items=hnp.arrays(np.int64, st.integers(1, 9), elements=st.integers(0, 90)), data=st.data())
+def test_reachable_sums_are_those_of_all_subsets(items: np.ndarray, data: st.DataObject) -> None:
+    items = np.sort(items)
+    size = data.draw(st.integers(1, items.size))
+    words = int(items[-size:].sum()) // 64 + 1
+    table = np.zeros((items.size + 1, size + 1, words), dtype=np.uint64)
+    reachable_table(items, size, words, table)
+    bits = np.unpackbits(table[-1, size].view(np.uint8), bitorder="little")
+    every = {int(items[list(c)].sum()) for c in combinations(range(items.size), size)}
+    assert set(np.flatnonzero(bits).tolist()) == every
+    total = data.draw(st.sampled_from(sorted(every)))
+    chosen = walk_back(items, size, total, table)
+    assert np.unique(chosen).size == size
+    assert items[chosen].sum() == total
+
+
+@given(values=losses(1, 9))
+def test_the_lattice_form_reproduces_the_values(values: np.ndarray) -> None:
+    ordered = np.sort(values.astype(np.float64))
+    form = LatticeForm.of(ordered)
+    if form is not None:
+        assert form.units[0] == 0 and (np.diff(form.units) >= 0).all()
+        rebuilt = form.base + form.step * form.units + form.errors
+        assert np.allclose(rebuilt, ordered, rtol=1e-15, atol=1e-15 * np.abs(ordered).max())
+
+
+@given(problem=problems(so.MeanMatching), limit=st.integers(0, 400))
+@settings(max_examples=200)
+def test_the_bound_holds_at_any_moment_it_is_stopped(problem: so.Problem, limit: int) -> None:
+    oracle = so.solve(problem, "exhaustive")
+    answer = so.solve(problem, "exact", max_iterations=limit, seed=0)
+    if oracle.has_solution:
+        tolerance = problem.objective.tolerance
+        assert answer.has_solution
+        assert answer.bound <= oracle.objective + tolerance
+        assert answer.objective >= oracle.objective - 1e-12 * abs(oracle.objective)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("seed", range(4))
+def test_exact_equals_exhaustive_on_every_family(family: str, seed: int) -> None:
+    n = 12 + seed * 2
+    for k in (1, 3, n // 2, n - 2):
+        problem = so.Problem(so.MeanMatching(family_losses(family, n, k, seed)), k)
+        answer, oracle = so.solve(problem, "exact"), so.solve(problem, "exhaustive")
+        assert answer.status is so.Status.OPTIMAL
+        assert answer.objective <= oracle.objective + problem.objective.tolerance
+
+
+@pytest.mark.parametrize(("n", "k"), [(24, 8), (30, 15), (36, 30)])
+def test_meeting_in_the_middle_agrees_with_branch_and_bound(n: int, k: int) -> None:
+    # float64 losses: at these sizes the optimum lies far above the tolerance.
+    problem = so.Problem(so.MeanMatching(np.random.default_rng(n).random(n)), k)
+    met = so.solve(problem, "exact", max_iterations=200_000_000)
+    assert met.status is so.Status.OPTIMAL
+    if comb(n, k) < 1_000_000:
+        branched = so.solve(problem, "exact", options={"meet_limit": 0}, max_iterations=10**9)
+        assert branched.objective == pytest.approx(met.objective, abs=problem.objective.tolerance)
+
+
+@pytest.mark.parametrize("family", ["far-outlier", "edge-outlier"])
+def test_outliers_are_proved(family: str) -> None:
+    for seed in range(20):
+        solution = so.select(family_losses(family, 128, 13, seed), k=13, solver="exact")
+        assert solution.status is so.Status.OPTIMAL
+
+
+def test_bad_options_are_refused() -> None:
+    with pytest.raises(so.OptionError, match="meet_limit must be an integer >= 0, got -1"):
+        so.select([1.0, 2.0], k=1, solver="exact", options={"meet_limit": -1})
