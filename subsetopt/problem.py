@@ -20,6 +20,9 @@ __all__ = ["Cardinality", "Problem", "Quotas", "as_index_array", "size_from_rate
 Cardinality = Literal["exact", "at_most"]
 Quotas = Mapping[Any, int | tuple[int, int]]
 
+_PLAIN: frozenset[str] = frozenset()
+_AT_MOST = frozenset({"at_most"})
+
 
 class Problem:
     """Choose k of n candidates, best for an objective, subject to constraints.
@@ -69,7 +72,8 @@ class Problem:
         costs: ArrayLike | None = None,
         capacity: float | None = None,
     ) -> None:
-        if not isinstance(objective, Objective):
+        # Not isinstance: a check against a runtime protocol takes longer than a whole search.
+        if not hasattr(type(objective), "evaluate"):
             raise ProblemError(
                 f"objective must be an objective such as MeanMatching(losses), got "
                 f"{type(objective).__name__}."
@@ -102,9 +106,11 @@ class Problem:
             and self.costs is None
         )
 
-    @property
+    @cached_property
     def features(self) -> frozenset[str]:
         """The features a solver must have to take this problem."""
+        if not self.constrained:
+            return _AT_MOST if self.cardinality == "at_most" else _PLAIN
         have = {
             "include": self.include is not None,
             "exclude": self.exclude is not None,

@@ -95,10 +95,14 @@ class SolverSpec:
 
     def obstacle(self, problem: Problem) -> str | None:
         """Return why this solver cannot take a problem, or None when it can."""
-        if not any(c.__name__ in self.objectives for c in type(problem.objective).__mro__):
-            return f"the objective {type(problem.objective).__name__}"
-        lacking = problem.features - self.features
-        return f"the constraint {sorted(lacking)[0]}" if lacking else None
+        kind = type(problem.objective)
+        if kind.__name__ not in self.objectives and not any(
+            base.__name__ in self.objectives for base in kind.__mro__
+        ):
+            return f"the objective {kind.__name__}"
+        if problem.features <= self.features:
+            return None
+        return f"the constraint {min(problem.features - self.features)}"
 
 
 @dataclass(frozen=True, slots=True)

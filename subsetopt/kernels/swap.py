@@ -49,11 +49,11 @@ __all__ = [
 # Differences in the table. More of them answer a question with more subsets, but cost more to
 # build; at n=128, k=13 all 1,495 fit.
 PAIRS = 2048
-_OCTAVES = 16
-_MANTISSA_BITS = 6
+_OCTAVES = 12
+_MANTISSA_BITS = 8
 _HALF = _OCTAVES << _MANTISSA_BITS
 BUCKETS = 2 * _HALF
-_CHAIN = 6  # entries of a bucket looked at; ties fill buckets with equal values
+_DOUBLES = 4  # one in so many moves is asked for a second one: each pair stands in four places
 _ROUND = 24_000  # questions of three moves asked of one table before starting anew
 _COVERAGE = 16  # ... but no more than this fraction of all pairs: they repeat themselves
 
@@ -252,13 +252,14 @@ def _shuffle(sel, out, mark, floats, codes, low, high, count, costs, rng, steps)
 
 
 @njit(cache=True)
-def _list_pairs(v, sel, out, codes, low, high, count, rng, pa, pb, pd, r):
-    """Fill the list of moves: all of them, or a random block when there are more than PAIRS.
+def _build_table(v, sel, out, codes, low, high, count, rng, pa, pb, pd, head, r):
+    """List the moves and key them by the leading bits of their differences.
 
-    Returns their number, the work, and the index of the move nearest to r.
+    All moves, or a random block when there are more than PAIRS. Returns their number, the work,
+    the index of the move nearest to r, and the exponent offset of the keys.
     """
     size, rest = sel.size, out.size
-    rows, columns, offset_a, offset_b = size, rest, 0, 0
+    rows, columns = size, rest
     if size * rest > PAIRS:
         rows = min(size, max(32, PAIRS // rest))
         columns = min(rest, PAIRS // rows)
@@ -269,15 +270,22 @@ def _list_pairs(v, sel, out, codes, low, high, count, rng, pa, pb, pd, r):
         for t in range(columns):
             s = t + next_below(rng, rest - t)
             out[t], out[s] = out[s], out[t]
+    # No difference exceeds the range of the values.
+    exp0 = (_bits(v[v.size - 1] - v[0]) >> (52 - _MANTISSA_BITS)) - _HALF + 1
+    # The difference of an empty bucket is infinite, so that a question needs no branch.
+    pd[PAIRS] = np.inf
+    for h in range(BUCKETS):
+        head[h] = PAIRS
+    grouped = codes.size > 0
     n_pairs = 0
     nearest = -1
     err = np.inf
-    for a in range(offset_a, rows):
+    for a in range(rows):
         i = sel[a]
         low_value = v[i]
-        for b in range(offset_b, columns):
+        for b in range(columns):
             j = out[b]
-            if codes.size:
+            if grouped:
                 g, h = codes[i], codes[j]
                 if g != h and (count[g] - 1 < low[g] or count[h] + 1 > high[h]):
                     continue
@@ -285,29 +293,13 @@ def _list_pairs(v, sel, out, codes, low, high, count, rng, pa, pb, pd, r):
             pa[n_pairs] = a
             pb[n_pairs] = b
             pd[n_pairs] = d
+            head[_bucket(d, exp0)] = n_pairs  # one move a bucket: the last
             e = abs(r - d)
             if e < err:
                 err = e
                 nearest = n_pairs
             n_pairs += 1
-    return n_pairs, rows * columns, nearest
-
-
-@njit(cache=True)
-def _fill_table(pd, n_pairs, head, chain):
-    """Key the differences by their leading bits; return the exponent offset of the keys."""
-    largest = 0.0
-    for p in range(n_pairs):
-        if abs(pd[p]) > largest:
-            largest = abs(pd[p])
-    exp0 = (_bits(largest) >> (52 - _MANTISSA_BITS)) - _HALF + 1
-    for h in range(BUCKETS):
-        head[h] = -1
-    for p in range(n_pairs):
-        h = _bucket(pd[p], exp0)
-        chain[p] = head[h]
-        head[h] = p
-    return exp0
+    return n_pairs, rows * columns + BUCKETS // 8, nearest, exp0
 
 
 @njit(cache=True)
@@ -318,7 +310,6 @@ def search(
     mark,
     best,
     head,
-    chain,
     pa,
     pb,
     pd,
@@ -385,8 +376,8 @@ def search(
             if not improves or ints[_TRIES] >= 4 or abs(floats[_R]) < v[m - 1] - v[0]:
                 ints[_PHASE] = _TABLE
         elif phase == _TABLE:
-            n_pairs, spent, nearest = _list_pairs(
-                v, sel, out, codes, low, high, count, rng, pa, pb, pd, floats[_R]
+            n_pairs, spent, nearest, ints[_EXP0] = _build_table(
+                v, sel, out, codes, low, high, count, rng, pa, pb, pd, head, floats[_R]
             )
             ints[I_WORK] += spent
             if n_pairs == 0:
@@ -405,15 +396,14 @@ def search(
             if floats[_ERR] <= goal:
                 ints[_PHASE] = _END
                 continue
-            ints[_EXP0] = _fill_table(pd, n_pairs, head, chain)
-            ints[I_WORK] += n_pairs
             ints[_CURSOR] = 0
             ints[_PHASE] = _DOUBLE
         elif phase == _DOUBLE or phase == _TRIPLE:
             n_pairs, exp0, r = ints[_N_PAIRS], ints[_EXP0], floats[_R]
             double = phase == _DOUBLE
             cursor = ints[_CURSOR]
-            last = n_pairs if double else min(_ROUND, n_pairs * n_pairs // _COVERAGE + 1)
+            last = n_pairs * n_pairs // _COVERAGE + 1
+            last = min(last, n_pairs // _DOUBLES + 1 if double else _ROUND)
             end = min(last, cursor + stop - ints[I_WORK])
             err = floats[_ERR]
             asked = cursor
@@ -430,25 +420,21 @@ def search(
                     need = r - pd[p] - pd[q]
                 asked += 1
                 t = np.int64(head[_bucket(need, exp0)])
-                steps = 0
-                while t >= 0 and steps < _CHAIN:
-                    e = abs(need - pd[t])
-                    if e < err:
-                        if double:
-                            good = _fits(
-                                p, t, sel, out, floats, codes, low, high, count, costs, pa, pb, -1
-                            )
-                        else:
-                            good = _fits(
-                                p, q, sel, out, floats, codes, low, high, count, costs, pa, pb, t
-                            )
-                        if good:
-                            err = e
-                            ints[_M1] = p
-                            ints[_M2] = t
-                            ints[_M3] = q
-                    t = np.int64(chain[t])
-                    steps += 1
+                e = abs(need - pd[t])
+                if e < err:
+                    if double:
+                        good = _fits(
+                            p, t, sel, out, floats, codes, low, high, count, costs, pa, pb, -1
+                        )
+                    else:
+                        good = _fits(
+                            p, q, sel, out, floats, codes, low, high, count, costs, pa, pb, t
+                        )
+                    if good:
+                        err = e
+                        ints[_M1] = p
+                        ints[_M2] = t
+                        ints[_M3] = q
                 if err <= goal:
                     break
             ints[I_WORK] += asked - cursor + 1

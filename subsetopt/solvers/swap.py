@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -79,6 +80,23 @@ class Swap:
         )
 
 
+_threads = threading.local()
+
+
+def _scratch() -> tuple[NDArray[Any], ...]:
+    """Return this thread's table and lists of moves: fresh memory would cost page faults."""
+    try:
+        arrays: tuple[NDArray[Any], ...] = _threads.scratch
+    except AttributeError:
+        arrays = _threads.scratch = (
+            np.zeros(kernel.BUCKETS, dtype=np.int16),
+            np.zeros(kernel.PAIRS, dtype=np.int16),
+            np.zeros(kernel.PAIRS, dtype=np.int16),
+            np.zeros(kernel.PAIRS + 1, dtype=np.float64),
+        )
+    return arrays
+
+
 class _Search:
     """The state of one search: the arrays that the kernel works on."""
 
@@ -124,17 +142,13 @@ class _Search:
                 floats[kernel.F_COST] = pool.costs[given].sum()
         if not pool.plain or start != "stratified":
             ints[kernel.I_KICK] = 8 if start == "window" else 2 * size + 8
-        self.arrays = (
+        self.arrays: tuple[Any, ...] = (
             pool.values,
             sel,
             out,
             mark,
             self.best,
-            np.empty(kernel.BUCKETS, dtype=np.int32),
-            np.empty(kernel.PAIRS, dtype=np.int32),
-            np.empty(kernel.PAIRS, dtype=np.int32),
-            np.empty(kernel.PAIRS, dtype=np.int32),
-            np.empty(kernel.PAIRS, dtype=np.float64),
+            *_scratch(),
             ints,
             floats,
             rng,
