@@ -20,13 +20,22 @@ from subsetopt.errors import (
     SubsetOptError,
     UnsupportedProblemError,
 )
-from subsetopt.front import select, select_many, solve, solve_many
+from subsetopt.front import select, solve
+from subsetopt.many import Solutions, select_many, solve_many
 from subsetopt.objectives import MeanMatching, TopScores
+from subsetopt.policies import (
+    Policy,
+    PolicySpec,
+    list_policies,
+    make_policy,
+    register_policy,
+)
 from subsetopt.problem import Problem, size_from_rate
 from subsetopt.registry import SolverSpec, available_solvers, list_solvers, register_solver
 from subsetopt.solution import Solution
 from subsetopt.solver import RawResult, SolveContext
 from subsetopt.status import Status, StopReason
+from subsetopt.warm import warmup
 
 __version__ = "0.1.0"
 
@@ -38,10 +47,13 @@ __all__ = [
     "MeanMatching",
     "NoSolutionError",
     "OptionError",
+    "Policy",
+    "PolicySpec",
     "Problem",
     "ProblemError",
     "RawResult",
     "Solution",
+    "Solutions",
     "SolveContext",
     "SolverError",
     "SolverLicenseError",
@@ -55,7 +67,10 @@ __all__ = [
     "UnsupportedProblemError",
     "available_solvers",
     "choose_solver",
+    "list_policies",
     "list_solvers",
+    "make_policy",
+    "register_policy",
     "register_solver",
     "select",
     "select_many",
@@ -63,4 +78,5 @@ __all__ = [
     "solve",
     "solve_many",
     "verify",
+    "warmup",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from math import comb
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from subsetopt.problem import Problem
 from subsetopt.solver import RawResult, SolveContext
 from subsetopt.status import StopReason
 
-__all__ = ["Auto", "Choice", "choose_solver"]
+__all__ = ["Auto", "Choice", "choose_solver", "work_per_stage"]
 
 # Up to this many subsets are settled by looking at all of them (about 20 ms).
 _ENUMERABLE = 200_000
@@ -90,7 +90,9 @@ class Auto:
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best answer of the chain."""
         first = choose_solver(problem, context.deadline).name
-        work = _work_per_stage(problem, context) if first == "swap" else context.max_iterations
+        work = context.max_iterations
+        if first == "swap":
+            work = work_per_stage(problem.n) if work is None else (work + 1) // 2
         opening = context if work is None else replace(context, max_iterations=work)
         best = _named(registry.create(first).solve(problem, opening), first)
         fallbacks: list[tuple[str, str]] = []
@@ -115,11 +117,9 @@ class Auto:
         return best
 
 
-def _work_per_stage(problem: Problem, context: SolveContext) -> int:
-    """Return the work limit of ``swap``, and of ``exact`` where the clock does not limit it."""
-    if context.max_iterations is not None:
-        return (context.max_iterations + 1) // 2
-    return _WORK + _WORK_PER_CANDIDATE * problem.n
+def work_per_stage(n: Any) -> Any:
+    """Return the default work of ``swap``, then of ``exact``, for n candidates (or an array)."""
+    return _WORK + _WORK_PER_CANDIDATE * n
 
 
 def _following(problem: Problem, context: SolveContext, first: str) -> Iterator[tuple[str, bool]]:

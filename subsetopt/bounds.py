@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from subsetopt.kernels.lattice import lattice_distance
+from subsetopt.kernels import lattice as kernel
 from subsetopt.objectives import MeanMatching
 from subsetopt.pool import Pool
 from subsetopt.problem import Problem
@@ -20,9 +20,10 @@ def sum_distance(problem: Problem, pool: Pool, least: float) -> float:
     The larger of the lattice bound and the interval bound. Bounds not above ``least`` are of no
     use to the caller and may come back as 0.
     """
-    lattice = lattice_distance(
-        pool.values, pool.values.view(np.int64), pool.size, pool.target, least
-    )
+    bits = pool.values.view(np.int64)
+    if not pool.codes.size:
+        return float(kernel.plain_distance(pool.values, bits, pool.size, pool.target, least))
+    lattice = kernel.lattice_distance(pool.values, bits, pool.size, pool.target, least)
     return max(float(lattice), interval_distance(problem, pool))
 
 
@@ -33,17 +34,14 @@ def interval_distance(problem: Problem, pool: Pool) -> float:
     capacity is not looked at, which leaves the bound valid.
     """
     if not pool.codes.size:
-        low = float(np.add.reduce(pool.values[: pool.size]))
-        high = float(np.add.reduce(pool.values[pool.values.size - pool.size :]))
-    else:
-        objective = problem.objective
-        assert isinstance(objective, MeanMatching)
-        smallest = problem.constraints.greedy_by(objective.values)
-        largest = problem.constraints.greedy_by(-objective.values)
-        if isinstance(smallest, str) or isinstance(largest, str):
-            return 0.0
-        settled = float(objective.values[pool.forced].sum())
-        low = float(objective.values[smallest].sum()) - settled
-        high = float(objective.values[largest].sum()) - settled
-    outside = max(low - pool.target, pool.target - high)
-    return max(0.0, outside - _ROUNDING * (abs(low) + abs(high) + abs(pool.target)))
+        return float(kernel.interval_distance(pool.values, pool.size, pool.target))
+    objective = problem.objective
+    assert isinstance(objective, MeanMatching)
+    smallest = problem.constraints.greedy_by(objective.values)
+    largest = problem.constraints.greedy_by(-objective.values)
+    if isinstance(smallest, str) or isinstance(largest, str):
+        return 0.0
+    values, settled = objective.values, float(objective.values[pool.forced].sum())
+    low, high = float(values[smallest].sum()) - settled, float(values[largest].sum()) - settled
+    magnitude = abs(pool.target) + float(np.abs(values).sum())
+    return max(0.0, max(low - pool.target, pool.target - high) - _ROUNDING * magnitude)

@@ -14,7 +14,7 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn, cast
 
 import numpy as np
 import typer
@@ -192,7 +192,9 @@ def _row(spec: SolverSpec) -> dict[str, Any]:
 def _solve(
     losses: Annotated[
         Path,
-        typer.Argument(help="Loss vector: .npy, or .csv/.txt with one column or one row."),
+        typer.Argument(
+            metavar="LOSSES", help="Loss vector: .npy, or .csv/.txt with one column or one row."
+        ),
     ],
     k: Annotated[int | None, typer.Option("--k", help="How many samples to choose.")] = None,
     rate: Annotated[
@@ -232,7 +234,7 @@ def _solve(
             values,
             k,
             rate=rate,
-            cardinality=_cardinality(cardinality),
+            cardinality=cast(Cardinality, cardinality),  # Problem checks it
             solver=chain,
             time_limit=time_limit,
             max_iterations=max_iterations,
@@ -254,12 +256,6 @@ def _warm_up(solver: str | list[str]) -> None:
     """Load what a solver needs, so that the clock of the real call counts the solve alone."""
     with contextlib.suppress(SubsetOptError):
         so.select([3.0, 1.0, 2.0, 4.0, 0.1], k=2, solver=solver, max_iterations=1, seed=0)
-
-
-def _cardinality(name: str) -> Cardinality:
-    if name == "exact" or name == "at_most":
-        return name
-    raise OptionError(f"--cardinality must be 'exact' or 'at_most', got {name!r}.")
 
 
 def _read(path: Path) -> NDArray[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from subsetopt.solution import Solution
 from subsetopt.solver import RawResult, SolveContext, Solver
 from subsetopt.status import Status, StopReason
 
-__all__ = ["WarmStart", "select", "select_many", "solve", "solve_many"]
+__all__ = ["WarmStart", "judge", "select", "size_of", "solve"]
 
 WarmStart = ArrayLike | Solution | str | None
 
@@ -92,7 +92,7 @@ def select(
     objective = MeanMatching(losses, target, base_weights)
     problem = Problem(
         objective,
-        _size(objective.n, k, rate),
+        size_of(objective.n, k, rate),
         cardinality,
         include,
         exclude,
@@ -184,61 +184,20 @@ def solve(
         raw = RawResult(
             start, stop_reason=StopReason.TIME, solver="warm-start" if start is not None else name
         )
-        return _judge(problem, raw, name, deadline, None)
+        return judge(problem, raw, name, deadline, None)
     if early is not None:
         return _empty(problem, Status.INFEASIBLE, name, deadline, {"why": early})
     single = _only_subset(problem)
     if single is not None:
-        return _judge(
+        return judge(
             problem, RawResult(single, bound=_value(problem, single)), name, deadline, None
         )
     context = SolveContext(deadline, entropy, max_iterations, start, backend_params or {})
     return _run(problem, plan, context)
 
 
-def solve_many(
-    problems: Iterable[Problem], *, seed: Seed = None, **keywords: Any
-) -> list[Solution]:
-    """Solve several problems; ``solve_many(P, seed=s)[i]`` equals ``solve(P[i], seed=(s, i))``.
-
-    Parameters
-    ----------
-    problems
-        The problems, solved in order.
-    seed
-        None for fresh entropy, or a nonnegative int.
-    keywords
-        As for :func:`solve`; a ``time_limit`` holds for each problem.
-    """
-    return [solve(p, seed=_nth(seed, i), **keywords) for i, p in enumerate(problems)]
-
-
-def select_many(
-    losses: Iterable[ArrayLike], k: int | None = None, *, seed: Seed = None, **keywords: Any
-) -> list[Solution]:
-    """Select from several loss vectors; ``select_many(L, k)[i]`` equals ``select(L[i], k)``.
-
-    Parameters
-    ----------
-    losses
-        An array of shape (batch, n), or a ragged list of vectors.
-    k
-        Number of samples to choose from each; or pass ``rate``.
-    seed
-        None for fresh entropy, or a nonnegative int; vector i is solved with ``(seed, i)``.
-    keywords
-        As for :func:`select`.
-    """
-    return [select(row, k, seed=_nth(seed, i), **keywords) for i, row in enumerate(losses)]
-
-
-def _nth(seed: Seed, i: int) -> Seed:
-    if seed is None or isinstance(seed, np.random.Generator):
-        return seed
-    return (*seed, i) if isinstance(seed, Sequence) else (seed, i)
-
-
-def _size(n: int, k: int | None, rate: float | None) -> int:
+def size_of(n: int, k: int | None, rate: float | None) -> int:
+    """Return the size that k or rate ask for, exactly one of which is given."""
     if k is None:
         if rate is None:
             raise ProblemError("pass k (a count) or rate (a fraction of n).")
@@ -344,7 +303,7 @@ def _run(problem: Problem, plan: list[tuple[str, str | Solver]], context: SolveC
                 registry.require_support(registry.spec_of(name), problem)
                 candidate = registry.create(name)
             raw = candidate.solve(problem, context)
-            solution = _judge(problem, raw, name, context.deadline, context.warm_start)
+            solution = judge(problem, raw, name, context.deadline, context.warm_start)
         except (
             SolverUnavailableError,
             SolverLicenseError,
@@ -368,7 +327,7 @@ def _value(problem: Problem, indices: NDArray[np.int64]) -> float:
     return problem.objective.evaluate(indices, problem.objective.weights_for(indices, problem.k))
 
 
-def _judge(
+def judge(
     problem: Problem,
     raw: RawResult,
     name: str,

@@ -27,14 +27,24 @@ from subsetopt.solver import RawResult
 from subsetopt.status import StopReason
 
 __all__ = [
+    "GAP",
+    "LEAK",
     "LinearModel",
     "Outcome",
     "Row",
+    "accepted",
     "checked_integer",
+    "checked_positive",
     "formulate",
     "import_within",
+    "out_of_time",
     "run_interruptible",
 ]
+
+# Shares of the tolerance: the gap at which a backend of floats may stop, and what is taken off
+# its bound for its own tolerances. Together below 1, so that its proof survives our judgment.
+GAP = 0.5
+LEAK = 0.25
 
 _T = TypeVar("_T")
 
@@ -141,6 +151,8 @@ class LinearModel:
         leak
             By how much the backend's tolerances may have overstated it.
         """
+        if not self.values.any():
+            value, leak = self.value(np.zeros(self.size, dtype=np.bool_)), 0.0
         objective = (value - leak) * self.factor
         if not math.isfinite(objective):
             return None
@@ -281,6 +293,18 @@ def checked_integer(name: str, value: object, least: int) -> None:
         raise OptionError(f"{name} must be an integer >= {least}, got {value!r}.")
 
 
+def checked_positive(name: str, value: float) -> None:
+    """Raise unless a hyperparameter is a positive finite number.
+
+    Raises
+    ------
+    OptionError
+        If it is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
+        raise OptionError(f"{name} must be a positive finite number, got {value!r}.")
+
+
 def import_within(name: str, deadline: Deadline) -> Any | None:
     """Return a module, or None when its import does not end before the deadline.
 
@@ -324,22 +348,25 @@ def run_interruptible(
     """
     results: list[_T] = []
     failures: list[BaseException] = []
+    # Not Thread.join: interrupted by Ctrl-C it takes the thread for dead (Python 3.10 to 3.12).
+    done = threading.Event()
 
     def body() -> None:
         try:
             results.append(work())
         except BaseException as error:
             failures.append(error)
+        finally:
+            done.set()
 
-    thread = threading.Thread(target=body, name="subsetopt backend")
-    thread.start()
+    threading.Thread(target=body, name="subsetopt backend").start()
     interrupted = stopped = False
-    while thread.is_alive():
+    while not done.is_set():
         try:
-            thread.join(_POLL if stopped else min(deadline.remaining() + 1e-3, _POLL))
+            done.wait(_POLL if stopped else min(deadline.remaining() + 1e-3, _POLL))
         except KeyboardInterrupt:
             interrupted = True
-        if thread.is_alive() and not stopped and (interrupted or deadline.expired()):
+        if not done.is_set() and not stopped and (interrupted or deadline.expired()):
             stop()
             stopped = True
     if failures:
@@ -347,6 +374,21 @@ def run_interruptible(
     return Outcome(results[0], interrupted)
 
 
-def limit_reason(deadline: Deadline, otherwise: StopReason) -> StopReason:
-    """Return TIME when the deadline has passed, else what is given."""
-    return StopReason.TIME if deadline.expired() else otherwise
+def accepted(
+    problem: Problem, model: LinearModel, chosen: NDArray[np.bool_] | None
+) -> NDArray[np.int64] | None:
+    """Return a backend's choice as indices, or None where its tolerances broke a constraint."""
+    if chosen is None:
+        return None
+    indices = model.subset(chosen)
+    return None if problem.constraints.violations(indices) else indices
+
+
+def out_of_time(deadline: Deadline) -> RawResult:
+    """Return the result of a backend that there was no time to call."""
+    return RawResult(
+        None,
+        stop_reason=StopReason.TIME,
+        setup_time=deadline.elapsed(),
+        extras={"native_status": "not called"},
+    )

@@ -11,10 +11,11 @@ import os
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError
 
-__all__ = ["Seed", "entropy_from", "generator_from"]
+__all__ = ["Seed", "entropies_from", "entropy_from", "generator_from"]
 
 Seed = int | Sequence[int] | np.random.Generator | None
 
@@ -58,16 +59,39 @@ def entropy_from(seed: Seed) -> int:
             f"seed must be None, a nonnegative int, a sequence of them or a "
             f"numpy.random.Generator, got {type(seed).__name__}: {seed!r}."
         )
-    state = len(parts)
+    if min(parts, default=0) < 0:
+        raise OptionError(f"seeds must be nonnegative, got {seed!r}.")
+    return _absorb(len(parts), parts)
+
+
+def _absorb(state: int, parts: Sequence[int]) -> int:
+    """Mix every part into the state, 64 bits at a time."""
     for part in parts:
-        if part < 0:
-            raise OptionError(f"seeds must be nonnegative, got {seed!r}.")
         while True:
             state = _mix((state + _GOLDEN + (part & _MASK)) & _MASK)
             part >>= 64
             if not part:
                 break
     return state
+
+
+def entropies_from(seed: Seed, count: int) -> NDArray[np.uint64]:
+    """Return ``entropy_from((*seed, i))`` for every i below ``count``; fresh ones for ``None``.
+
+    A Generator gives one draw each.
+    """
+    if seed is None or isinstance(seed, np.random.Generator):
+        rng = np.random.default_rng() if seed is None else seed
+        return rng.integers(0, _MASK, size=count, dtype=np.uint64, endpoint=True)
+    head = tuple(seed) if isinstance(seed, Sequence) else (seed,)
+    entropy_from(head)  # raises what is wrong with it
+    # The last part is the only one that differs: go on from the state before it.
+    state = _absorb(len(head) + 1, head)
+    with np.errstate(over="ignore"):
+        mixed = np.uint64((state + _GOLDEN) & _MASK) + np.arange(count, dtype=np.uint64)
+        mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+        return mixed ^ (mixed >> np.uint64(31))
 
 
 def generator_from(entropy: int) -> np.random.Generator:

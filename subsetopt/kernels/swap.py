@@ -62,8 +62,9 @@ UNFINISHED, REACHED, STUCK = 0, 1, 2
 
 # Slots of the integer state. GIVEN: the subset is set, do not draw a start. KICK: restart by that
 # many random swaps of the current subset; 0 draws a new stratified one.
-I_WORK, I_GIVEN, I_KICK, _PHASE, _CURSOR, _N_PAIRS, _EXP0, _M1, _M2, _M3, _TRIES = range(11)
-N_INTS = 11
+I_WORK, I_GIVEN, I_KICK, _PHASE, _CURSOR, _N_PAIRS, _EXP0, _M1, _M2, _M3 = range(10)
+_TRIES, _ROUNDS = 10, 11
+N_INTS = 12
 # Slots of the float state.
 _R, F_BEST, F_GOAL, F_TARGET, F_COST, F_CAPACITY, _ERR = range(7)
 N_FLOATS = 7
@@ -183,7 +184,7 @@ def _remember(sel, best, floats):
 
 
 @njit(cache=True)
-def _fits(p, q, sel, out, floats, codes, low, high, count, costs, pa, pb, third):
+def _fits(p, q, floats, codes, low, high, count, costs, pa, pb, third):
     """Whether the moves p, q, third (indices into the pair list, -1: none) go together."""
     moves = (np.int64(p), np.int64(q), np.int64(third))
     a1, b1 = pa[p], pb[p]
@@ -198,24 +199,24 @@ def _fits(p, q, sel, out, floats, codes, low, high, count, costs, pa, pb, third)
         cost = floats[F_COST]
         for t in moves:
             if t >= 0:
-                cost += costs[out[pb[t]]] - costs[sel[pa[t]]]
+                cost += costs[pb[t]] - costs[pa[t]]
         if cost > floats[F_CAPACITY]:
             return False
     if codes.size:
         for t in moves:
             if t >= 0:
-                count[codes[sel[pa[t]]]] -= 1
-                count[codes[out[pb[t]]]] += 1
+                count[codes[pa[t]]] -= 1
+                count[codes[pb[t]]] += 1
         good = True
         for t in moves:
             if t >= 0:
-                g, h = codes[sel[pa[t]]], codes[out[pb[t]]]
+                g, h = codes[pa[t]], codes[pb[t]]
                 if count[g] < low[g] or count[h] > high[h]:
                     good = False
         for t in moves:
             if t >= 0:
-                count[codes[sel[pa[t]]]] += 1
-                count[codes[out[pb[t]]]] -= 1
+                count[codes[pa[t]]] += 1
+                count[codes[pb[t]]] -= 1
         return good
     return True
 
@@ -252,54 +253,90 @@ def _shuffle(sel, out, mark, floats, codes, low, high, count, costs, rng, steps)
 
 
 @njit(cache=True)
-def _build_table(v, sel, out, codes, low, high, count, rng, pa, pb, pd, head, r):
+def _swap_positions(i, j, sel, out, mark, floats, codes, count, costs):
+    """Swap position i of the subset with position j of the rest."""
+    a = 0
+    while sel[a] != i:
+        a += 1
+    b = 0
+    while out[b] != j:
+        b += 1
+    _apply(a, b, sel, out, mark, floats, codes, count, costs)
+    return a + b
+
+
+@njit(cache=True)
+def _shuffle_front(array, front, rng):
+    """Bring a random sample of the array, in random order, to its front."""
+    for t in range(front):
+        s = t + next_below(rng, array.size - t)
+        array[t], array[s] = array[s], array[t]
+
+
+@njit(cache=True)
+def _build_table(v, sel, out, mark, codes, low, high, count, rng, pa, pb, pd, head, r, width):
     """List the moves and key them by the leading bits of their differences.
 
-    All moves, or a random block when there are more than PAIRS. Returns their number, the work,
-    the index of the move nearest to r, and the exponent offset of the keys.
+    With a ``width``, the moves by at most so many places in the sorted pool: they keep a
+    stratified subset nearly stratified. With width 0 all moves. A random part of them when there
+    are more than PAIRS. Returns their number, the work, the index of the move nearest to r, the
+    exponent offset of the keys, and the sum of the absolute differences.
     """
-    size, rest = sel.size, out.size
+    m, size, rest = v.size, sel.size, out.size
     rows, columns = size, rest
-    if size * rest > PAIRS:
+    if width > 0:
+        rows = min(size, max(1, PAIRS // (2 * width)))
+        if rows < size:
+            _shuffle_front(sel, rows, rng)
+    elif size * rest > PAIRS:
         rows = min(size, max(32, PAIRS // rest))
         columns = min(rest, PAIRS // rows)
-        # A random block of two lists in random order is a random sample; shuffle its front.
-        for t in range(rows):
-            s = t + next_below(rng, size - t)
-            sel[t], sel[s] = sel[s], sel[t]
-        for t in range(columns):
-            s = t + next_below(rng, rest - t)
-            out[t], out[s] = out[s], out[t]
+        _shuffle_front(sel, rows, rng)
+        _shuffle_front(out, columns, rng)
     # No difference exceeds the range of the values.
-    exp0 = (_bits(v[v.size - 1] - v[0]) >> (52 - _MANTISSA_BITS)) - _HALF + 1
+    exp0 = (_bits(v[m - 1] - v[0]) >> (52 - _MANTISSA_BITS)) - _HALF + 1
     # The difference of an empty bucket is infinite, so that a question needs no branch.
     pd[PAIRS] = np.inf
     for h in range(BUCKETS):
         head[h] = PAIRS
     grouped = codes.size > 0
     n_pairs = 0
+    work = BUCKETS // 8
     nearest = -1
     err = np.inf
+    total = 0.0
     for a in range(rows):
         i = sel[a]
         low_value = v[i]
-        for b in range(columns):
-            j = out[b]
+        first, last = 0, columns
+        if width > 0:
+            first, last = max(0, i - width), min(m, i + width + 1)
+        work += last - first
+        for b in range(first, last):
+            j = b
+            if width > 0:
+                if mark[j] == 1:
+                    continue
+            else:
+                j = out[b]
             if grouped:
                 g, h = codes[i], codes[j]
                 if g != h and (count[g] - 1 < low[g] or count[h] + 1 > high[h]):
                     continue
+            if n_pairs == PAIRS:
+                break
             d = v[j] - low_value
-            pa[n_pairs] = a
-            pb[n_pairs] = b
+            pa[n_pairs] = i
+            pb[n_pairs] = j
             pd[n_pairs] = d
             head[_bucket(d, exp0)] = n_pairs  # one move a bucket: the last
+            total += abs(d)
             e = abs(r - d)
             if e < err:
                 err = e
                 nearest = n_pairs
             n_pairs += 1
-    return n_pairs, rows * columns + BUCKETS // 8, nearest, exp0
+    return n_pairs, work, nearest, exp0, total
 
 
 @njit(cache=True)
@@ -361,14 +398,7 @@ def search(
             improves = i >= 0 and abs(floats[_R] - (v[j] - v[i])) < abs(floats[_R])
             ints[_TRIES] += 1
             if improves:
-                a = 0
-                while sel[a] != i:
-                    a += 1
-                b = 0
-                while out[b] != j:
-                    b += 1
-                ints[I_WORK] += a + b
-                _apply(a, b, sel, out, mark, floats, codes, count, costs)
+                ints[I_WORK] += _swap_positions(i, j, sel, out, mark, floats, codes, count, costs)
                 floats[_R] = _residual(v, sel, floats[F_TARGET])
                 _remember(sel, best, floats)
                 if floats[F_BEST] <= goal:
@@ -376,11 +406,19 @@ def search(
             if not improves or ints[_TRIES] >= 4 or abs(floats[_R]) < v[m - 1] - v[0]:
                 ints[_PHASE] = _TABLE
         elif phase == _TABLE:
-            n_pairs, spent, nearest, ints[_EXP0] = _build_table(
-                v, sel, out, codes, low, high, count, rng, pa, pb, pd, head, floats[_R]
-            )
+            # Short moves first; they leave the subset nearly as it was drawn. Far from the target,
+            # and every other time, all moves.
+            near = abs(floats[_R]) < v[m - 1] - v[0]
+            width = (3 * m) // (2 * size) + 1 if near and ints[_ROUNDS] % 2 == 0 else 0
+            ints[_ROUNDS] += 1
+            n_pairs, spent, nearest, ints[_EXP0], total = _build_table(
+                v, sel, out, mark, codes, low, high, count, rng, pa, pb, pd, head, floats[_R],
+                width,
+            )  # fmt: skip
             ints[I_WORK] += spent
             if n_pairs == 0:
+                if width > 0:
+                    continue
                 return STUCK
             ints[_N_PAIRS] = n_pairs
             floats[_ERR] = abs(floats[_R])
@@ -389,11 +427,15 @@ def search(
             ints[_M3] = -1
             err = abs(floats[_R] - pd[nearest])
             if err < floats[_ERR] and _fits(
-                nearest, -1, sel, out, floats, codes, low, high, count, costs, pa, pb, -1
+                nearest, -1, floats, codes, low, high, count, costs, pa, pb, -1
             ):
                 floats[_ERR] = err
                 ints[_M1] = nearest
-            if floats[_ERR] <= goal:
+            # Moves much shorter than the residual cannot make it up: first bring it down.
+            if floats[_ERR] <= goal or (
+                width > 0 and floats[_ERR] < abs(floats[_R]) and abs(floats[_R]) * n_pairs > total
+            ):
+                ints[_ROUNDS] -= 1
                 ints[_PHASE] = _END
                 continue
             ints[_CURSOR] = 0
@@ -423,13 +465,9 @@ def search(
                 e = abs(need - pd[t])
                 if e < err:
                     if double:
-                        good = _fits(
-                            p, t, sel, out, floats, codes, low, high, count, costs, pa, pb, -1
-                        )
+                        good = _fits(p, t, floats, codes, low, high, count, costs, pa, pb, -1)
                     else:
-                        good = _fits(
-                            p, q, sel, out, floats, codes, low, high, count, costs, pa, pb, t
-                        )
+                        good = _fits(p, q, floats, codes, low, high, count, costs, pa, pb, t)
                     if good:
                         err = e
                         ints[_M1] = p
@@ -450,7 +488,9 @@ def search(
             for slot in (_M1, _M2, _M3):
                 p = ints[slot]
                 if p >= 0:
-                    _apply(pa[p], pb[p], sel, out, mark, floats, codes, count, costs)
+                    ints[I_WORK] += _swap_positions(
+                        pa[p], pb[p], sel, out, mark, floats, codes, count, costs
+                    )
             if improved:
                 floats[_R] = _residual(v, sel, floats[F_TARGET])
                 _remember(sel, best, floats)

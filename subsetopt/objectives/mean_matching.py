@@ -62,9 +62,18 @@ class MeanMatching:
     (3.0, 3.0)
     """
 
-    __slots__ = ("base_weights", "losses", "scale", "target", "tolerance", "values")
+    __slots__ = (
+        "base_weights",
+        "losses",
+        "relative_tolerance",
+        "scale",
+        "target",
+        "tolerance",
+        "values",
+    )
 
     sense: ClassVar[Sense] = "minimize"
+    least_tolerance: ClassVar[float] = _SMALLEST
 
     def __init__(
         self,
@@ -89,8 +98,8 @@ class MeanMatching:
                 f"{np.abs(values).max():g}); scale the losses down."
             )
         single = dtype.itemsize <= 4 and dtype.kind in "fV"
-        relative = _EPS_FLOAT32 if single else _TOLERANCE_FLOAT64
-        self.tolerance = max(relative * self.scale, _SMALLEST)
+        self.relative_tolerance = _EPS_FLOAT32 if single else _TOLERANCE_FLOAT64
+        self.tolerance = max(self.relative_tolerance * self.scale, self.least_tolerance)
 
     def __repr__(self) -> str:
         return f"MeanMatching(n={self.n}, target={self.target!r})"

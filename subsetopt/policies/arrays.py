@@ -24,7 +24,8 @@ def namespace(array: Array) -> Any:
 
 
 def as_float64(array: Array) -> Array:
-    """Return the array in float64, where it is; a float64 array is not copied."""
+    """Return the array in float64, where it is, without its gradient; float64 is not copied."""
+    array = array.detach() if hasattr(array, "detach") else array
     xp = namespace(array)
     return xp.astype(array, xp.float64, copy=False)
 

@@ -69,8 +69,8 @@ class ProportionalLoss(StatelessPolicy):
 def _keys(losses: Array, gumbel: Array, *, shift: bool) -> Array:
     """Return finite keys; those of zero losses lie below all others."""
     xp = namespace(losses)
-    if losses.shape[0] == 0:
-        return losses
+    if losses.shape[0] == 0 or not bool(xp.all(xp.isfinite(losses))):
+        return losses  # the objective says what is wrong with them, and where
     least = float(xp.min(losses))
     if least < 0.0:
         if not shift:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,15 +19,22 @@ from subsetopt.solver import RawResult, SolveContext
 from subsetopt.starts import feasible_start, random_start, window_start
 from subsetopt.status import StopReason
 
-__all__ = ["Start", "Swap"]
+__all__ = ["CHUNK", "GOAL_SHARE", "Start", "Swap", "default_work"]
 
 Start = Literal["stratified", "random", "window"]
 
 # Differences looked at between two looks at the clock: about 50 microseconds.
-_CHUNK = 8_000
+CHUNK = 8_000
+# A little below it, so that rounding in the final check cannot undo the proof.
+GOAL_SHARE = 0.999
 # The default work limit: about 2 ms at n = 128.
 _DEFAULT_WORK = 300_000
 _DEFAULT_WORK_PER_CANDIDATE = 64
+
+
+def default_work(n: Any) -> Any:
+    """Return the default work limit for n candidates (or an array of such counts)."""
+    return _DEFAULT_WORK + _DEFAULT_WORK_PER_CANDIDATE * n
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +80,7 @@ class Swap:
         pool = Pool.of(problem)
         search = _Search(problem, pool, self.start, context)
         stop = search.run(context)
+        _scratch.free.append(search.scratch)
         return RawResult(
             pool.indices(search.best),
             bound=search.bound / problem.k,
@@ -80,21 +89,29 @@ class Swap:
         )
 
 
-_threads = threading.local()
+class _Scratch(threading.local):
+    """Tables and lists of moves that searches of this thread are done with.
 
+    Fresh memory would cost page faults. A search takes its own and gives it back, so that one
+    started in the midst of another (by a clock, a signal handler) cannot write into it.
+    """
 
-def _scratch() -> tuple[NDArray[Any], ...]:
-    """Return this thread's table and lists of moves: fresh memory would cost page faults."""
-    try:
-        arrays: tuple[NDArray[Any], ...] = _threads.scratch
-    except AttributeError:
-        arrays = _threads.scratch = (
+    def __init__(self) -> None:
+        self.free: list[tuple[NDArray[Any], ...]] = []
+
+    def take(self) -> tuple[NDArray[Any], ...]:
+        """Return a table, two lists of positions and a list of differences."""
+        if self.free:
+            return self.free.pop()
+        return (
             np.zeros(kernel.BUCKETS, dtype=np.int16),
-            np.zeros(kernel.PAIRS, dtype=np.int16),
-            np.zeros(kernel.PAIRS, dtype=np.int16),
+            np.zeros(kernel.PAIRS, dtype=np.int32),
+            np.zeros(kernel.PAIRS, dtype=np.int32),
             np.zeros(kernel.PAIRS + 1, dtype=np.float64),
         )
-    return arrays
+
+
+_scratch = _Scratch()
 
 
 class _Search:
@@ -108,6 +125,7 @@ class _Search:
         "ints",
         "pool",
         "problem",
+        "scratch",
         "tolerance",
     )
 
@@ -120,8 +138,7 @@ class _Search:
         self.ints = ints = np.zeros(kernel.N_INTS, dtype=np.int64)
         self.floats = floats = np.zeros(kernel.N_FLOATS, dtype=np.float64)
         floats[kernel.F_BEST] = np.inf
-        # Half a tolerance below it, so that rounding in the final check cannot undo the proof.
-        floats[kernel.F_GOAL] = 0.999 * self.tolerance
+        floats[kernel.F_GOAL] = GOAL_SHARE * self.tolerance
         floats[kernel.F_TARGET] = pool.target
         floats[kernel.F_CAPACITY] = pool.capacity
         sel = np.empty(size, dtype=np.int64)
@@ -142,13 +159,14 @@ class _Search:
                 floats[kernel.F_COST] = pool.costs[given].sum()
         if not pool.plain or start != "stratified":
             ints[kernel.I_KICK] = 8 if start == "window" else 2 * size + 8
-        self.arrays: tuple[Any, ...] = (
+        self.scratch = _scratch.take()
+        self.arrays = (
             pool.values,
             sel,
             out,
             mark,
             self.best,
-            *_scratch(),
+            *self.scratch,
             ints,
             floats,
             rng,
@@ -164,17 +182,18 @@ class _Search:
         m = self.pool.values.size
         limit = context.max_iterations
         if limit is None and not context.deadline.limited:
-            limit = _DEFAULT_WORK + _DEFAULT_WORK_PER_CANDIDATE * m
-        chunk = _CHUNK
+            limit = default_work(m)
+        chunk = CHUNK
         bounded = False
+        search: Callable[..., int] = kernel.search
         try:
             while True:
                 done = int(self.ints[kernel.I_WORK])
                 if limit is not None and done:
                     if done >= limit:
                         return StopReason.ITERATION
-                    chunk = min(_CHUNK, limit - done)
-                outcome = kernel.search(*self.arrays, chunk)
+                    chunk = min(CHUNK, limit - done)
+                outcome = search(*self.arrays, chunk)
                 if outcome == kernel.REACHED:
                     return StopReason.TARGET
                 if not bounded:
@@ -191,7 +210,7 @@ class _Search:
     def _prove(self) -> bool:
         """Find the lower bound, lift the goal to it, and tell whether the best is there."""
         self.bound = sum_distance(self.problem, self.pool, 0.01 * self.tolerance)
-        goal = self.bound + 0.999 * self.tolerance
+        goal = self.bound + GOAL_SHARE * self.tolerance
         self.floats[kernel.F_GOAL] = goal
         return bool(self.floats[kernel.F_BEST] <= goal)
 

@@ -50,17 +50,6 @@ def test_same_seed_same_answer_and_other_seed_another(exponential: np.ndarray) -
     assert len({tuple(o) for o in others}) == 5
 
 
-def test_many_equals_one_by_one(exponential: np.ndarray) -> None:
-    batch = exponential.reshape(4, 32)
-    together = so.select_many(batch, 5, seed=9)
-    alone = [so.select(row, 5, seed=(9, i)) for i, row in enumerate(batch)]
-    for a, b in zip(together, alone, strict=True):
-        assert np.array_equal(a.indices, b.indices)
-    problems = [so.Problem(so.MeanMatching(row), 5) for row in batch]
-    solved = so.solve_many(problems, seed=9)
-    assert all(np.array_equal(a.indices, b.indices) for a, b in zip(solved, alone, strict=True))
-
-
 @pytest.mark.parametrize(
     ("n", "rate", "k"),
     [(128, 0.1, 13), (3, 0.1, 1), (5, 0.5, 3), (7, 0.0, 0), (0, 0.5, 0), (4, 1.0, 4)],

@@ -1,0 +1,117 @@
+"""Commands that need torch, found by ``subsetopt`` through its entry-point group.
+
+Torch is imported when a command runs, not when the command line lists what there is.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Optional
+
+import typer
+
+from subsetopt import SubsetOptError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from subsetopt_torch.training import Experiment, Run
+
+__all__ = ["train"]
+
+_PLAIN_WIDTH = 110  # columns where the output is not a terminal
+
+# typer reads these at run time, on Python 3.10 too.
+_Policies = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option("--policy", help="Policy to compare; repeat for several. [default: obtf]"),
+]
+_Folder = Optional[Path]  # noqa: UP045
+
+
+def train(
+    data: Annotated[str, typer.Option(help="Data set: digits or mnist.")] = "digits",
+    policy: _Policies = None,
+    rate: Annotated[float, typer.Option(help="Fraction of each batch to train on.")] = 0.1,
+    seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
+    epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 30,
+    batch_size: Annotated[int, typer.Option(help="Samples per batch.")] = 128,
+    lr: Annotated[float, typer.Option(help="Learning rate of SGD.")] = 0.1,
+    solver: Annotated[str, typer.Option(help="Solver of the policies.")] = "auto",
+    time_limit: Annotated[
+        Optional[float],  # noqa: UP045
+        typer.Option(help="Seconds per selection. [default: a work limit, which reproduces]"),
+    ] = None,
+    data_dir: Annotated[
+        _Folder, typer.Option(help="Folder of the data sets. [default: $SUBSETOPT_DATA]")
+    ] = None,
+    out: Annotated[
+        _Folder, typer.Option(help="Folder for results. [default: runs/train-<data>]")
+    ] = None,
+    threads: Annotated[
+        int, typer.Option(help="Threads of torch; for batches this small one is the best.")
+    ] = 1,
+) -> None:
+    """Train a small network with selected samples, against full batches and uniform choice.
+
+    The OBTF paper's network (two hidden layers of 256, ReLU, SGD), every method with the same
+    start, the same batches and the same number of steps. Prints a table; writes results.json and
+    accuracy.png.
+    """
+    _require("torch", "torch")
+    _require("matplotlib", "bench")
+    from rich.console import Console
+
+    from subsetopt_torch.data import check_data_name, load_data
+    from subsetopt_torch.report import check_writable, table, write_json, write_picture
+    from subsetopt_torch.training import Experiment, Settings, check_threads, torch_threads
+
+    check_data_name(data)
+    check_threads(threads)
+    settings = Settings(
+        tuple(policy or ("obtf",)), rate, seeds, epochs, batch_size, lr, solver, time_limit
+    )
+    folder = out or Path("runs") / f"train-{data}"
+    experiment = Experiment(settings, load_data(data, data_dir))
+    check_writable(folder)
+    console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PLAIN_WIDTH)
+    with torch_threads(threads):
+        _with_progress(experiment, console)
+        write_json(experiment, folder / "results.json")
+    write_picture(experiment, folder / "accuracy.png")
+    console.print(table(experiment))
+    console.print(f"Written: {folder / 'results.json'}, {folder / 'accuracy.png'}", soft_wrap=True)
+
+
+def _with_progress(experiment: Experiment, console: Console) -> None:
+    """Run an experiment under a live progress bar."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    settings = experiment.settings
+    total = experiment.steps_per_run * settings.seeds * len(settings.methods)
+    columns = (
+        TextColumn("{task.description:<30}"),
+        BarColumn(),
+        TextColumn("{task.completed:,.0f} of {task.total:,.0f} steps"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("", total=total)
+
+        def on_run(method: str, seed: int) -> Callable[[Run], None]:
+            progress.update(task, description=f"{method}, seed {seed + 1} of {settings.seeds}")
+            return lambda run: progress.advance(task)
+
+        experiment.execute(on_run)
+
+
+def _require(module: str, extra: str) -> None:
+    if importlib.util.find_spec(module) is None:
+        raise SubsetOptError(
+            f"the command 'train' needs {module}, which is not installed: "
+            f"pip install 'subsetopt[{extra}]'"
+        )

@@ -1,0 +1,148 @@
+"""The scoring pass: a forward that leaves no trace in the model or in any random stream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from subsetopt import OptionError
+from subsetopt.errors import did_you_mean
+
+__all__ = [
+    "ScoringMode",
+    "buffers_kept",
+    "check_choice",
+    "norm_buffers",
+    "norm_modules",
+    "scoring_pass",
+]
+
+ScoringMode = Literal["eval", "train"]
+
+_RUNNING = ("running_mean", "running_var", "num_batches_tracked")
+
+
+@contextmanager
+def scoring_pass(
+    model: nn.Module,
+    mode: ScoringMode = "eval",
+    *,
+    update_norm: bool = False,
+    devices: Iterable[torch.device] = (),
+) -> Iterator[None]:
+    """Run forwards that change nothing: no gradients, and everything put back afterwards.
+
+    Put back, also when the forward raises: the train or eval mode of every submodule, the
+    random streams of the CPU and of the model's devices, and in train mode every buffer
+    (BatchNorm's running statistics, spectral norm's vectors).
+
+    Parameters
+    ----------
+    model
+        The model that will be called.
+    mode
+        ``"eval"`` puts every submodule into eval mode; ``"train"`` leaves each as it is, so that a
+        model in training uses batch statistics and dropout.
+    update_norm
+        Let normalization layers in training mode see the batch and update their running
+        statistics, once; everything else as ``mode`` says.
+    devices
+        Devices whose random streams are kept besides those of the model.
+
+    Raises
+    ------
+    OptionError
+        If the mode is unknown.
+    """
+    check_choice("scoring_mode", mode, ("eval", "train"))
+    modules = list(model.modules())
+    modes = [module.training for module in modules]
+    awake = {id(m) for m in norm_modules(model) if m.training} if update_norm else set()
+    spared = {id(b) for m in norm_modules(model) for b in norm_buffers(m)} if update_norm else set()
+    touched = [b for b in model.buffers() if id(b) not in spared] if mode == "train" else []
+    with ExitStack() as stack:
+        _keep_random_streams(stack, model, devices)
+        stack.enter_context(buffers_kept(touched))
+        stack.enter_context(_no_autocast_cache())
+        stack.enter_context(torch.no_grad())
+        # Set one by one and not through model.eval(), whose overrides may do more than set it.
+        stack.callback(_set_modes, modules, modes)
+        if mode == "eval":
+            _set_modes(modules, [id(module) in awake for module in modules])
+        yield
+
+
+def norm_modules(model: nn.Module) -> list[nn.Module]:
+    """Return the modules that keep running statistics."""
+    return [m for m in model.modules() if isinstance(getattr(m, "running_mean", None), Tensor)]
+
+
+def norm_buffers(module: nn.Module) -> list[Tensor]:
+    """Return the running statistics of a module."""
+    found = (getattr(module, name, None) for name in _RUNNING)
+    return [buffer for buffer in found if isinstance(buffer, Tensor)]
+
+
+@contextmanager
+def buffers_kept(buffers: Iterable[Tensor]) -> Iterator[None]:
+    """Put the values of buffers back on leaving; the tensors stay the same objects."""
+    saved = [(buffer, buffer.detach().clone()) for buffer in buffers]
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for buffer, value in saved:
+                buffer.copy_(value)
+
+
+def check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:
+    """Raise unless an option has one of its values.
+
+    Raises
+    ------
+    OptionError
+        With the nearest valid value.
+    """
+    if value not in valid:
+        raise OptionError(
+            f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}."
+            f"{did_you_mean(value, valid)}"
+        )
+
+
+def _set_modes(modules: list[nn.Module], modes: list[bool]) -> None:
+    for module, training in zip(modules, modes, strict=True):
+        module.training = training
+
+
+def _keep_random_streams(
+    stack: ExitStack, model: nn.Module, devices: Iterable[torch.device]
+) -> None:
+    """Fork the CPU's random stream and those of all accelerators the forward may draw from."""
+    used = {p.device for p in model.parameters()} | {b.device for b in model.buffers()}
+    by_type: dict[str, set[int]] = {}
+    for device in used | set(devices):
+        if device.type in ("cuda", "xpu"):
+            index = 0 if device.index is None else device.index
+            by_type.setdefault(device.type, set()).add(index)
+    stack.enter_context(torch.random.fork_rng(devices=[]))
+    for kind, indices in by_type.items():
+        stack.enter_context(torch.random.fork_rng(devices=sorted(indices), device_type=kind))
+
+
+@contextmanager
+def _no_autocast_cache() -> Iterator[None]:
+    """Keep autocast from caching weights cast without gradients.
+
+    The training forward inside the same autocast region would reuse them and get no gradients.
+    """
+    before = torch.is_autocast_cache_enabled()
+    torch.set_autocast_cache_enabled(False)
+    try:
+        yield
+    finally:
+        torch.set_autocast_cache_enabled(before)

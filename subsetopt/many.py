@@ -1,0 +1,277 @@
+"""Many problems in one call: the same answers as one by one, in parallel where that is safe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from subsetopt.auto import work_per_stage
+from subsetopt.budget import Deadline
+from subsetopt.front import judge, select, size_of, solve
+from subsetopt.objectives import MeanMatching
+from subsetopt.problem import Problem
+from subsetopt.seeding import Seed, entropies_from
+from subsetopt.solution import Solution
+from subsetopt.solver import RawResult
+from subsetopt.status import Status, StopReason
+
+__all__ = ["Solutions", "select_many", "solve_many"]
+
+_Entry = Solution | Callable[[], Solution]
+
+
+class Solutions(Sequence[Solution]):
+    """The answers of many solves, in order; each is made when it is first looked at.
+
+    Examples
+    --------
+    >>> answers = select_many([[1.0, 2.0, 3.0], [5.0, 5.0]], 1, seed=0)
+    >>> len(answers), answers[1].objective
+    (2, 0.0)
+    """
+
+    def __init__(self, made: list[_Entry]) -> None:
+        self._made = made
+
+    def __len__(self) -> int:
+        return len(self._made)
+
+    @overload
+    def __getitem__(self, index: int) -> Solution: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Solution]: ...
+
+    def __getitem__(self, index: int | slice) -> Solution | list[Solution]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        entry = self._made[index]
+        if not isinstance(entry, Solution):
+            entry = self._made[index] = entry()
+        return entry
+
+    def __iter__(self) -> Iterator[Solution]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Solutions(n={len(self)})"
+
+
+def solve_many(
+    problems: Iterable[Problem], *, seed: Seed = None, parallel: bool = True, **keywords: Any
+) -> Solutions:
+    """Solve several problems; ``solve_many(P, seed=s)[i]`` equals ``solve(P[i], seed=(s, i))``.
+
+    Parameters
+    ----------
+    problems
+        The problems.
+    seed
+        None for fresh entropy, a nonnegative int, or a sequence of them.
+    parallel
+        Whether unconstrained mean matching may run on all cores. A forked child never does.
+    keywords
+        As for :func:`subsetopt.solve`; a ``time_limit`` holds for each problem, and makes the
+        solves run one after the other.
+
+    Returns
+    -------
+    Solutions
+        A sequence of solutions.
+    """
+    every = list(problems)
+    entropies = entropies_from(seed, len(every))
+    solver = _lane_solver(keywords)
+    chosen = [i for i, p in enumerate(every) if solver and _takes_the_lane(p)]
+    made: dict[int, _Entry] = {}
+    if solver and chosen:
+        seeds = [_nth(seed, i) for i in chosen]
+        lane = _Lane.of_problems([every[i] for i in chosen], entropies[chosen], seeds.__getitem__)
+        made = dict(zip(chosen, lane.run(solver, parallel), strict=True))
+    return Solutions(
+        [
+            made[i] if i in made else solve(p, seed=_nth(seed, i), **keywords)
+            for i, p in enumerate(every)
+        ]
+    )
+
+
+def select_many(
+    losses: ArrayLike | Iterable[ArrayLike],
+    k: int | None = None,
+    *,
+    rate: float | None = None,
+    seed: Seed = None,
+    parallel: bool = True,
+    **keywords: Any,
+) -> Solutions:
+    """Select from several loss vectors; ``select_many(L, k, seed=s)[i]`` is ``select(L[i], k)``.
+
+    Parameters
+    ----------
+    losses
+        An array of shape (batch, n), or a ragged list of vectors.
+    k, rate
+        Number, or fraction, of samples to choose from each vector.
+    seed
+        None for fresh entropy, a nonnegative int, or a sequence of them; vector i is solved with
+        ``(seed, i)``.
+    parallel
+        Whether the vectors may be solved on all cores. A forked child never does.
+    keywords
+        As for :func:`subsetopt.select`. With any but ``solver="auto"`` or ``"swap"``, the vectors
+        are solved one after the other.
+
+    Returns
+    -------
+    Solutions
+        A sequence of solutions.
+    """
+    solver = _lane_solver(keywords)
+    if not solver:
+        return Solutions(
+            [
+                select(row, k, rate=rate, seed=_nth(seed, i), **keywords)
+                for i, row in enumerate(losses)  # type: ignore[arg-type]
+            ]
+        )
+    if isinstance(losses, np.ndarray) and losses.ndim == 2 and losses.size:
+        size = size_of(losses.shape[1], k, rate)
+        Problem(MeanMatching(losses[0]), size)  # raises what is wrong with size or dtype
+        if 0 < size < losses.shape[1]:
+            lane = _Lane.of_matrix(losses, size, seed)
+            return Solutions(lane.run(solver, parallel))
+    objectives = [MeanMatching(row) for row in losses]  # type: ignore[union-attr]
+    problems = [Problem(o, size_of(o.n, k, rate)) for o in objectives]
+    return solve_many(problems, seed=seed, parallel=parallel, **keywords)
+
+
+def _lane_solver(keywords: dict[str, Any]) -> str | None:
+    """Return the solver when the keywords leave the plain, parallel way open."""
+    solver = keywords.get("solver", "auto")
+    plain = set(keywords) <= {"solver"} and isinstance(solver, str)
+    return solver if plain and solver in ("auto", "swap") else None
+
+
+def _nth(seed: Seed, i: int) -> Seed:
+    """Return the seed of problem i; without a fixed seed, one is as good as another."""
+    if seed is None or isinstance(seed, np.random.Generator):
+        return seed
+    return (*seed, i) if isinstance(seed, Sequence) else (seed, i)
+
+
+def _takes_the_lane(problem: Problem) -> bool:
+    """Whether a problem is plain mean matching with a choice to make."""
+    return (
+        type(problem.objective) is MeanMatching
+        and not problem.constrained
+        and problem.cardinality == "exact"
+        and 0 < problem.k < problem.n
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class _Lane:
+    """Plain mean-matching problems side by side, as the parallel kernel takes them."""
+
+    values: NDArray[np.float64]
+    order: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    targets: NDArray[np.float64]
+    tolerances: NDArray[np.float64]
+    entropies: NDArray[np.uint64]
+    seed: Callable[[int], Seed]
+    problem: Callable[[int], Problem]
+
+    @classmethod
+    def of_problems(
+        cls,
+        problems: list[Problem],
+        entropies: NDArray[np.uint64],
+        seed: Callable[[int], Seed],
+    ) -> _Lane:
+        objectives = [p.objective for p in problems]
+        orders = [np.argsort(o.values) for o in objectives]  # type: ignore[attr-defined]
+        sizes = np.array([p.k for p in problems])
+        return cls(
+            np.concatenate([o.values[a] for o, a in zip(objectives, orders, strict=True)]),  # type: ignore[attr-defined]
+            np.concatenate(orders),
+            np.cumsum([0] + [p.n for p in problems]),
+            sizes,
+            sizes * np.array([o.target for o in objectives]),  # type: ignore[attr-defined]
+            sizes * np.array([o.tolerance for o in objectives]),
+            entropies,
+            seed,
+            problems.__getitem__,
+        )
+
+    @classmethod
+    def of_matrix(cls, losses: NDArray[Any], size: int, seed: Seed) -> _Lane:
+        batch, n = losses.shape
+        values = np.ascontiguousarray(losses, dtype=np.float64)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scales = np.add.reduce(np.abs(values), axis=1) / n
+        for row in np.flatnonzero(~np.isfinite(scales))[:1]:
+            MeanMatching(losses[row])  # raises what is wrong with it
+        order = np.argsort(values, axis=1)
+        unit = MeanMatching(losses[0])
+        # The same arithmetic as MeanMatching's own, row by row.
+        tolerances = np.maximum(unit.relative_tolerance * scales, unit.least_tolerance)
+        return cls(
+            np.take_along_axis(values, order, axis=1).ravel(),
+            order.ravel(),
+            np.arange(batch + 1) * n,
+            np.full(batch, size),
+            size * (np.add.reduce(values, axis=1) / n),
+            size * tolerances,
+            entropies_from(seed, batch),
+            lambda i: _nth(seed, i),
+            lambda i: Problem(MeanMatching(losses[i]), size),
+        )
+
+    def run(self, solver: str, parallel: bool) -> list[_Entry]:
+        """Search all pools; those that do not reach their goal are solved again on their own."""
+        from subsetopt.kernels.many import search_many
+        from subsetopt.solvers.swap import CHUNK, GOAL_SHARE, default_work
+
+        count = self.sizes.size
+        places = np.concatenate([[0], np.cumsum(self.sizes)])
+        best = np.empty(int(places[-1]), dtype=np.int64)
+        reached = np.zeros(count, dtype=np.bool_)
+        bounds = np.zeros(count)
+        spent = np.zeros(count, dtype=np.int64)
+        lengths = np.diff(self.starts)
+        limits = work_per_stage(lengths) if solver == "auto" else default_work(lengths)
+        search_many(
+            self.values, self.values.view(np.int64), self.starts, self.sizes, places,
+            self.targets, self.tolerances, self.entropies, limits, best, reached, bounds, spent,
+            CHUNK, GOAL_SHARE, parallel=parallel,
+        )  # fmt: skip
+        chosen = self.order[best + np.repeat(self.starts[:-1], self.sizes)]
+        return [
+            partial(
+                self._solution, i, solver, chosen[places[i] : places[i + 1]], bounds[i], spent[i]
+            )
+            if reached[i]
+            else solve(self.problem(i), solver, seed=self.seed(i))
+            for i in range(count)
+        ]
+
+    def _solution(
+        self, i: int, solver: str, chosen: NDArray[np.int64], bound: float, spent: int
+    ) -> Solution:
+        """Verify and judge an answer, as the front door does."""
+        raw = RawResult(
+            chosen, bound=float(bound) / int(self.sizes[i]), stop_reason=StopReason.TARGET,
+            iterations=int(spent),
+        )  # fmt: skip
+        answer = judge(self.problem(i), raw, "swap", Deadline(), None)
+        if answer.status is Status.OPTIMAL:
+            return answer
+        return solve(self.problem(i), solver, seed=self.seed(i))

@@ -1,0 +1,38 @@
+"""Compiling ahead of time, so that the first solve of a run is as fast as the rest."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from subsetopt.front import solve
+from subsetopt.many import select_many
+from subsetopt.objectives import MeanMatching
+from subsetopt.problem import Problem
+from subsetopt.registry import list_solvers
+
+__all__ = ["warmup"]
+
+
+def warmup() -> None:
+    """Compile every kernel, or load it from the cache on disk.
+
+    The first call on a machine takes about half a minute, every later one, also of another
+    process, a fraction of a second. Without it, the first solve of each kind pays for its own
+    kernels. The cache lies beside the installed package, or under the user's cache directory when
+    that cannot be written to (``NUMBA_CACHE_DIR`` chooses another place).
+
+    Examples
+    --------
+    >>> warmup()
+    """
+    # Small, but hard enough to reach every phase: float64, whose tolerance is far below the gaps.
+    losses = np.random.default_rng(0).exponential(size=24)
+    groups = np.arange(24) % 3
+    plain = Problem(MeanMatching(losses), 5)
+    bound = Problem(MeanMatching(losses), 5, groups=groups, quotas={0: 2}, costs=losses, capacity=9)
+    for spec in list_solvers():
+        for problem in (plain, bound):
+            if set(spec.requires) == {"numba"} and spec.obstacle(problem) is None:
+                solve(problem, spec.name, max_iterations=2000, seed=0)
+    for parallel in (False, True):
+        list(select_many(np.stack([losses, losses + 1.0]), 5, seed=0, parallel=parallel))

@@ -1,0 +1,496 @@
+"""BatchSelector: sizes, devices, dtypes, seeds, bad losses, fallbacks, state."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+
+import subsetopt as so
+from subsetopt import registry
+from subsetopt.policies import Feedback, SelectionState, Signals, StatelessPolicy, to_host
+
+torch = pytest.importorskip("torch")
+
+import subsetopt_torch as st  # noqa: E402
+from subsetopt_torch.signals import to_device  # noqa: E402
+
+DEVICES = [
+    "cpu",
+    pytest.param(
+        "cuda",
+        marks=[
+            pytest.mark.cuda,
+            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
+        ],
+    ),
+]
+POLICIES = ["uniform", "big-loss", "small-loss", "proportional-loss", "obtf"]
+
+
+def losses(n: int = 128, seed: int = 5, **keywords: Any) -> torch.Tensor:
+    values = np.random.default_rng(seed).exponential(size=n)
+    return torch.as_tensor(values, dtype=keywords.pop("dtype", torch.float32), **keywords)
+
+
+@dataclass(frozen=True)
+class Failing:
+    """Fails in the way its option says."""
+
+    how: str = "raise"
+
+    def solve(self, problem: so.Problem, context: so.SolveContext) -> so.RawResult:
+        errors = {
+            "raise": so.SolverError("it broke"),
+            "license": so.SolverLicenseError("too many variables for the free license"),
+            "missing": so.SolverUnavailableError("pip install it"),
+        }
+        if self.how in errors:
+            raise errors[self.how]
+        if self.how == "wrong":
+            return so.RawResult(np.arange(problem.n))
+        if self.how == "interrupt":
+            return so.RawResult(np.arange(problem.k), stop_reason=so.StopReason.INTERRUPTED)
+        return so.RawResult(None, stop_reason=so.StopReason.TIME)
+
+
+@pytest.fixture
+def failing() -> Iterator[str]:
+    so.register_solver(
+        so.SolverSpec(
+            "failing", Failing, ("MeanMatching", "TopScores"), registry.CONSTRAINTS | {"seed"}
+        )
+    )
+    yield "failing"
+    registry.unregister_solver("failing")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_contract(policy: str, device: str) -> None:
+    vector = losses(device=device)
+    picked = st.BatchSelector(policy, rate=0.1, seed=0)(vector)
+    assert picked.indices.dtype == torch.int64 and picked.indices.shape == (13,)
+    assert {t.device.type for t in (picked.indices, picked.weights, picked.mask)} == {device}
+    assert picked.weights.dtype == torch.float32
+    torch.testing.assert_close(picked.weights.cpu(), torch.full((13,), 1 / 13))
+    assert picked.mask.shape == (128,) and picked.mask.dtype == torch.bool
+    assert torch.equal(picked.mask.nonzero()[:, 0], picked.indices)
+    assert isinstance(picked.solution, so.Solution)
+    assert np.array_equal(picked.solution.indices, picked.indices.cpu().numpy())
+    assert (picked.excluded, picked.fallback, len(picked)) == (0, None, 13)
+
+
+def test_obtf_matches_the_mean() -> None:
+    vector = losses()
+    picked = st.BatchSelector("obtf", rate=0.1, seed=0)(vector)
+    assert picked.solution.status is so.Status.OPTIMAL
+    subset = (vector[picked.indices].double() * picked.weights.double()).sum()
+    assert abs(float(subset - vector.double().mean())) < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("given", "weights"),
+    [
+        ("float16", "float32"),
+        ("bfloat16", "float32"),
+        ("float32", "float32"),
+        ("float64", "float64"),
+        ("int64", "float32"),
+    ],
+)
+def test_dtypes(given: str, weights: str) -> None:
+    vector = (losses() * 10).to(getattr(torch, given))
+    picked = st.BatchSelector("obtf", k=7, seed=0)(vector)
+    assert picked.weights.dtype == getattr(torch, weights)
+    assert len(picked) == 7
+
+
+def test_gradients_are_ignored_and_losses_unchanged() -> None:
+    vector = losses().requires_grad_()
+    before = vector.detach().clone()
+    picked = st.BatchSelector("obtf", k=7, seed=0)(vector)
+    assert not picked.weights.requires_grad
+    assert torch.equal(vector.detach(), before)
+    strided = torch.stack([losses(), losses()], 1)[:, 0]
+    assert torch.equal(st.BatchSelector("obtf", k=7, seed=0)(strided).indices, picked.indices)
+
+
+def test_indices_and_weights_travel_in_one_piece() -> None:
+    weights = np.array([0.1, 1 / 3, 1e-300])
+    for dtype in (torch.float64, torch.float32):
+        made = to_device(np.array([2, 5, 7]), weights, torch.device("cpu"), dtype)
+        assert made[0].tolist() == [2, 5, 7]
+        assert torch.equal(made[1], torch.as_tensor(weights).to(dtype))
+
+
+@pytest.mark.parametrize(
+    ("size", "n", "expected"),
+    [
+        ({"rate": 0.1}, 128, 13),
+        ({"rate": 0.1}, 3, 1),
+        ({"rate": 0.0}, 9, 0),
+        ({"rate": 1.0}, 9, 9),
+        ({"k": 4}, 9, 4),
+        ({"k": 40}, 9, 9),
+        ({"k": 0}, 9, 0),
+        ({"k": 4}, 0, 0),
+        ({"rate": 0.5}, 0, 0),
+    ],
+)
+@pytest.mark.parametrize("policy", POLICIES)
+def test_sizes(size: dict[str, Any], n: int, expected: int, policy: str) -> None:
+    selector = st.BatchSelector(policy, seed=0, **size)
+    assert selector.size(n) == expected
+    picked = selector(losses(n))
+    assert len(picked) == expected and picked.mask.sum() == expected
+    assert picked.solution.has_solution
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({}, "pass rate .* or k .*, one of them; got rate=None, k=None"),
+        ({"rate": 0.1, "k": 3}, "one of them; got rate=0.1, k=3"),
+        ({"rate": 1.5}, r"rate must be in \[0, 1\], got 1.5"),
+        ({"k": -1}, "k must be an integer >= 0, got -1"),
+        ({"k": 0.5}, "k must be an integer >= 0, got 0.5; for a fraction use rate"),
+        ({"k": True}, "k must be an integer"),
+    ],
+)
+def test_wrong_sizes(keywords: dict[str, Any], message: str) -> None:
+    with pytest.raises(so.ProblemError, match=message):
+        st.BatchSelector("obtf", **keywords)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "error", "message"),
+    [
+        ({"policy": "obft"}, so.OptionError, "Did you mean 'obtf'"),
+        ({"policy": object()}, so.OptionError, "policy object, got object"),
+        ({"policy_options": {"cardinalty": 1}}, so.OptionError, "Did you mean 'cardinality'"),
+        ({"solver": "swop"}, so.SolverNotFoundError, "Did you mean 'swap'"),
+        ({"solver": "swap", "options": {"strat": 1}}, so.OptionError, "no option 'strat'"),
+        ({"solver": "auto", "options": {"start": 1}}, so.OptionError, "not 'auto'"),
+        ({"time_limit": -1}, so.OptionError, "time_limit must be at least 0"),
+        ({"max_iterations": -1}, so.OptionError, "max_iterations must be an integer >= 0"),
+        ({"seed": -1}, so.OptionError, "nonnegative int or None, got -1"),
+        ({"seed": 0.5}, so.OptionError, "nonnegative int or None, got 0.5"),
+        ({"nonfinite": "exclde"}, so.OptionError, "Did you mean 'exclude'"),
+        ({"constraints": {"quota": 1}}, so.OptionError, "no constraint named 'quota'"),
+    ],
+)
+def test_misuse_is_told_when_the_selector_is_made(
+    keywords: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    with pytest.raises(error, match=message):
+        st.BatchSelector(**{"policy": "obtf", "rate": 0.1, **keywords})
+
+
+def test_options_of_a_policy_object_belong_into_it() -> None:
+    policy = so.policies.make_policy("obtf")
+    assert len(st.BatchSelector(policy, rate=0.1, seed=0)(losses())) == 13
+    with pytest.raises(so.OptionError, match="belong into the policy object"):
+        st.BatchSelector(policy, rate=0.1, policy_options={"cardinality": "exact"})
+
+
+def test_a_solver_that_cannot_take_the_objective_is_misuse() -> None:
+    selector = st.BatchSelector("uniform", rate=0.1, solver="swap")
+    with pytest.raises(so.UnsupportedProblemError, match=r"swap.*TopScores"):
+        selector(losses())
+
+
+@pytest.mark.parametrize(
+    ("vector", "message"),
+    [
+        (torch.tensor(1.0), r"got \(\); a reduced loss .* reduction='none'"),
+        (torch.ones(4, 1), r"got \(4, 1\); reduce it to one number per sample"),
+        (torch.ones(4, dtype=torch.complex64), "real numbers, got dtype torch.complex64"),
+    ],
+)
+def test_losses_that_are_no_vector(vector: torch.Tensor, message: str) -> None:
+    with pytest.raises(so.ProblemError, match=message):
+        st.BatchSelector("obtf", k=1)(vector)
+
+
+# Bad losses
+
+
+def with_bad(n: int = 64) -> torch.Tensor:
+    vector = losses(n)
+    vector[3], vector[10], vector[20] = float("nan"), float("inf"), -float("inf")
+    return vector
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_nonfinite_losses_raise_with_their_positions(policy: str) -> None:
+    selector = st.BatchSelector(policy, k=5, seed=0)
+    with pytest.raises(
+        so.ProblemError, match=r"positions 3 \(nan\), 10 \(inf\), 20 \(-inf\) of the batch"
+    ):
+        selector(with_bad())
+    assert selector.step == 0 and selector.excluded == 0
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_nonfinite_losses_are_left_out(policy: str) -> None:
+    selector = st.BatchSelector(policy, k=5, seed=0, nonfinite="exclude")
+    vector = with_bad()
+    for count in (1, 2):
+        picked = selector(vector)
+        assert picked.excluded == 3 and selector.excluded == 3 * count
+        assert len(picked) == 5 and not {3, 10, 20} & set(picked.indices.tolist())
+    assert vector[3].isnan()
+
+
+def test_the_mean_is_that_of_the_finite_losses() -> None:
+    vector = with_bad().double()
+    picked = st.BatchSelector("obtf", k=8, seed=0, nonfinite="exclude")(vector)
+    good = vector[vector.isfinite()].mean()
+    assert abs(float((vector[picked.indices] * picked.weights).sum() - good)) < 1e-6
+
+
+def test_fewer_finite_losses_than_k() -> None:
+    selector = st.BatchSelector("obtf", k=5, seed=0, nonfinite="exclude")
+    picked = selector(torch.tensor([1.0, float("nan"), 2.0, float("nan"), float("nan"), 3.0]))
+    assert picked.indices.tolist() == [0, 2, 5]
+    torch.testing.assert_close(picked.weights, torch.full((3,), 1 / 3))
+    nothing = selector(torch.full((4,), float("nan")))
+    assert len(nothing) == 0 and nothing.excluded == 4
+
+
+# Constraints
+
+
+def test_constraints_hold_per_batch_and_for_all_batches() -> None:
+    groups = torch.arange(128) % 4
+    selector = st.BatchSelector("obtf", k=12, seed=0, constraints={"quotas": {0: 3, 1: (5, 6)}})
+    picked = selector(losses(), constraints={"groups": groups, "include": torch.tensor([5])})
+    counts = np.bincount(groups[picked.indices].numpy(), minlength=4)
+    assert counts[0] == 3 and counts[1] in (5, 6) and 5 in picked.indices
+    with pytest.raises(so.ProblemError, match="quotas need groups"):
+        selector(losses())
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_excluded_samples_and_bad_ones_together(policy: str) -> None:
+    selector = st.BatchSelector(policy, k=61, seed=0, nonfinite="exclude")
+    mask = np.zeros(64, dtype=bool)
+    picked = selector(with_bad(), constraints={"exclude": mask})
+    assert len(picked) == 61
+    with pytest.warns(st.SelectionWarning, match="No subset satisfies"):
+        picked = selector(with_bad(), constraints={"exclude": [0, 1]})
+    assert picked.fallback is not None
+    assert len(picked) == 59 and not {0, 1, 3, 10, 20} & set(picked.indices.tolist())
+
+
+@dataclass
+class OwnGroups(StatelessPolicy):
+    requires: ClassVar[frozenset[str]] = frozenset({"losses"})
+
+    def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> so.Problem:
+        groups = np.arange(len(signals["losses"])) % 2
+        quotas = {0: k // 2}
+        return so.Problem(so.MeanMatching(signals["losses"]), k, groups=groups, quotas=quotas)
+
+
+def test_constraints_of_the_policy_are_kept() -> None:
+    selector = st.BatchSelector(OwnGroups(), k=10, seed=0)
+    picked = selector(losses(), constraints={"include": [1]})
+    assert (picked.indices % 2 == 0).sum() == 5 and 1 in picked.indices
+    with pytest.raises(so.ProblemError, match="policy sets groups itself"):
+        selector(losses(), constraints={"groups": np.zeros(128), "quotas": {0: 10}})
+
+
+# Fallbacks
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("raise", "SolverError: it broke"),
+        ("license", "SolverLicenseError: too many variables"),
+        ("missing", "SolverUnavailableError: pip install it"),
+        ("nothing", "No subset was found"),
+        ("wrong", "infeasible subset"),
+    ],
+)
+def test_a_failed_selection_is_a_uniform_draw_and_is_told(
+    failing: str, how: str, reason: str
+) -> None:
+    selector = st.BatchSelector("obtf", k=6, seed=0, solver=failing, options={"how": how})
+    with pytest.warns(st.SelectionWarning, match="gave no subset.*uniform draw") as caught:
+        first = selector(losses())
+    assert len(caught) == 1 and reason in str(caught[0].message)
+    assert caught[0].filename == __file__
+    second = selector(losses())  # a second warning would be an error here
+    assert selector.fallbacks == 2 and selector.step == 2
+    for picked in (first, second):
+        assert picked.fallback is not None and reason in picked.fallback
+        assert len(picked) == 6 and not picked.solution.has_solution
+        torch.testing.assert_close(picked.weights, torch.full((6,), 1 / 6))
+    assert first.indices.tolist() != second.indices.tolist()
+    again = st.BatchSelector("obtf", k=6, seed=0, solver=failing, options={"how": how})
+    with pytest.warns(st.SelectionWarning):
+        assert torch.equal(again(losses()).indices, first.indices)
+
+
+def test_an_interrupt_ends_the_training_loop(failing: str) -> None:
+    selector = st.BatchSelector("obtf", k=6, solver=failing, options={"how": "interrupt"})
+    with pytest.raises(KeyboardInterrupt):
+        selector(losses())
+    assert selector.fallbacks == 0
+
+
+def test_no_time_at_all() -> None:
+    selector = st.BatchSelector("obtf", k=6, seed=0, time_limit=0)
+    with pytest.warns(st.SelectionWarning):
+        assert len(selector(losses())) == 6
+
+
+def test_a_time_limit_is_enough_for_an_answer() -> None:
+    picked = st.BatchSelector("obtf", k=6, seed=0, time_limit=0.5)(losses())
+    assert picked.fallback is None
+
+
+def test_a_list_of_solvers_falls_over(failing: str) -> None:
+    picked = st.BatchSelector("obtf", k=6, seed=0, solver=[failing, "swap"])(losses())
+    assert picked.fallback is None and picked.solution.solver == "swap"
+
+
+# Seeds and state
+
+
+@pytest.mark.parametrize("policy", ["uniform", "proportional-loss", "obtf"])
+def test_seed_step_and_rank(policy: str) -> None:
+    def run(**keywords: Any) -> list[list[int]]:
+        selector = st.BatchSelector(policy, rate=0.1, **keywords)
+        return [selector(losses()).indices.tolist() for _ in range(4)]
+
+    base = run(seed=1)
+    assert run(seed=1) == base == run(seed=1, rank=0)
+    assert len({tuple(indices) for indices in base}) == 4
+    for other in (run(seed=2), run(seed=1, rank=1), run(), run()):
+        assert all(a != b for a, b in zip(base, other, strict=True))
+
+
+@pytest.mark.parametrize("policy", POLICIES)
+def test_a_resumed_selector_goes_on(policy: str) -> None:
+    selector = st.BatchSelector(policy, rate=0.1, nonfinite="exclude")
+    selector(with_bad())
+    state = selector.state_dict()
+    expected = [selector(losses(64)).indices.tolist() for _ in range(3)]
+    other = st.BatchSelector(policy, rate=0.1, seed=123, nonfinite="exclude")
+    other.load_state_dict(state)
+    assert [other(losses(64)).indices.tolist() for _ in range(3)] == expected
+    assert other.state_dict() == selector.state_dict()
+    assert (other.step, other.excluded) == (4, 3)
+
+
+def test_a_state_that_does_not_fit() -> None:
+    state = st.BatchSelector("obtf", rate=0.1).state_dict()
+    with pytest.raises(so.OptionError, match="saved with policy 'obtf', this selector has 'unif"):
+        st.BatchSelector("uniform", rate=0.1).load_state_dict(state)
+    with pytest.raises(so.OptionError, match=r"lacks \['policy', 'seed'"):
+        st.BatchSelector("obtf", rate=0.1).load_state_dict(
+            {k: v for k, v in state.items() if k not in ("seed", "policy", "step")}
+        )
+
+
+def test_no_global_random_state_is_touched() -> None:
+    np_state, torch_state = np.random.get_state()[1].copy(), torch.get_rng_state()  # noqa: NPY002
+    for policy in POLICIES:
+        st.BatchSelector(policy, rate=0.1)(losses())
+    assert np.array_equal(np.random.get_state()[1], np_state)  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), torch_state)
+
+
+# Signals
+
+
+@dataclass
+class Recorder(StatelessPolicy):
+    """Chooses by the logits' norm and remembers what it was given."""
+
+    requires: ClassVar[frozenset[str]] = frozenset({"losses", "logits", "ids"})
+
+    def __post_init__(self) -> None:
+        self.seen: list[Signals] = []
+        self.told: list[Feedback] = []
+
+    def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> so.Problem:
+        self.seen.append(signals)
+        return so.Problem(so.TopScores(to_host((signals["logits"] ** 2).sum(1))), k)
+
+    def observe(self, feedback: Feedback) -> None:
+        self.told.append(feedback)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seen": len(self.seen)}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        self.seen = [{}] * state["seen"]
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_policy_that_wants_more_than_vectors_works_on_the_device(device: str) -> None:
+    policy = Recorder()
+    selector = st.BatchSelector(policy, k=2, nonfinite="exclude")
+    logits = torch.eye(4, 3, device=device) * torch.arange(1.0, 5.0, device=device)[:, None]
+    vector = torch.tensor([1.0, 2.0, float("nan"), 3.0], device=device)
+    ids = np.array([7, 8, 9, 5])
+    picked = selector(vector, logits=logits, ids=ids, targets=torch.zeros(4))
+    assert picked.indices.tolist() == [0, 1]
+    (seen,) = policy.seen
+    assert set(seen) == {"losses", "logits", "ids", "positions"}
+    assert all(isinstance(seen[n], torch.Tensor) for n in ("losses", "logits", "ids"))
+    assert seen["logits"].device.type == device and seen["ids"].tolist() == [7, 8, 9, 5]
+    assert seen["losses"].tolist() == [1.0, 2.0, 2.0, 3.0]
+
+
+def test_signals_that_are_missing_or_too_short() -> None:
+    selector = st.BatchSelector(Recorder(), k=2)
+    with pytest.raises(so.ProblemError, match="needs the signal 'ids': pass ids= to the selector"):
+        selector(losses(4), logits=torch.ones(4, 2))
+    with pytest.raises(so.ProblemError, match=r"'logits' has shape \(3, 2\) for 4 candidates"):
+        selector(losses(4), logits=torch.ones(3, 2), ids=torch.arange(4))
+
+
+def test_choosing_without_losses() -> None:
+    selector = st.BatchSelector("uniform", rate=0.25, seed=0)
+    assert not selector.needs_scoring(8)
+    assert len(selector.without_losses(8)) == 2
+    obtf = st.BatchSelector("obtf", rate=0.25, seed=0)
+    assert obtf.needs_scoring(8)
+    with pytest.raises(so.ProblemError, match="needs the signal 'losses'"):
+        obtf.without_losses(8)
+
+
+class Sometimes(Recorder):
+    requires: ClassVar[frozenset[str]] = frozenset({"losses"})
+
+    def needs_scoring(self, state: SelectionState) -> bool:
+        return state.step % 2 == 1 and (state.n, state.k) == (8, 2)
+
+
+def test_needs_scoring_sees_the_state() -> None:
+    selector = st.BatchSelector(Sometimes(), rate=0.25)
+    assert not selector.needs_scoring(8)
+    selector.everything(8)
+    assert selector.needs_scoring(8)
+
+
+def test_repr() -> None:
+    assert repr(st.BatchSelector("obtf", k=3)) == "BatchSelector('obtf', k=3, solver='auto')"
+    picked = st.BatchSelector("obtf", k=3, nonfinite="exclude", seed=0)(with_bad())
+    assert repr(picked) == "Picked(3 of 64, excluded=3)"
+
+
+def test_nothing_warns_in_ordinary_use() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        st.BatchSelector("obtf", rate=0.1)(losses())

@@ -1,0 +1,89 @@
+"""``subsetopt train`` from outside."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+pytest.importorskip("sklearn")
+pytest.importorskip("matplotlib")
+
+import typer
+from typer.testing import CliRunner
+
+import subsetopt as so
+from subsetopt_torch.cli import train
+
+QUICK = ["--seeds", "1", "--epochs", "1"]
+
+
+def call(*arguments: str) -> tuple[str, BaseException | None]:
+    app = typer.Typer(pretty_exceptions_enable=False)
+    app.command("train")(train)
+    result = CliRunner().invoke(app, list(arguments))
+    return result.output, result.exception
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("SUBSETOPT_DATA", raising=False)
+
+
+def test_digits(tmp_path: Path) -> None:
+    output, error = call(*QUICK, "--policy", "obtf", "--policy", "small-loss", "--out", "made/here")
+    assert error is None, output
+    for part in ("full batch", "uniform", "obtf", "small-loss", "residual", "Written: made/here"):
+        assert part in output
+    folder = tmp_path / "made" / "here"
+    assert sorted(p.name for p in folder.iterdir()) == ["accuracy.png", "results.json"]
+    content = json.loads((folder / "results.json").read_text())
+    assert [run["method"] for run in content["runs"]] == [
+        "full batch",
+        "uniform",
+        "obtf",
+        "small-loss",
+    ]
+    assert content["machine"]["torch_threads"] == 1
+
+
+def test_the_folder_has_a_default(tmp_path: Path) -> None:
+    output, error = call(*QUICK, "--rate", "0.5")
+    assert error is None, output
+    assert (tmp_path / "runs" / "train-digits" / "results.json").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "digts"], "no data set named 'digts'. Did you mean 'digits'"),
+        (["--policy", "obft"], "no policy named 'obft'. Did you mean 'obtf'"),
+        (["--rate", "1.5"], r"rate must be in \(0, 1\], got 1.5"),
+        (["--rate", "nan"], r"rate must be in \(0, 1\], got nan"),
+        (["--solver", "swop"], "no solver named 'swop'"),
+        (["--seeds", "0"], "seeds must be at least 1"),
+        (["--time-limit", "-1"], "time_limit must be at least 0"),
+        (["--threads", "0"], "threads must be at least 1"),
+        (["--data", "mnist"], r"needs a data folder\. .*published at"),
+        (["--data", "mnist", "--data-dir", "nowhere"], "lacks train-images"),
+        (["--out", "file/below"], "cannot write into file/below: .*Pass another --out"),
+    ],
+)
+def test_mistakes_are_told_before_anything_is_trained(arguments: list[str], message: str) -> None:
+    Path("file").write_text("in the way")
+    _, error = call(*arguments)
+    assert isinstance(error, so.SubsetOptError)
+    assert "\n" not in str(error)
+    with pytest.raises(so.SubsetOptError, match=message):
+        raise error
+    assert not list(Path.cwd().rglob("results.json"))
+
+
+def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    _, error = call(*QUICK)
+    assert isinstance(error, so.SubsetOptError)
+    assert "needs torch, which is not installed: pip install 'subsetopt[torch]'" in str(error)

@@ -1,0 +1,113 @@
+"""Many problems in one call: the same answers as one by one, in every way of calling."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+import pytest
+
+import subsetopt as so
+from subsetopt.instances import FAMILIES, losses
+from subsetopt.seeding import entropies_from, entropy_from
+
+
+def _assert_same(together: so.Solutions, alone: list[so.Solution]) -> None:
+    assert len(together) == len(alone)
+    for a, b in zip(together, alone, strict=True):
+        assert np.array_equal(a.indices, b.indices)
+        assert a.objective == b.objective
+        assert a.bound == pytest.approx(b.bound, abs=1e-12)
+        assert (a.status, a.stop_reason, a.solver) == (b.status, b.stop_reason, b.solver)
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES))
+@pytest.mark.parametrize("solver", ["auto", "swap"])
+def test_a_matrix_equals_one_by_one(family: str, solver: str) -> None:
+    matrix = np.stack([losses(family, 64, 6, s) for s in range(12)])
+    together = so.select_many(matrix, 6, seed=9, solver=solver)
+    _assert_same(
+        together, [so.select(row, 6, seed=(9, i), solver=solver) for i, row in enumerate(matrix)]
+    )
+
+
+def test_parallel_and_serial_agree() -> None:
+    matrix = np.stack([losses("exponential", 128, 13, s) for s in range(40)])
+    _assert_same(
+        so.select_many(matrix, 13, seed=1), list(so.select_many(matrix, 13, seed=1, parallel=False))
+    )
+
+
+def test_a_ragged_list_and_a_rate() -> None:
+    rows = [losses("exponential", n, 5, n) for n in (20, 50, 9, 128, 1)] + [np.empty(0)]
+    together = so.select_many(rows, rate=0.2, seed=(3, 4))
+    _assert_same(together, [so.select(row, rate=0.2, seed=(3, 4, i)) for i, row in enumerate(rows)])
+
+
+def test_problems_of_every_kind() -> None:
+    values = losses("exponential", 40, 5, 0)
+    problems = [
+        so.Problem(so.MeanMatching(values), 5),
+        so.Problem(so.TopScores(values), 5),
+        so.Problem(so.MeanMatching(values), 5, include=[3]),
+        so.Problem(so.MeanMatching(values), 0),
+        so.Problem(so.MeanMatching(values), 5, "at_most"),
+        so.Problem(so.MeanMatching(values), 5, exclude=range(39)),
+    ]
+    together = so.solve_many(problems, seed=7)
+    alone = [so.solve(p, seed=(7, i)) for i, p in enumerate(problems)]
+    assert [s.status for s in together] == [s.status for s in alone]
+    _assert_same(together[:5], alone[:5])  # an infeasible one has no objective to compare
+
+
+def test_keywords_go_the_slow_way_and_mean_the_same() -> None:
+    matrix = np.stack([losses("exponential", 30, 5, s) for s in range(3)])
+    together = so.select_many(matrix, 5, seed=2, cardinality="at_most", max_iterations=2000)
+    alone = [
+        so.select(r, 5, seed=(2, i), cardinality="at_most", max_iterations=2000)
+        for i, r in enumerate(matrix)
+    ]
+    _assert_same(together, alone)
+
+
+def test_bad_input_is_told_as_for_one() -> None:
+    with pytest.raises(so.ProblemError, match=r"not finite at positions 1 \(nan\)"):
+        so.select_many(np.array([[1.0, 2.0], [3.0, np.nan]]), 1)
+    with pytest.raises(so.ProblemError, match="k = 3 is not possible"):
+        so.select_many(np.ones((2, 2)), 3)
+    with pytest.raises(so.SolverNotFoundError):
+        so.select_many(np.ones((2, 2)), 1, solver="swop")
+
+
+def test_the_seeds_of_many_are_the_pairs() -> None:
+    for head in (0, 5, (1, 2), 2**70):
+        parts = head if isinstance(head, tuple) else (head,)
+        many = entropies_from(head, 4)
+        assert [int(e) for e in many] == [entropy_from((*parts, i)) for i in range(4)]
+
+
+def test_answers_can_be_sliced_and_are_made_once() -> None:
+    answers = so.select_many(np.stack([losses("uniform", 32, 3, s) for s in range(5)]), 3, seed=0)
+    assert len(answers[1:3]) == 2
+    assert answers[0] is answers[0]
+    assert answers[-1].n == 32
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_uses_the_serial_kernels() -> None:
+    matrix = np.stack([losses("exponential", 64, 6, s) for s in range(8)])
+    expected = [s.indices.tolist() for s in so.select_many(matrix, 6, seed=0)]
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:  # only ever leaves through os._exit
+        try:
+            got = [s.indices.tolist() for s in so.select_many(matrix, 6, seed=0)]
+            os.write(writing, b"same" if got == expected else b"other")
+        except BaseException as error:
+            os.write(writing, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    os.waitpid(child, 0)
+    assert os.read(reading, 4096) == b"same"
+    os.close(reading)
