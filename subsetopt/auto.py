@@ -91,10 +91,14 @@ class Auto:
         """Return the best answer of the chain."""
         first = choose_solver(problem, context.deadline).name
         work = context.max_iterations
+        opening = context
         if first == "swap":
             work = work_per_stage(problem.n) if work is None else (work + 1) // 2
-        opening = context if work is None else replace(context, max_iterations=work)
-        best = _named(registry.create(first).solve(problem, opening), first)
+            opening = SolveContext(context.deadline, context.entropy, work, context.warm_start)
+        best = registry.create(first).solve(problem, opening)
+        best.solver = best.solver or first
+        if best.stop_reason is StopReason.TARGET:
+            return best
         fallbacks: list[tuple[str, str]] = []
         for name, limited in _following(problem, context, first):
             stopped = best.stop_reason is StopReason.INTERRUPTED or context.deadline.expired()
@@ -107,13 +111,14 @@ class Auto:
                 entropy=context.entropy ^ 1,
             )
             try:
-                raw = _named(registry.create(name).solve(problem, follow), name)
+                raw = registry.create(name).solve(problem, follow)
             except SubsetOptError as error:
                 fallbacks.append((name, str(error)))
             else:
+                raw.solver = raw.solver or name
                 best = _better(problem, best, raw)
         if fallbacks:
-            best = replace(best, extras={**best.extras, "fallbacks": fallbacks})
+            best.extras["fallbacks"] = fallbacks
         return best
 
 
@@ -159,10 +164,6 @@ def _subsets(problem: Problem) -> int:
 
 def _sorted(indices: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
     return None if indices is None else np.sort(indices)
-
-
-def _named(raw: RawResult, name: str) -> RawResult:
-    return raw if raw.solver else replace(raw, solver=name)
 
 
 def _objective(problem: Problem, raw: RawResult) -> float:

@@ -25,7 +25,7 @@ from rich.table import Table
 import subsetopt as so
 from subsetopt.errors import OptionError, ProblemError, SubsetOptError
 from subsetopt.problem import Cardinality
-from subsetopt.registry import FEATURES, SolverSpec, availability
+from subsetopt.registry import FEATURES, SolverSpec, availability, spec_of
 
 __all__ = ["main"]
 
@@ -227,15 +227,15 @@ def _solve(
         raise OptionError(f"--output must end in .npy, .csv or .json, got {output}.")
     values = _read(losses)
     names = [name.strip() for name in solver.split(",")]
-    chain = names[0] if len(names) == 1 else names
     with Console(stderr=True).status("Solving"):
-        _warm_up(chain)
+        if time_limit is not None:
+            _warm_up(names)
         solution = so.select(
             values,
             k,
             rate=rate,
             cardinality=cast(Cardinality, cardinality),  # Problem checks it
-            solver=chain,
+            solver=names[0] if len(names) == 1 else names,
             time_limit=time_limit,
             max_iterations=max_iterations,
             seed=seed,
@@ -252,10 +252,14 @@ def _solve(
         raise typer.Exit(_NO_ANSWER)
 
 
-def _warm_up(solver: str | list[str]) -> None:
-    """Load what a solver needs, so that the clock of the real call counts the solve alone."""
-    with contextlib.suppress(SubsetOptError):
-        so.select([3.0, 1.0, 2.0, 4.0, 0.1], k=2, solver=solver, max_iterations=1, seed=0)
+def _warm_up(names: list[str]) -> None:
+    """Load what the solvers need, so that the clock of the real call counts the solve alone."""
+    for name in names:
+        with contextlib.suppress(SubsetOptError):
+            # Hard enough to reach every kernel; a backend is only to be started.
+            n = 5 if name != "auto" and spec_of(name).extra else 24
+            losses = np.random.default_rng(0).exponential(size=n)
+            so.select(losses, k=n // 5, solver=name, max_iterations=2000, seed=0)
 
 
 def _read(path: Path) -> NDArray[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, overload
+from typing import Any, cast, overload
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,6 +22,9 @@ from subsetopt.status import Status, StopReason
 
 __all__ = ["Solutions", "select_many", "solve_many"]
 
+# Rows that are sorted together. Longer ones are sorted on their own, another way
+# (subsetopt.pool.ascending), and equal values must come in the order they would have alone.
+_SHORT = 1024
 _Entry = Solution | Callable[[], Solution]
 
 
@@ -140,10 +143,11 @@ def select_many(
                 for i, row in enumerate(losses)  # type: ignore[arg-type]
             ]
         )
-    if isinstance(losses, np.ndarray) and losses.ndim == 2 and losses.size:
+    if isinstance(losses, np.ndarray) and losses.ndim == 2 and 0 < losses.shape[1] < _SHORT:
         size = size_of(losses.shape[1], k, rate)
-        Problem(MeanMatching(losses[0]), size)  # raises what is wrong with size or dtype
-        if 0 < size < losses.shape[1]:
+        for row in losses[:1]:
+            Problem(MeanMatching(row), size)  # raises what is wrong with size or dtype
+        if losses.shape[0] and 0 < size < losses.shape[1]:
             lane = _Lane.of_matrix(losses, size, seed)
             return Solutions(lane.run(solver, parallel))
     objectives = [MeanMatching(row) for row in losses]  # type: ignore[union-attr]
@@ -196,15 +200,17 @@ class _Lane:
         entropies: NDArray[np.uint64],
         seed: Callable[[int], Seed],
     ) -> _Lane:
-        objectives = [p.objective for p in problems]
-        orders = [np.argsort(o.values) for o in objectives]  # type: ignore[attr-defined]
+        from subsetopt.pool import ascending  # brings numba, which importing this must not
+
+        objectives = [cast(MeanMatching, p.objective) for p in problems]
+        ordered = [ascending(o) for o in objectives]
         sizes = np.array([p.k for p in problems])
         return cls(
-            np.concatenate([o.values[a] for o, a in zip(objectives, orders, strict=True)]),  # type: ignore[attr-defined]
-            np.concatenate(orders),
+            np.concatenate([values for values, _ in ordered]),
+            np.concatenate([order for _, order in ordered]),
             np.cumsum([0] + [p.n for p in problems]),
             sizes,
-            sizes * np.array([o.target for o in objectives]),  # type: ignore[attr-defined]
+            sizes * np.array([o.target for o in objectives]),
             sizes * np.array([o.tolerance for o in objectives]),
             entropies,
             seed,

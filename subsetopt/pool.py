@@ -12,16 +12,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.kernels import order as radix
 from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Problem
 
-__all__ = ["Pool"]
+__all__ = ["Pool", "ascending"]
 
+# From this size on, sorting by radix pays.
+_RADIX = 1024
 _NO_INTS = np.empty(0, dtype=np.int64)
 _NO_FLOATS = np.empty(0, dtype=np.float64)
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(eq=False, slots=True)
 class Pool:
     """Values to choose from, ascending, and the sum to hit.
 
@@ -60,8 +63,7 @@ class Pool:
         objective = problem.objective
         assert isinstance(objective, MeanMatching)
         if not problem.constrained and problem.cardinality == "exact":
-            order = np.argsort(objective.values)
-            values = objective.values[order]
+            values, order = ascending(objective)
             target = problem.k * objective.target
             return cls(
                 values, order, _NO_INTS, problem.k, target, _NO_INTS, _NO_INTS, _NO_INTS,
@@ -125,3 +127,14 @@ class Pool:
         chosen = chosen[chosen >= 0]
         dummies = np.flatnonzero(self.items < 0)[: self.size - chosen.size]
         return np.concatenate([chosen, dummies])
+
+
+def ascending(objective: MeanMatching) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return an objective's values in ascending order, and their positions."""
+    values = objective.values
+    if values.size < _RADIX or not objective.single or objective.base_weights is not None:
+        order = np.argsort(values)
+        return values[order], order
+    # Values that came in single precision are that still, and sort faster so.
+    bits, places = radix.ascending(values.astype(np.float32).view(np.uint32))
+    return bits.view(np.float32).astype(np.float64), places.astype(np.int64)

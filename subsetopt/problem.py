@@ -88,6 +88,15 @@ class Problem:
         self.exclude = as_index_array(exclude, n, "exclude")
         self.groups, self.quotas = _checked_groups(groups, quotas, n)
         self.costs, self.capacity = _checked_costs(costs, capacity, n)
+        #: Whether there is any constraint besides the size.
+        self.constrained = not (
+            self.include is None
+            and self.exclude is None
+            and self.quotas is None
+            and self.costs is None
+        )
+        #: The features a solver must have to take this problem.
+        self.features = self._features()
         if self.include is not None and self.exclude is not None:
             both = np.intersect1d(self.include, self.exclude)
             if both.size:
@@ -96,19 +105,8 @@ class Problem:
                     "one of them only."
                 )
 
-    @property
-    def constrained(self) -> bool:
-        """Whether there is any constraint besides the size."""
-        return not (
-            self.include is None
-            and self.exclude is None
-            and self.quotas is None
-            and self.costs is None
-        )
-
-    @cached_property
-    def features(self) -> frozenset[str]:
-        """The features a solver must have to take this problem."""
+    def _features(self) -> frozenset[str]:
+        """Return the features a solver must have to take this problem."""
         if not self.constrained:
             return _AT_MOST if self.cardinality == "at_most" else _PLAIN
         have = {

@@ -46,7 +46,7 @@ class SolveContext:
         return generator_from(self.entropy)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RawResult:
     """What a solver returns; the front door makes a Solution of it.
 

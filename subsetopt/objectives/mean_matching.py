@@ -67,6 +67,7 @@ class MeanMatching:
         "losses",
         "relative_tolerance",
         "scale",
+        "single",
         "target",
         "tolerance",
         "values",
@@ -97,8 +98,8 @@ class MeanMatching:
                 f"the sum of |losses| overflows float64 (largest magnitude "
                 f"{np.abs(values).max():g}); scale the losses down."
             )
-        single = dtype.itemsize <= 4 and dtype.kind in "fV"
-        self.relative_tolerance = _EPS_FLOAT32 if single else _TOLERANCE_FLOAT64
+        self.single = dtype.itemsize <= 4 and dtype.kind in "fV"
+        self.relative_tolerance = _EPS_FLOAT32 if self.single else _TOLERANCE_FLOAT64
         self.tolerance = max(self.relative_tolerance * self.scale, self.least_tolerance)
 
     def __repr__(self) -> str:

@@ -11,10 +11,12 @@ from hypothesis.extra import numpy as hnp
 from subsetopt.kernels import reference
 from subsetopt.kernels.lattice import lattice_distance
 from subsetopt.kernels.nearest import nearest_completion
+from subsetopt.kernels.order import ascending
 from subsetopt.kernels.random_ import next_below
 from subsetopt.kernels.swap import best_single_swap, stratified_start
 
 FLOATS = st.floats(-50.0, 50.0, width=32)
+FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 VALUES = hnp.arrays(np.float64, st.integers(1, 12), elements=FLOATS).map(np.sort)
 
 
@@ -94,6 +96,19 @@ def test_a_stratified_start_has_one_position_in_every_stratum(
     assert all(edges[s] <= sel[s] < edges[s + 1] for s in range(size))
     assert sorted([*sel, *out]) == list(range(m))
     assert mark[sel].all() and not mark[out].any()
+
+
+@given(
+    values=hnp.arrays(np.float32, st.integers(0, 60), elements=FINITE)
+)
+def test_radix_sorting_is_a_stable_sort(values: np.ndarray) -> None:
+    bits, order = ascending(values.view(np.uint32))
+    ordered = bits.view(np.float32)
+    assert np.array_equal(ordered, np.sort(values))
+    assert np.array_equal(values[order], ordered)
+    # -0.0 comes before 0.0, otherwise equal values stay in order.
+    same = (ordered[1:] == ordered[:-1]) & (np.diff(np.signbit(ordered).astype(int)) == 0)
+    assert (np.diff(order)[same] > 0).all()
 
 
 def test_random_integers_are_uniform() -> None:

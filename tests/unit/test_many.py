@@ -38,6 +38,17 @@ def test_parallel_and_serial_agree() -> None:
     )
 
 
+def test_long_rows_with_ties_agree_too() -> None:
+    matrix = np.stack([losses("integer", 2000, 50, s) for s in range(3)])
+    together = so.select_many(matrix, 50, seed=5)
+    _assert_same(together, [so.select(row, 50, seed=(5, i)) for i, row in enumerate(matrix)])
+
+
+def test_nothing_gives_nothing() -> None:
+    assert len(so.select_many(np.empty((0, 5)), 2)) == 0
+    assert len(so.solve_many([])) == 0
+
+
 def test_a_ragged_list_and_a_rate() -> None:
     rows = [losses("exponential", n, 5, n) for n in (20, 50, 9, 128, 1)] + [np.empty(0)]
     together = so.select_many(rows, rate=0.2, seed=(3, 4))
