@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from math import comb
 from typing import Any, NamedTuple
 
@@ -12,9 +13,9 @@ from numpy.typing import NDArray
 
 from subsetopt import registry
 from subsetopt.budget import Deadline
-from subsetopt.errors import SubsetOptError, UnsupportedProblemError
+from subsetopt.errors import OptionError, SubsetOptError, UnsupportedProblemError
 from subsetopt.problem import Problem
-from subsetopt.solver import RawResult, SolveContext
+from subsetopt.solver import RawResult, SolveContext, Solver
 from subsetopt.status import StopReason
 
 __all__ = ["Auto", "Choice", "choose_solver", "work_per_stage"]
@@ -85,7 +86,27 @@ class Auto:
     what it needs; then, if a quarter of a second is left, the first usable MIP backend starts from
     the incumbent, else ``swap`` goes on to the end. A backend that fails does no harm: the failure
     is told in ``extras["fallbacks"]``.
+
+    Parameters
+    ----------
+    start
+        How ``swap`` starts where any subset is feasible: ``"random"``, ``"stratified"`` or
+        ``"window"`` (see its page). Random is the default here: among the many subsets that match
+        the mean, those near a uniform draw trained best (see the page on policies).
+
+    Raises
+    ------
+    OptionError
+        If ``start`` is none of these.
     """
+
+    start: str = "random"
+
+    def __post_init__(self) -> None:
+        if self.start not in ("random", "stratified", "window"):
+            raise OptionError(
+                f"start must be 'random', 'stratified' or 'window', got {self.start!r}."
+            )
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best answer of the chain."""
@@ -95,7 +116,7 @@ class Auto:
         if first == "swap":
             work = work_per_stage(problem.n) if work is None else (work + 1) // 2
             opening = SolveContext(context.deadline, context.entropy, work, context.warm_start)
-        best = registry.create(first).solve(problem, opening)
+        best = self._solver(first).solve(problem, opening)
         best.solver = best.solver or first
         if best.stop_reason is StopReason.TARGET:
             return best
@@ -111,7 +132,7 @@ class Auto:
                 entropy=context.entropy ^ 1,
             )
             try:
-                raw = registry.create(name).solve(problem, follow)
+                raw = self._solver(name).solve(problem, follow)
             except SubsetOptError as error:
                 fallbacks.append((name, str(error)))
             else:
@@ -120,6 +141,14 @@ class Auto:
         if fallbacks:
             best.extras["fallbacks"] = fallbacks
         return best
+
+    def _solver(self, name: str) -> Solver:
+        return _swap_from(self.start) if name == "swap" else registry.create(name)
+
+
+@lru_cache
+def _swap_from(start: str) -> Solver:
+    return registry.create("swap", {"start": start})
 
 
 def work_per_stage(n: Any) -> Any:

@@ -229,9 +229,9 @@ def _plan(
             raise OptionError("options belong into the solver object: pass them to its class.")
         return [(type(solver).__name__, solver)]
     if solver == "auto":
-        if options or backend_params:
-            raise OptionError("options and backend_params need a named solver, not 'auto'.")
-        return [("auto", _AUTO)]
+        if backend_params:
+            raise OptionError("backend_params need a named solver, not 'auto'.")
+        return [("auto", registry.configure(Auto, "auto", options) if options else _AUTO)]
     spec = registry.spec_of(solver)
     if backend_params and not spec.requires:
         raise OptionError(f"solver {solver!r} has no backend to take backend_params.")

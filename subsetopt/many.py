@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, cast, overload
 
 import numpy as np
@@ -25,7 +24,6 @@ __all__ = ["Solutions", "select_many", "solve_many"]
 # Rows that are sorted together. Longer ones are sorted on their own, another way
 # (subsetopt.pool.ascending), and equal values must come in the order they would have alone.
 _SHORT = 1024
-_Entry = Solution | Callable[[], Solution]
 
 
 class Solutions(Sequence[Solution]):
@@ -38,8 +36,11 @@ class Solutions(Sequence[Solution]):
     (2, 0.0)
     """
 
-    def __init__(self, made: list[_Entry]) -> None:
+    def __init__(
+        self, made: list[Solution | None], make: Callable[[int], Solution] | None = None
+    ) -> None:
         self._made = made
+        self._make = make
 
     def __len__(self) -> int:
         return len(self._made)
@@ -53,10 +54,11 @@ class Solutions(Sequence[Solution]):
     def __getitem__(self, index: int | slice) -> Solution | list[Solution]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        entry = self._made[index]
-        if not isinstance(entry, Solution):
-            entry = self._made[index] = entry()
-        return entry
+        made = self._made[index]
+        if made is None:
+            assert self._make is not None
+            made = self._made[index] = self._make(range(len(self))[index])
+        return made
 
     def __iter__(self) -> Iterator[Solution]:
         return (self[i] for i in range(len(self)))
@@ -88,20 +90,21 @@ def solve_many(
         A sequence of solutions.
     """
     every = list(problems)
-    entropies = entropies_from(seed, len(every))
     solver = _lane_solver(keywords)
-    chosen = [i for i, p in enumerate(every) if solver and _takes_the_lane(p)]
-    made: dict[int, _Entry] = {}
-    if solver and chosen:
-        seeds = [_nth(seed, i) for i in chosen]
-        lane = _Lane.of_problems([every[i] for i in chosen], entropies[chosen], seeds.__getitem__)
-        made = dict(zip(chosen, lane.run(solver, parallel), strict=True))
-    return Solutions(
-        [
-            made[i] if i in made else solve(p, seed=_nth(seed, i), **keywords)
-            for i, p in enumerate(every)
-        ]
+    lane = [i for i, p in enumerate(every) if solver and _takes_the_lane(p)]
+    made: list[Solution | None] = [
+        None if solver and _takes_the_lane(p) else solve(p, seed=_nth(seed, i), **keywords)
+        for i, p in enumerate(every)
+    ]
+    if not solver or not lane:
+        return Solutions(made)
+    places = {i: place for place, i in enumerate(lane)}
+    entropies = entropies_from(seed, len(every))[lane]
+    seeds = [_nth(seed, i) for i in lane]
+    answers = _Lane.of_problems([every[i] for i in lane], entropies, seeds.__getitem__).run(
+        solver, parallel
     )
+    return Solutions(made, lambda i: answers[places[i]])
 
 
 def select_many(
@@ -149,7 +152,7 @@ def select_many(
             Problem(MeanMatching(row), size)  # raises what is wrong with size or dtype
         if losses.shape[0] and 0 < size < losses.shape[1]:
             lane = _Lane.of_matrix(losses, size, seed)
-            return Solutions(lane.run(solver, parallel))
+            return lane.run(solver, parallel)
     objectives = [MeanMatching(row) for row in losses]  # type: ignore[union-attr]
     problems = [Problem(o, size_of(o.n, k, rate)) for o in objectives]
     return solve_many(problems, seed=seed, parallel=parallel, **keywords)
@@ -225,14 +228,16 @@ class _Lane:
             scales = np.add.reduce(np.abs(values), axis=1) / n
         for row in np.flatnonzero(~np.isfinite(scales))[:1]:
             MeanMatching(losses[row])  # raises what is wrong with it
+        starts = np.arange(batch + 1) * n
         order = np.argsort(values, axis=1)
+        ascending_values = values.ravel()[(order + starts[:-1, None]).ravel()]
         unit = MeanMatching(losses[0])
         # The same arithmetic as MeanMatching's own, row by row.
         tolerances = np.maximum(unit.relative_tolerance * scales, unit.least_tolerance)
         return cls(
-            np.take_along_axis(values, order, axis=1).ravel(),
+            ascending_values,
             order.ravel(),
-            np.arange(batch + 1) * n,
+            starts,
             np.full(batch, size),
             size * (np.add.reduce(values, axis=1) / n),
             size * tolerances,
@@ -241,9 +246,10 @@ class _Lane:
             lambda i: Problem(MeanMatching(losses[i]), size),
         )
 
-    def run(self, solver: str, parallel: bool) -> list[_Entry]:
+    def run(self, solver: str, parallel: bool) -> Solutions:
         """Search all pools; those that do not reach their goal are solved again on their own."""
         from subsetopt.kernels.many import search_many
+        from subsetopt.kernels.swap import STRATIFIED, UNIFORM
         from subsetopt.solvers.swap import CHUNK, GOAL_SHARE, default_work
 
         count = self.sizes.size
@@ -257,25 +263,26 @@ class _Lane:
         search_many(
             self.values, self.values.view(np.int64), self.starts, self.sizes, places,
             self.targets, self.tolerances, self.entropies, limits, best, reached, bounds, spent,
-            CHUNK, GOAL_SHARE, parallel=parallel,
+            CHUNK, GOAL_SHARE, UNIFORM if solver == "auto" else STRATIFIED, parallel=parallel,
         )  # fmt: skip
         chosen = self.order[best + np.repeat(self.starts[:-1], self.sizes)]
-        return [
-            partial(
-                self._solution, i, solver, chosen[places[i] : places[i + 1]], bounds[i], spent[i]
-            )
-            if reached[i]
-            else solve(self.problem(i), solver, seed=self.seed(i))
-            for i in range(count)
-        ]
+        made: list[Solution | None] = [None] * count
+        for i in np.flatnonzero(~reached):
+            made[i] = solve(self.problem(int(i)), solver, seed=self.seed(int(i)))
+
+        def make(i: int) -> Solution:
+            subset = chosen[places[i] : places[i + 1]]
+            return self._solution(i, solver, subset, float(bounds[i]), int(spent[i]))
+
+        return Solutions(made, make)
 
     def _solution(
         self, i: int, solver: str, chosen: NDArray[np.int64], bound: float, spent: int
     ) -> Solution:
         """Verify and judge an answer, as the front door does."""
         raw = RawResult(
-            chosen, bound=float(bound) / int(self.sizes[i]), stop_reason=StopReason.TARGET,
-            iterations=int(spent),
+            chosen, bound=bound / int(self.sizes[i]), stop_reason=StopReason.TARGET,
+            iterations=spent,
         )  # fmt: skip
         answer = judge(self.problem(i), raw, "swap", Deadline(), None)
         if answer.status is Status.OPTIMAL:

@@ -389,6 +389,17 @@ def create(name: str, options: Mapping[str, Any] | None = None) -> Solver:
         solver: Solver = solver_class()
         _defaults[name] = solver
         return solver
+    return configure(solver_class, name, options)
+
+
+def configure(solver_class: Any, name: str, options: Mapping[str, Any]) -> Solver:
+    """Return a solver of a class with options.
+
+    Raises
+    ------
+    OptionError
+        If it has no such option or refuses its value.
+    """
     valid = [f.name for f in dataclasses.fields(solver_class) if f.init]
     for option in options:
         if option not in valid:

@@ -8,12 +8,7 @@ from numpy.typing import NDArray
 from subsetopt.pool import Pool
 from subsetopt.problem import Problem
 
-__all__ = ["feasible_start", "random_start", "random_subset", "window_start"]
-
-
-def random_start(pool: Pool, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return a uniform subset of the pool's size."""
-    return rng.choice(pool.values.size, pool.size, replace=False)
+__all__ = ["feasible_start", "random_subset", "window_start"]
 
 
 def window_start(pool: Pool) -> NDArray[np.int64]:

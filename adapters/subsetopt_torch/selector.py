@@ -96,7 +96,7 @@ class BatchSelector:
     Notes
     -----
     One transfer to the host per selection (the losses) and one back (indices and weights, in one
-    piece). A selection that fails for lack of a subset, a licence or a package ends in a uniform
+    piece). A selection that fails for lack of a subset, a license or a package ends in a uniform
     draw from the samples that may be chosen, warns once, is counted in ``fallbacks`` and told in
     ``picked.fallback``; misuse raises.
 

@@ -16,6 +16,7 @@ from subsetopt.kernels.swap import (
     F_CAPACITY,
     F_GOAL,
     F_TARGET,
+    I_KICK,
     I_WORK,
     N_FLOATS,
     N_INTS,
@@ -29,13 +30,14 @@ __all__ = ["search_many"]
 
 
 @njit(cache=True)
-def _search_one(v, bits, size, target, tolerance, entropy, limit, best, chunk, share):
+def _search_one(v, bits, size, target, tolerance, entropy, limit, best, chunk, share, restart):
     """Search one pool as a plain search of its own would: chunk, bound, chunks to the limit.
 
     Returns whether the goal was reached, the lower bound, and the work done.
     """
     none = np.empty(0, dtype=np.int64)
     ints = np.zeros(N_INTS, dtype=np.int64)
+    ints[I_KICK] = restart
     floats = np.zeros(N_FLOATS)
     floats[F_BEST] = np.inf
     floats[F_GOAL] = share * tolerance
@@ -71,26 +73,26 @@ def _search_one(v, bits, size, target, tolerance, entropy, limit, best, chunk, s
 @njit(cache=True, parallel=True)
 def _parallel(
     values, bits, starts, sizes, places, targets, tolerances, entropies, limits, best, reached,
-    bounds, spent, chunk, share,
+    bounds, spent, chunk, share, restart,
 ):  # fmt: skip
     for i in prange(sizes.size):
         reached[i], bounds[i], spent[i] = _search_one(
             values[starts[i] : starts[i + 1]], bits[starts[i] : starts[i + 1]], sizes[i],
             targets[i], tolerances[i], entropies[i], limits[i], best[places[i] : places[i + 1]],
-            chunk, share,
+            chunk, share, restart,
         )  # fmt: skip
 
 
 @njit(cache=True)
 def _serial(
     values, bits, starts, sizes, places, targets, tolerances, entropies, limits, best, reached,
-    bounds, spent, chunk, share,
+    bounds, spent, chunk, share, restart,
 ):  # fmt: skip
     for i in range(sizes.size):
         reached[i], bounds[i], spent[i] = _search_one(
             values[starts[i] : starts[i + 1]], bits[starts[i] : starts[i + 1]], sizes[i],
             targets[i], tolerances[i], entropies[i], limits[i], best[places[i] : places[i + 1]],
-            chunk, share,
+            chunk, share, restart,
         )  # fmt: skip
 
 

@@ -39,11 +39,14 @@ __all__ = [
     "N_INTS",
     "PAIRS",
     "REACHED",
+    "STRATIFIED",
     "STUCK",
     "UNFINISHED",
+    "UNIFORM",
     "best_single_swap",
     "search",
     "stratified_start",
+    "uniform_start",
 ]
 
 # Differences in the table. More of them answer a question with more subsets, but cost more to
@@ -53,6 +56,7 @@ _OCTAVES = 12
 _MANTISSA_BITS = 8
 _HALF = _OCTAVES << _MANTISSA_BITS
 BUCKETS = 2 * _HALF
+_FAR = 0.1  # residuals above this part of the values' range are brought down by one swap first
 _DOUBLES = 4  # one in so many moves is asked for a second one: each pair stands in four places
 _ROUND = 24_000  # questions of three moves asked of one table before starting anew
 _COVERAGE = 16  # ... but no more than this fraction of all pairs: they repeat themselves
@@ -60,8 +64,10 @@ _COVERAGE = 16  # ... but no more than this fraction of all pairs: they repeat t
 # What search() returns.
 UNFINISHED, REACHED, STUCK = 0, 1, 2
 
+STRATIFIED, UNIFORM = 0, -1
+
 # Slots of the integer state. GIVEN: the subset is set, do not draw a start. KICK: restart by that
-# many random swaps of the current subset; 0 draws a new stratified one.
+# many random swaps of the current subset; STRATIFIED or UNIFORM draws a new one.
 I_WORK, I_GIVEN, I_KICK, _PHASE, _CURSOR, _N_PAIRS, _EXP0, _M1, _M2, _M3 = range(10)
 _TRIES, _ROUNDS = 10, 11
 N_INTS = 12
@@ -119,6 +125,26 @@ def stratified_start(size, m, rng, sel, out, mark):
         mark[p] = 0
         out[filled] = p
         filled += 1
+
+
+@njit(cache=True)
+def uniform_start(size, m, rng, sel, out, mark):
+    """Draw a uniform subset; fills ``sel``, ``out`` and ``mark`` as ``stratified_start`` does."""
+    for p in range(m):
+        mark[p] = 0
+    # Floyd's algorithm: one draw per chosen position, without a list of all.
+    for s in range(size):
+        top = m - size + s
+        pick = next_below(rng, top + 1)
+        if mark[pick] == 1:
+            pick = top
+        mark[pick] = 1
+        sel[s] = pick
+    filled = 0
+    for p in range(m):
+        if mark[p] == 0:
+            out[filled] = p
+            filled += 1
 
 
 @njit(cache=True)
@@ -379,7 +405,10 @@ def search(
                 _shuffle(sel, out, mark, floats, codes, low, high, count, costs, rng, steps)
                 ints[I_WORK] += steps
             else:
-                stratified_start(size, m, rng, sel, out, mark)
+                if ints[I_KICK] == STRATIFIED:
+                    stratified_start(size, m, rng, sel, out, mark)
+                else:
+                    uniform_start(size, m, rng, sel, out, mark)
                 ints[I_WORK] += m // 4
             ints[I_WORK] += size
             floats[_R] = _residual(v, sel, floats[F_TARGET])
@@ -389,8 +418,9 @@ def search(
             ints[_TRIES] = 0
             ints[_PHASE] = _SINGLE
         elif phase == _SINGLE:
-            # Every move is in the table when there are few; two pointers find the best of many.
-            if constrained or size * (m - size) <= PAIRS:
+            # A table of few moves has them all, so that two pointers are of use only far away.
+            few = size * (m - size) <= PAIRS and abs(floats[_R]) < _FAR * (v[m - 1] - v[0])
+            if constrained or few:
                 ints[_PHASE] = _TABLE
                 continue
             i, j, spent = best_single_swap(v, mark, floats[_R], goal)

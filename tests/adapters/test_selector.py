@@ -175,7 +175,11 @@ def test_wrong_sizes(keywords: dict[str, Any], message: str) -> None:
         ({"policy_options": {"cardinalty": 1}}, so.OptionError, "Did you mean 'cardinality'"),
         ({"solver": "swop"}, so.SolverNotFoundError, "Did you mean 'swap'"),
         ({"solver": "swap", "options": {"strat": 1}}, so.OptionError, "no option 'strat'"),
-        ({"solver": "auto", "options": {"start": 1}}, so.OptionError, "not 'auto'"),
+        (
+            {"solver": "auto", "options": {"start": 1}},
+            so.OptionError,
+            "'random', 'stratified' or 'window', got 1",
+        ),
         ({"time_limit": -1}, so.OptionError, "time_limit must be at least 0"),
         ({"max_iterations": -1}, so.OptionError, "max_iterations must be an integer >= 0"),
         ({"seed": -1}, so.OptionError, "nonnegative int or None, got -1"),

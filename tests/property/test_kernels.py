@@ -13,7 +13,7 @@ from subsetopt.kernels.lattice import lattice_distance
 from subsetopt.kernels.nearest import nearest_completion
 from subsetopt.kernels.order import ascending
 from subsetopt.kernels.random_ import next_below
-from subsetopt.kernels.swap import best_single_swap, stratified_start
+from subsetopt.kernels.swap import best_single_swap, stratified_start, uniform_start
 
 FLOATS = st.floats(-50.0, 50.0, width=32)
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
@@ -78,6 +78,26 @@ def test_lattice_distance_never_exceeds_the_optimum_on_decimals(cents, dtype, da
     assert ours <= reference.least_distance(values, size, target) + 1e-15
 
 
+@given(m=st.integers(1, 40), seed=st.integers(0, 2**63), data=st.data())
+def test_a_uniform_start_is_a_subset(m: int, seed: int, data: st.DataObject) -> None:
+    size = data.draw(st.integers(0, m))
+    sel, out = np.empty(size, np.int64), np.empty(m - size, np.int64)
+    mark = np.full(m, 7, dtype=np.uint8)
+    uniform_start(size, m, np.array([seed], dtype=np.uint64), sel, out, mark)
+    assert sorted([*sel, *out]) == list(range(m))
+    assert mark[sel].all() and not mark[out].any()
+
+
+def test_a_uniform_start_chooses_every_position_equally_often() -> None:
+    state = np.array([7], dtype=np.uint64)
+    sel, out, mark = np.empty(3, np.int64), np.empty(7, np.int64), np.empty(10, np.uint8)
+    counts = np.zeros(10)
+    for _ in range(20_000):
+        uniform_start(3, 10, state, sel, out, mark)
+        counts[sel] += 1
+    assert (np.abs(counts - 6000) < 4.5 * np.sqrt(20_000 * 0.3 * 0.7)).all()
+
+
 def test_lattice_distance_proves_half_a_cent() -> None:
     values = np.sort(np.round(np.random.default_rng(0).exponential(size=128), 2))
     bound = lattice_distance(values, values.view(np.int64), 13, 10.005, 0.0)
@@ -98,9 +118,7 @@ def test_a_stratified_start_has_one_position_in_every_stratum(
     assert mark[sel].all() and not mark[out].any()
 
 
-@given(
-    values=hnp.arrays(np.float32, st.integers(0, 60), elements=FINITE)
-)
+@given(values=hnp.arrays(np.float32, st.integers(0, 60), elements=FINITE))
 def test_radix_sorting_is_a_stable_sort(values: np.ndarray) -> None:
     bits, order = ascending(values.view(np.uint32))
     ordered = bits.view(np.float32)
