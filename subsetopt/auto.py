@@ -94,15 +94,22 @@ class Auto:
         ``"window"`` (see its page). Random is the default here: among the many subsets that match
         the mean, those near a uniform draw trained best (see the page on policies).
 
+    choices
+        Of how many subsets within tolerance ``swap`` returns the one with the least sum of
+        squared losses, at least 1. A subset found in a later stage is taken as it is.
+
     Raises
     ------
     OptionError
-        If ``start`` is none of these.
+        If ``start`` is none of these, or ``choices`` below 1.
     """
 
     start: str = "random"
+    choices: int = 1
 
     def __post_init__(self) -> None:
+        if isinstance(self.choices, bool) or not isinstance(self.choices, int) or self.choices < 1:
+            raise OptionError(f"choices must be an integer >= 1, got {self.choices!r}.")
         if self.start not in ("random", "stratified", "window"):
             raise OptionError(
                 f"start must be 'random', 'stratified' or 'window', got {self.start!r}."
@@ -143,12 +150,14 @@ class Auto:
         return best
 
     def _solver(self, name: str) -> Solver:
-        return _swap_from(self.start) if name == "swap" else registry.create(name)
+        if name != "swap":
+            return registry.create(name)
+        return _swap(self.start, self.choices)
 
 
 @lru_cache
-def _swap_from(start: str) -> Solver:
-    return registry.create("swap", {"start": start})
+def _swap(start: str, choices: int) -> Solver:
+    return registry.create("swap", {"start": start, "choices": choices})
 
 
 def work_per_stage(n: Any) -> Any:

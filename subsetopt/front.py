@@ -89,6 +89,7 @@ def select(
     >>> solution.objective, solution.status
     (0.0, Status.OPTIMAL)
     """
+    deadline = time_limit if isinstance(time_limit, Deadline) else Deadline(time_limit)
     objective = MeanMatching(losses, target, base_weights)
     problem = Problem(
         objective,
@@ -102,7 +103,7 @@ def select(
         capacity,
     )
     return solve(
-        problem, solver, time_limit, max_iterations, seed, warm_start, options, backend_params
+        problem, solver, deadline, max_iterations, seed, warm_start, options, backend_params
     )
 
 

@@ -56,7 +56,8 @@ class BatchSelector:
     k
         Number to choose; more than there are is all of them. Give rate or k, not both.
     solver
-        ``"auto"``, a registered name, a solver object or a list to fall over along.
+        ``"auto"``, a registered name, a solver object or a list to fall over along. A policy may
+        say what ``"auto"`` stands for (its attribute ``solver``), unless options are given.
     time_limit
         Seconds per selection, counted from the moment the losses are on the host. None is the
         solver's default work limit. Only work limits reproduce.
@@ -140,8 +141,12 @@ class BatchSelector:
         self.fallbacks = 0
         self.excluded = 0
         self._warned = False
+        self.solver = solver
+        plain_auto = (
+            isinstance(solver, str) and solver == "auto" and not (options or backend_params)
+        )
         self._solve: dict[str, Any] = {
-            "solver": solver,
+            "solver": getattr(self.policy, "solver", solver) if plain_auto else solver,
             "max_iterations": max_iterations,
             "options": dict(options) if options else None,
             "backend_params": dict(backend_params) if backend_params else None,
@@ -152,7 +157,7 @@ class BatchSelector:
 
     def __repr__(self) -> str:
         size = f"k={self.k}" if self.rate is None else f"rate={self.rate}"
-        return f"BatchSelector({self.policy_name!r}, {size}, solver={self._solve['solver']!r})"
+        return f"BatchSelector({self.policy_name!r}, {size}, solver={self.solver!r})"
 
     def size(self, n: int) -> int:
         """Return how many of n candidates are chosen."""

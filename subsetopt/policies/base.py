@@ -85,6 +85,9 @@ class Policy(Protocol):
     one number per sample arrive as NumPy arrays. A policy that requires anything larger (logits,
     features) gets every signal where the model left it, and brings its own result to the host with
     ``to_host``: one vector of n scores instead of n x classes numbers.
+
+    A policy to which the optima of its problem are not all alike may have an attribute ``solver``:
+    what a selector's ``solver="auto"`` then stands for.
     """
 
     @property

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
 
+from subsetopt.auto import Auto
 from subsetopt.errors import OptionError
 from subsetopt.objectives import MeanMatching
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Signals, StatelessPolicy, signal
 from subsetopt.problem import Cardinality, Problem
+from subsetopt.solver import Solver
 
 __all__ = ["Obtf"]
 
@@ -25,6 +28,15 @@ class Obtf(StatelessPolicy):
     cardinality
         ``"exact"``: exactly k, for fixed shapes downstream (the default); ``"at_most"``: k or
         fewer, as the paper has it, with divisor k all the same.
+    choices
+        Of how many matching subsets the one with the least sum of squared losses is taken, at
+        least 1. A match may rest on one hard sample among trivial ones, and one such batch can
+        undo many steps.
+
+    Raises
+    ------
+    OptionError
+        If an option is none of these.
 
     References
     ----------
@@ -41,14 +53,26 @@ class Obtf(StatelessPolicy):
     requires: ClassVar[frozenset[str]] = frozenset({"losses"})
 
     cardinality: Cardinality = "exact"
+    choices: int = 8
 
     def __post_init__(self) -> None:
+        Auto(choices=self.choices)  # looks at the value
         if self.cardinality not in ("exact", "at_most"):
             raise OptionError(
                 f"cardinality must be 'exact' or 'at_most', got {self.cardinality!r}."
             )
 
+    @property
+    def solver(self) -> Solver:
+        """What the solver "auto" stands for."""
+        return _auto(self.choices)
+
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
         """Return the mean-matching problem of the losses."""
         losses = to_host(signal(signals, "losses", "obtf"))
         return Problem(MeanMatching(losses), k, self.cardinality)
+
+
+@lru_cache
+def _auto(choices: int) -> Solver:
+    return Auto(choices=choices)

@@ -32,6 +32,9 @@ _DEFAULT_WORK = 10_000_000
 # Nodes that settle outliers and small pools, before anything with a start-up cost is tried.
 _FIRST_BRANCH = 20_000
 _LARGEST_LIST = 4_000_000
+# What listing and sorting, and filling the table, take at most; neither looks at the clock.
+_SECONDS_PER_LISTED = 3e-7
+_SECONDS_PER_CELL = 4e-9
 _LARGEST_TABLE = 8_000_000
 
 
@@ -174,6 +177,11 @@ class _Search:
         if self.deadline.expired():
             raise _LimitReachedError(StopReason.TIME)
 
+    def affords(self, work: int, seconds: float) -> bool:
+        """Whether something that cannot be stopped half-way fits into the limits."""
+        within = self.limit is None or self.work + work <= self.limit
+        return within and seconds <= 0.5 * self.deadline.remaining()
+
     def chunk(self) -> int:
         """Return how much work may be done before the next look at the limits."""
         return _CHUNK if self.limit is None else max(1, min(_CHUNK, self.limit - self.work))
@@ -187,7 +195,7 @@ class _Search:
         top = int(form.units[pool.values.size - pool.size :].sum())
         words = top // 64 + 1
         cells = (pool.values.size + 1) * (pool.size + 1) * words
-        if cells > _LARGEST_TABLE or (self.limit is not None and cells // 8 > self.limit):
+        if cells > _LARGEST_TABLE or not self.affords(cells // 8, cells * _SECONDS_PER_CELL):
             return
         table = np.zeros((pool.values.size + 1, pool.size + 1, words), dtype=np.uint64)
         reachable_table(form.units, pool.size, words, table)
@@ -214,9 +222,11 @@ class _Search:
         half_a, half_b = np.arange(0, m, 2), np.arange(1, m, 2)
         counts = [c for c in range(size + 1) if c <= half_a.size and size - c <= half_b.size]
         sizes = [(math.comb(half_a.size, c), math.comb(half_b.size, size - c)) for c in counts]
+        listed = max(min(pair) for pair in sizes)
         if (
             sum(max(pair) for pair in sizes) > self.meet_limit
-            or max(min(pair) for pair in sizes) > _LARGEST_LIST
+            or listed > _LARGEST_LIST
+            or not self.affords(listed, listed * _SECONDS_PER_LISTED)
         ):
             return
         for c, (in_a, in_b) in zip(counts, sizes, strict=True):

@@ -15,6 +15,7 @@ from subsetopt.errors import OptionError
 from subsetopt.kernels import swap as kernel
 from subsetopt.pool import Pool
 from subsetopt.problem import Problem
+from subsetopt.seeding import entropy_from, generator_from
 from subsetopt.solver import RawResult, SolveContext
 from subsetopt.starts import feasible_start, window_start
 from subsetopt.status import StopReason
@@ -53,11 +54,15 @@ class Swap:
         ``"stratified"``: one uniform draw from each of k consecutive strata of the sorted losses;
         ``"random"``: a uniform subset; ``"window"``: the contiguous window of the sorted losses
         whose mean is nearest the target. With quotas or costs, a random feasible subset.
+    choices
+        Of how many subsets within tolerance to return the one with the least sum of squared
+        losses, at least 1. Astronomically many subsets match the mean, and those whose loss rests
+        on many samples rather than one train better; each further one costs as much as the first.
 
     Raises
     ------
     OptionError
-        If ``start`` is none of these.
+        If ``start`` is none of these, or ``choices`` below 1.
 
     Notes
     -----
@@ -70,8 +75,11 @@ class Swap:
     """
 
     start: Start = "stratified"
+    choices: int = 1
 
     def __post_init__(self) -> None:
+        if isinstance(self.choices, bool) or not isinstance(self.choices, int) or self.choices < 1:
+            raise OptionError(f"choices must be an integer >= 1, got {self.choices!r}.")
         if self.start not in ("stratified", "random", "window"):
             raise OptionError(
                 f"start must be 'stratified', 'random' or 'window', got {self.start!r}."
@@ -80,15 +88,54 @@ class Swap:
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found, with a proved lower bound."""
         pool = Pool.of(problem)
-        search = _Search(problem, pool, self.start, context)
-        stop = search.run(context)
-        _scratch.free.append(search.scratch)
+        search = _Search(problem, pool, self.start, context, context.entropy)
+        stop = search.run(context, _work_limit(context, pool))
+        best, work = search.best, int(search.ints[kernel.I_WORK])
+        if self.choices > 1 and stop is StopReason.TARGET:
+            best, work = self._calmest(problem, pool, context, search.best, work)
         return RawResult(
-            pool.indices(search.best),
+            pool.indices(best),
             bound=search.bound / problem.k,
             stop_reason=stop,
-            iterations=int(search.ints[kernel.I_WORK]),
+            iterations=work,
         )
+
+    def _calmest(
+        self,
+        problem: Problem,
+        pool: Pool,
+        context: SolveContext,
+        best: NDArray[np.int64],
+        work: int,
+    ) -> tuple[NDArray[np.int64], int]:
+        """Return the subset with the least sum of squares among several, and all the work."""
+        limit = _work_limit(context, pool)
+        least = _squares(pool, best)
+        for number in range(1, self.choices):
+            left = None if limit is None else limit - work
+            if (left is not None and left <= 0) or context.deadline.expired():
+                break
+            entropy = entropy_from((context.entropy, number))
+            search = _Search(problem, pool, self.start, context, entropy)
+            stop = search.run(context, left)
+            work += int(search.ints[kernel.I_WORK])
+            if stop is StopReason.INTERRUPTED:
+                break
+            if stop is StopReason.TARGET and _squares(pool, search.best) < least:
+                best, least = search.best, _squares(pool, search.best)
+        return best, work
+
+
+def _squares(pool: Pool, positions: NDArray[np.int64]) -> float:
+    values = pool.values[positions]
+    return float(values @ values)
+
+
+def _work_limit(context: SolveContext, pool: Pool) -> int | None:
+    """Return the work limit; None when only the clock limits."""
+    if context.max_iterations is None and not context.deadline.limited:
+        return int(default_work(pool.values.size))
+    return context.max_iterations
 
 
 class _Scratch(threading.local):
@@ -131,7 +178,9 @@ class _Search:
         "tolerance",
     )
 
-    def __init__(self, problem: Problem, pool: Pool, start: Start, context: SolveContext) -> None:
+    def __init__(
+        self, problem: Problem, pool: Pool, start: Start, context: SolveContext, entropy: int
+    ) -> None:
         self.problem, self.pool = problem, pool
         self.bound = 0.0
         self.tolerance = problem.objective.tolerance * problem.k
@@ -146,9 +195,9 @@ class _Search:
         sel = np.empty(size, dtype=np.int64)
         out = np.empty(m - size, dtype=np.int64)
         mark = np.empty(m, dtype=np.uint8)
-        rng = np.array([context.entropy], dtype=np.uint64)
+        rng = np.array([entropy], dtype=np.uint64)
         count = np.zeros(pool.low.size, dtype=np.int64)
-        given = _given(problem, pool, start, context)
+        given = _given(problem, pool, start, context, entropy)
         if given is not None:
             mark[:] = 0
             mark[given] = 1
@@ -178,12 +227,8 @@ class _Search:
             pool.costs,
         )
 
-    def run(self, context: SolveContext) -> StopReason:
+    def run(self, context: SolveContext, limit: int | None) -> StopReason:
         """Search until the goal, a limit or an interrupt; the best positions stay in ``best``."""
-        m = self.pool.values.size
-        limit = context.max_iterations
-        if limit is None and not context.deadline.limited:
-            limit = default_work(m)
         chunk = CHUNK
         bounded = False
         search: Callable[..., int] = kernel.search
@@ -207,6 +252,8 @@ class _Search:
                     return StopReason.TIME
         except KeyboardInterrupt:
             return StopReason.INTERRUPTED
+        finally:
+            _scratch.free.append(self.scratch)
 
     def _prove(self) -> bool:
         """Find the lower bound, lift the goal to it, and tell whether the best is there."""
@@ -217,11 +264,11 @@ class _Search:
 
 
 def _given(
-    problem: Problem, pool: Pool, start: Start, context: SolveContext
+    problem: Problem, pool: Pool, start: Start, context: SolveContext, entropy: int
 ) -> NDArray[np.int64] | None:
     """Return the positions to start from, or None when the kernel draws them itself."""
     if context.warm_start is not None:
         return pool.positions(context.warm_start, problem.n)
     if not pool.plain:
-        return feasible_start(problem, pool, context.generator())
+        return feasible_start(problem, pool, generator_from(entropy))
     return window_start(pool) if start == "window" else None

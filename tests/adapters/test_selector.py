@@ -498,3 +498,13 @@ def test_nothing_warns_in_ordinary_use() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         st.BatchSelector("obtf", rate=0.1)(losses())
+
+
+def test_a_policy_says_what_auto_stands_for_unless_the_user_does() -> None:
+    losses = torch.from_numpy(np.random.default_rng(0).lognormal(size=128).astype(np.float32))
+    calm = st.BatchSelector("obtf", rate=0.1, seed=0)(losses)
+    plain = st.BatchSelector("obtf", rate=0.1, seed=0, policy_options={"choices": 1})(losses)
+    named = st.BatchSelector("obtf", rate=0.1, seed=0, options={"choices": 8})(losses)
+    assert calm.solution.status is plain.solution.status is so.Status.OPTIMAL
+    assert torch.equal(calm.indices, named.indices)
+    assert float((losses[calm.indices] ** 2).sum()) <= float((losses[plain.indices] ** 2).sum())

@@ -234,3 +234,22 @@ def test_import_loads_numpy_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_obtf_asks_for_the_calmest_of_several_matches() -> None:
+    from subsetopt.auto import Auto
+    from subsetopt.instances import losses as family
+
+    assert make_policy("obtf").solver == Auto(choices=8)
+    assert make_policy("obtf", choices=1).solver == Auto(choices=1)
+    with pytest.raises(so.OptionError, match="choices must be an integer >= 1, got 0"):
+        make_policy("obtf", choices=0)
+    squares = {}
+    for choices in (1, 8):
+        total = 0.0
+        for seed in range(20):
+            values = family("lognormal", 128, 13, seed).astype(float)
+            picked = so.select(values, 13, solver=Auto(choices=choices), seed=seed)
+            total += float((values[picked.indices] ** 2).sum())
+        squares[choices] = total
+    assert squares[8] < squares[1]
