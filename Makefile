@@ -32,7 +32,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 demo: $(STAMP)
-	$(BIN)/subsetopt train --data digits --policy obtf --rate 0.1 --threads 1
+	$(BIN)/subsetopt train --data digits --policy obtf --rate 0.1 --epochs 60 --threads 1
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

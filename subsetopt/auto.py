@@ -22,6 +22,12 @@ __all__ = ["Auto", "Choice", "choose_solver", "work_per_stage"]
 
 # Up to this many subsets are settled by looking at all of them (about 20 ms).
 _ENUMERABLE = 200_000
+# What to begin with, by objective: the first that takes the constraints.
+_FIRST = {
+    "MeanMatching": (("swap", "it has an answer in microseconds and usually proves it"),),
+    # A top-k under everything but a capacity, which makes it a knapsack.
+    "TopScores": (("topk", "sorting solves this problem exactly"),),
+}
 # Work of swap, then of exact, without any limit given: about 1 ms each at n = 128.
 _WORK = 150_000
 _WORK_PER_CANDIDATE = 64
@@ -58,11 +64,9 @@ def choose_solver(problem: Problem, time_limit: float | Deadline | None = None) 
     >>> so.choose_solver(so.Problem(so.TopScores([3.0, 1.0, 2.0]), k=1)).name
     'topk'
     """
-    if _takes("swap", problem):
-        return Choice("swap", "it has an answer in microseconds and usually proves it")
-    # TopScores is a top-k under everything but a capacity, which makes it a knapsack.
-    if type(problem.objective).__name__ == "TopScores" and _takes("topk", problem):
-        return Choice("topk", "sorting solves this problem exactly")
+    for name, reason in _FIRST.get(type(problem.objective).__name__, ()):
+        if _takes(name, problem):
+            return Choice(name, reason)
     if _takes("exhaustive", problem) and _subsets(problem) <= _ENUMERABLE:
         return Choice("exhaustive", f"only {_subsets(problem):,} subsets: all can be looked at")
     if _takes("greedy", problem):
@@ -120,7 +124,7 @@ class Auto:
         first = choose_solver(problem, context.deadline).name
         work = context.max_iterations
         opening = context
-        if first == "swap":
+        if _matching(problem):
             work = work_per_stage(problem.n) if work is None else (work + 1) // 2
             opening = SolveContext(context.deadline, context.entropy, work, context.warm_start)
         best = self._solver(first).solve(problem, opening)
@@ -172,7 +176,7 @@ def _following(problem: Problem, context: SolveContext, first: str) -> Iterator[
     """
     timed = context.deadline.limited
     by_work = context.max_iterations is not None
-    if first == "swap":
+    if _matching(problem):
         yield "exact", by_work or not timed
     elif first != "exhaustive" and not by_work and _takes("exhaustive", problem):
         if _subsets(problem) <= _ENUMERABLE:
@@ -182,6 +186,11 @@ def _following(problem: Problem, context: SolveContext, first: str) -> Iterator[
         yield from ((name, False) for name in [n for n in _MIP_ORDER if n in usable][:1])
     if timed and not by_work and first == "swap":
         yield "swap", False
+
+
+def _matching(problem: Problem) -> bool:
+    """Whether this is scalar mean matching, which has its own exact solver."""
+    return type(problem.objective).__name__ == "MeanMatching"
 
 
 def _takes(name: str, problem: Problem) -> bool:
@@ -208,12 +217,13 @@ def _objective(problem: Problem, raw: RawResult) -> float:
     """Return the objective of a raw result, smaller is better; infinity without indices."""
     if raw.indices is None:
         return np.inf
-    indices = np.sort(raw.indices)
     weights = raw.weights
     if weights is None:
-        weights = problem.objective.weights_for(indices, problem.k)
+        weights = problem.objective.weights_for(raw.indices, problem.k)
+    if weights is None:
+        return np.inf
     sign = 1.0 if problem.objective.sense == "minimize" else -1.0
-    return sign * problem.objective.evaluate(indices, weights)
+    return sign * problem.objective.evaluate(raw.indices, weights)
 
 
 def _closed(problem: Problem, raw: RawResult) -> bool:
@@ -223,9 +233,9 @@ def _closed(problem: Problem, raw: RawResult) -> bool:
     if raw.indices is None:
         return False
     value = _objective(problem, raw)
-    minimize = problem.objective.sense == "minimize"
-    bound = raw.bound if raw.bound is not None else (0.0 if minimize else np.inf)
-    return value - (bound if minimize else -bound) <= problem.objective.tolerance
+    bound = problem.objective.trivial_bound if raw.bound is None else raw.bound
+    sign = 1.0 if problem.objective.sense == "minimize" else -1.0
+    return not problem.objective.provable or value - sign * bound <= problem.objective.tolerance
 
 
 def _better(problem: Problem, old: RawResult, new: RawResult) -> RawResult:

@@ -55,7 +55,8 @@ def check_indices(problem: Problem, indices: NDArray[np.int64]) -> list[str]:
         if indices[0] < 0 or indices[-1] >= problem.n:
             return [f"indices outside 0 to {problem.n - 1}: {indices[0]} to {indices[-1]}"]
         if size > 1 and not bool((indices[1:] > indices[:-1]).all()):
-            return ["indices repeat or are not sorted"]
+            if not problem.objective.repeats or not bool((indices[1:] >= indices[:-1]).all()):
+                return ["indices repeat or are not sorted"]
     if problem.constrained:
         found = problem.constraints.violations(indices)
     elif size > problem.k or (size < problem.k and problem.cardinality == "exact"):
@@ -92,10 +93,8 @@ def verify(problem: Problem, solution: Solution) -> Certificate:
         violations.append(f"{solution.weights.size} weights for {solution.indices.size} indices")
     elif not np.isfinite(solution.weights).all():
         violations.append("weights are not finite")
-    else:
-        own = problem.objective.weights_for(solution.indices, problem.k)
-        if not np.allclose(own, solution.weights, rtol=1e-12, atol=0.0):
-            violations.append("weights are not the objective's own")
+    elif wrong := problem.objective.weight_problem(solution.indices, solution.weights, problem.k):
+        violations.append(wrong)
     if violations:
         return Certificate(False, math.nan, False, False, tuple(violations))
     objective = problem.objective.evaluate(solution.indices, solution.weights)

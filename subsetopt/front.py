@@ -250,14 +250,16 @@ def _early(problem: Problem, deadline: Deadline) -> str | None:
 
 def _only_subset(problem: Problem) -> NDArray[np.int64] | None:
     """Return the one feasible subset when sizes leave no choice, None otherwise."""
+    if problem.k == 0:
+        return _NO_INDICES
+    if not problem.objective.provable or problem.objective.at_most:
+        return None  # a design draws with weights of its own; so does a coreset
     if problem.constrained:
         rules = problem.constraints
         need = problem.k - rules.forced.size
         if need == 0 or (need == rules.free.size and not rules.at_most):
             return np.sort(np.concatenate([rules.forced, rules.free[:need]]))
         return None
-    if problem.k == 0:
-        return _NO_INDICES
     if problem.k == problem.n and problem.cardinality == "exact":
         return np.arange(problem.n)
     return None
@@ -324,8 +326,10 @@ def _run(problem: Problem, plan: list[tuple[str, str | Solver]], context: SolveC
     return solution
 
 
-def _value(problem: Problem, indices: NDArray[np.int64]) -> float:
-    return problem.objective.evaluate(indices, problem.objective.weights_for(indices, problem.k))
+def _value(problem: Problem, indices: NDArray[np.int64]) -> float | None:
+    """Return the objective of a subset; None where its weights are the solver's to choose."""
+    weights = problem.objective.weights_for(indices, problem.k)
+    return None if weights is None else problem.objective.evaluate(indices, weights)
 
 
 def judge(
@@ -337,36 +341,30 @@ def judge(
 ) -> Solution:
     """Turn what a solver returned into an answer: recompute, verify, compare with the start."""
     name = raw.solver or name
-    if raw.indices is None and start is None:
+    objective = problem.objective
+    start_value = None if start is None else _value(problem, start)
+    if raw.indices is None and start_value is None:
         status = Status.INFEASIBLE if raw.infeasible else Status.NO_SOLUTION
         return _empty(problem, status, name, deadline, raw.extras, raw)
-    objective = problem.objective
     minimize = objective.sense == "minimize"
     indices, weights, value = _NO_INDICES, _NO_WEIGHTS, math.inf if minimize else -math.inf
     if raw.indices is not None:
-        indices = np.sort(raw.indices)
-        broken = check_indices(problem, indices)
-        if broken:
-            error = f"solver {name!r} returned an infeasible subset: {'; '.join(broken)}"
-            return _empty(
-                problem, Status.ERROR, name, deadline, {**raw.extras, "error": error}, raw
-            )
-        weights = (
-            raw.weights if raw.weights is not None else objective.weights_for(indices, problem.k)
-        )
+        indices, weights, error = _checked(problem, raw.indices, raw.weights)
+        if error:
+            error = f"solver {name!r} returned an infeasible subset: {error}"
+            extras = {**raw.extras, "error": error}
+            return _empty(problem, Status.ERROR, name, deadline, extras, raw)
         value = objective.evaluate(indices, weights)
-    if start is not None:
-        start_value = _value(problem, start)
+    if start_value is not None and start is not None:
         if raw.indices is None or (start_value < value if minimize else start_value > value):
             indices, value, name = start, start_value, "warm-start"
-            weights = objective.weights_for(start, problem.k)
-    trivial = (
-        0.0 if minimize and objective.scale is not None else (-math.inf if minimize else math.inf)
-    )
+            own = objective.weights_for(start, problem.k)
+            weights = _NO_WEIGHTS if own is None else own
+    trivial = objective.trivial_bound
     bound = trivial if raw.bound is None else float(raw.bound)
     # A bound beyond the objective by rounding is the objective itself.
     bound = min(max(bound, trivial), value) if minimize else max(min(bound, trivial), value)
-    proved = abs(value - bound) <= objective.tolerance
+    proved = objective.provable and abs(value - bound) <= objective.tolerance
     return Solution(
         indices,
         weights,
@@ -382,6 +380,28 @@ def judge(
         objective.scale,
         raw.extras,
     )
+
+
+def _checked(
+    problem: Problem, chosen: NDArray[np.int64], weights: NDArray[np.float64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64], str]:
+    """Return sorted indices, their weights, and what is wrong with them (nothing: empty)."""
+    if weights is None:
+        indices = np.sort(chosen)
+        own = problem.objective.weights_for(indices, problem.k)
+        broken = check_indices(problem, indices)
+        if own is None:
+            broken.append("it has no weights")
+        return indices, _NO_WEIGHTS if own is None else own, "; ".join(broken)
+    if weights.shape != chosen.shape:
+        return chosen, weights, f"{weights.size} weights for {chosen.size} indices"
+    order = np.argsort(chosen, kind="stable")
+    indices, weights = chosen[order], weights[order]
+    broken = check_indices(problem, indices)
+    if not broken:
+        wrong = problem.objective.weight_problem(indices, weights, problem.k)
+        broken = [wrong] if wrong else []
+    return indices, weights, "; ".join(broken)
 
 
 def _empty(

@@ -198,7 +198,9 @@ def formulate(problem: Problem) -> LinearModel | RawResult:
 
 def _only(problem: Problem, indices: NDArray[np.int64]) -> RawResult:
     objective = problem.objective
-    value = objective.evaluate(indices, objective.weights_for(indices, problem.k))
+    weights = objective.weights_for(indices, problem.k)
+    assert weights is not None
+    value = objective.evaluate(indices, weights)
     return RawResult(indices, bound=value, extras={"native_status": "not called"})
 
 

@@ -72,8 +72,7 @@ class Problem:
         costs: ArrayLike | None = None,
         capacity: float | None = None,
     ) -> None:
-        # Not isinstance: a check against a runtime protocol takes longer than a whole search.
-        if not hasattr(type(objective), "evaluate"):
+        if not isinstance(objective, Objective):
             raise ProblemError(
                 f"objective must be an objective such as MeanMatching(losses), got "
                 f"{type(objective).__name__}."
@@ -83,7 +82,7 @@ class Problem:
         self.objective = objective
         self.n = n = objective.n
         self.k = _checked_size(k, n)
-        self.cardinality: Cardinality = cardinality
+        self.cardinality: Cardinality = "at_most" if objective.at_most else cardinality
         self.include = as_index_array(include, n, "include")
         self.exclude = as_index_array(exclude, n, "exclude")
         self.groups, self.quotas = _checked_groups(groups, quotas, n)

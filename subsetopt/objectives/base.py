@@ -1,9 +1,10 @@
-"""The protocol every objective satisfies, and the input checks they share."""
+"""What every objective has, and the input checks they share."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,31 +16,58 @@ __all__ = ["Objective", "Sense", "as_finite_vector"]
 Sense = Literal["minimize", "maximize"]
 
 
-@runtime_checkable
-class Objective(Protocol):
+class Objective(ABC):
     """A number for every weighted subset of ``n`` candidates.
 
-    ``scale`` is what a relative gap is measured against (``None``: against the bound itself), and
-    ``tolerance`` the difference of objectives below which two subsets are equally good.
+    Attributes
+    ----------
+    sense
+        Whether the number is minimized or maximized.
+    n
+        Number of candidates.
+    scale
+        What a relative gap is measured against; None: against the bound itself.
+    tolerance
+        The absolute difference of objectives that counts as none.
+    trivial_bound
+        A bound that needs no work.
+    provable
+        Whether a subset can be optimal at all; a random draw cannot.
+    repeats
+        Whether a candidate may be chosen more than once.
+    at_most
+        Whether fewer than k are always allowed, whatever the problem's cardinality says.
     """
 
-    sense: ClassVar[Sense]
+    __slots__ = ()
+
+    sense: ClassVar[Sense] = "minimize"
+    provable: ClassVar[bool] = True
+    at_most: bool = False
+    repeats: bool = False
+    n: int
+    scale: float | None
+    tolerance: float
 
     @property
-    def n(self) -> int:
-        """Return the number of candidates."""
+    def trivial_bound(self) -> float:
+        """Return a bound that needs no work: 0 for a distance, an infinity otherwise."""
+        return 0.0 if self.sense == "minimize" else math.inf
 
-    @property
-    def scale(self) -> float | None:
-        """Return the unit of relative gaps, or None for the bound itself."""
+    def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64] | None:
+        """Return the training weights of a subset; None when the solver chooses them, too."""
+        return np.full(indices.size, 1.0 / k if k else 0.0)
 
-    @property
-    def tolerance(self) -> float:
-        """Return the absolute difference that counts as none."""
+    def weight_problem(
+        self, indices: NDArray[np.int64], weights: NDArray[np.float64], k: int
+    ) -> str | None:
+        """Return what is wrong with the weights of a subset, or None."""
+        own = self.weights_for(indices, k)
+        if own is not None and not np.allclose(own, weights, rtol=1e-12, atol=0.0):
+            return "weights are not the objective's own"
+        return None
 
-    def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-        """Return the training weights of a chosen subset."""
-
+    @abstractmethod
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
         """Return the objective of a weighted subset in float64."""
 

@@ -7,12 +7,12 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsetopt.objectives.base import Sense, as_finite_vector
+from subsetopt.objectives.base import Objective, Sense, as_finite_vector
 
 __all__ = ["TopScores"]
 
 
-class TopScores:
+class TopScores(Objective):
     r"""Choose the k samples with the largest total score.
 
     .. math:: \text{maximize} \quad \sum_i s_i z_i, \qquad z \in \{0, 1\}^n
@@ -41,12 +41,14 @@ class TopScores:
     3
     """
 
-    __slots__ = ("scores", "tolerance")
+    __slots__ = ("n", "scale", "scores", "tolerance")
 
     sense: ClassVar[Sense] = "maximize"
 
     def __init__(self, scores: ArrayLike) -> None:
         self.scores, _ = as_finite_vector(scores, "scores")
+        self.n = self.scores.size
+        self.scale = None
         self.tolerance = 1e-9 * float(np.abs(self.scores).max()) if self.scores.size else 0.0
 
     @property
@@ -56,20 +58,6 @@ class TopScores:
 
     def __repr__(self) -> str:
         return f"TopScores(n={self.n})"
-
-    @property
-    def n(self) -> int:
-        """Return the number of candidates."""
-        return self.scores.size
-
-    @property
-    def scale(self) -> None:
-        """Return None: gaps are relative to the bound."""
-        return
-
-    def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-        """Return ``1/k`` each."""
-        return np.full(indices.size, 1.0 / k if k else 0.0)
 
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
         """Return the total score of the chosen indices; the weights do not matter."""

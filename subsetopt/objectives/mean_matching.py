@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.objectives.base import Sense, as_finite_vector
+from subsetopt.objectives.base import Objective, as_finite_vector
 
 __all__ = ["MeanMatching"]
 
@@ -19,7 +19,7 @@ _TOLERANCE_FLOAT64 = 1e-9
 _SMALLEST = 8 * float(np.finfo(np.float64).smallest_subnormal)
 
 
-class MeanMatching:
+class MeanMatching(Objective):
     r"""Match the mean loss of the batch with a subset of size k.
 
     .. math:: \text{minimize} \quad \bigl| \bar l - \tfrac1k \sum_i z_i l_i \bigr|,
@@ -65,6 +65,7 @@ class MeanMatching:
     __slots__ = (
         "base_weights",
         "losses",
+        "n",
         "relative_tolerance",
         "scale",
         "single",
@@ -73,8 +74,8 @@ class MeanMatching:
         "values",
     )
 
-    sense: ClassVar[Sense] = "minimize"
     least_tolerance: ClassVar[float] = _SMALLEST
+    scale: float
 
     def __init__(
         self,
@@ -83,7 +84,7 @@ class MeanMatching:
         base_weights: ArrayLike | None = None,
     ) -> None:
         values, dtype = as_finite_vector(losses, "losses")
-        n = values.size
+        self.n = n = values.size
         self.losses = values
         self.base_weights: NDArray[np.float64] | None = None
         if base_weights is not None:
@@ -104,11 +105,6 @@ class MeanMatching:
 
     def __repr__(self) -> str:
         return f"MeanMatching(n={self.n}, target={self.target!r})"
-
-    @property
-    def n(self) -> int:
-        """Return the number of candidates."""
-        return self.values.size
 
     def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
         """Return ``1/k`` each, times the base weights where the batch has them."""

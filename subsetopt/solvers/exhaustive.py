@@ -51,6 +51,7 @@ class Exhaustive:
         if stop is StopReason.COMPLETED:
             indices = np.sort(best)
             weights = problem.objective.weights_for(indices, problem.k)
+            assert weights is not None
             bound = problem.objective.evaluate(indices, weights)
         return RawResult(best, bound=bound, stop_reason=stop, iterations=enumeration.looked)
 

@@ -1,0 +1,128 @@
+"""Every command in a tiny configuration."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from benchmarks import output
+from benchmarks.__main__ import app
+from benchmarks.store import read_rows
+
+
+def run(*arguments: str, code: int = 0) -> str:
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == code, result.output
+    return result.output
+
+
+def read(folder: Path, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((folder / f"{name}.json").read_text())
+    assert found["machine"]["versions"]["numpy"] and found["machine"]["cores"] >= 1
+    text = (folder / f"{name}.md").read_text()
+    assert "Machine:" in text and "Settings:" in text and "## Claims" in text
+    return found
+
+
+def test_solvers_resume_and_report(tmp_path: Path) -> None:
+    arguments = (
+        "solvers", "--quick", "--families", "exponential,integer,recorded", "--sizes", "16,32",
+        "--rates", "0.1", "--solvers", "auto,swap,exhaustive,greedy", "--time-limit", "0.001",
+        "--ladder-size", "32", "--data", "digits", "--no-memory", "--out", str(tmp_path),
+    )  # fmt: skip
+    run(*arguments)
+    rows = read_rows(tmp_path / "solvers.csv")
+    assert {row.family for row in rows} >= {"exponential", "integer", "recorded-epoch-30"}
+    assert all(row.feasible for row in rows if row.limit == 0.001 and not row.skipped)
+    assert any(row.limit == 2e-5 for row in rows)
+    report = (tmp_path / "report.md").read_text()
+    for part in ("Success rate by family", "correct rate", "Known limitations", "shift 10 us"):
+        assert part in report
+    for name in ("pareto.png", "scaling.png"):
+        assert (tmp_path / name).stat().st_size > 5_000
+    before = (tmp_path / "solvers.csv").read_bytes()
+    run(*arguments)
+    assert (tmp_path / "solvers.csv").read_bytes() == before
+    (tmp_path / "report.md").unlink()
+    run("report", "--out", str(tmp_path))
+    assert (tmp_path / "report.md").read_text() == report
+
+
+def test_solvers_measure_memory(tmp_path: Path) -> None:
+    run(
+        "solvers", "--families", "uniform", "--sizes", "65536", "--rates", "0.1", "--solvers",
+        "greedy", "--constraints", "off", "--time-limit", "0.5", "--out", str(tmp_path),
+    )  # fmt: skip
+    solver, n, _, peak = (tmp_path / "memory.csv").read_text().strip().split(",")
+    assert (solver, n) == ("greedy", "65536")
+    assert 65536 * 8 <= float(peak) < 2**28  # more than one float64 vector, less than n x n
+
+
+def test_latency(tmp_path: Path) -> None:
+    run("latency", "--instances", "3", "--large", "1", "--out", str(tmp_path))
+    assert len(read(tmp_path, "latency")["checks"]) == 4
+
+
+def test_proof(tmp_path: Path) -> None:
+    run("proof", "--instances", "6", "--no-recorded", "--out", str(tmp_path))
+    found = read(tmp_path, "proof")
+    assert len(found["checks"]) == 5 + 4
+    assert all(0.0 <= check["value"] <= 1.0 for check in found["checks"])
+
+
+def test_backends(tmp_path: Path) -> None:
+    pytest.importorskip("ortools")
+    run(
+        "backends", "--seeds", "1", "--sizes", "32", "--solvers", "cpsat", "--families",
+        "all-equal,uniform", "--time-limit", "1", "--out", str(tmp_path),
+    )  # fmt: skip
+    assert {row.solver for row in read_rows(tmp_path / "backends.csv")} == {"auto", "cpsat"}
+    ratio = read(tmp_path, "backends")["checks"][0]["value"]
+    assert ratio > 1.0
+
+
+def test_overrun(tmp_path: Path) -> None:
+    run(
+        "overrun", "--limits", "2e-4,2e-3", "--repeats", "5", "--no-backends", "--out",
+        str(tmp_path),
+    )  # fmt: skip
+    rows = read(tmp_path, "overrun")["tables"][0]["rows"]
+    assert {(row[0], row[1]) for row in rows} == {
+        (load, name) for load in ("idle", "busy") for name in ("swap", "exact", "auto")
+    }
+    # A subset every time, and none was proved before the limit: the instance is hard enough.
+    assert all(row[-2:] == [0, 0] for row in rows)
+
+
+def test_many(tmp_path: Path) -> None:
+    run("many", "--batch", "8", "--n", "32", "--repeats", "1", "--out", str(tmp_path))
+    same = read(tmp_path, "many")["checks"][-1]
+    assert same["passed"], same
+
+
+def test_fuzz(tmp_path: Path) -> None:
+    run("fuzz", "--count", "60", "--seed", "3", "--workers", "1", "--out", str(tmp_path))
+    found = read(tmp_path, "fuzz")
+    assert found["tables"][1]["rows"][0][0] == 60
+    assert all(check["passed"] for check in found["checks"])
+    assert "no failure" in run("fuzz", "--seed", "3", "--only", "7")
+
+
+def test_saved_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(output, "RESULTS", tmp_path / "kept")
+    result = output.Result("x", "X", {"a": 1})
+    result.table("T", ("a", "b"), [[1.5, float("nan")]])
+    result.check("fast enough", 3.0, 2.0, "s", least=False)
+    result.write(tmp_path / "runs", save=True)
+    for folder in ("kept", "runs"):
+        assert read(tmp_path / folder, "x")["tables"][0]["rows"] == [[1.5, None]]
+    assert not result.passed and "FAIL" in result.markdown()
+
+
+def test_mistakes_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="run 'python -m benchmarks solvers' first"):
+        run("report", "--out", str(tmp_path))
