@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from subsetopt import registry
 from subsetopt.budget import Deadline
@@ -18,7 +17,7 @@ from subsetopt.problem import Problem
 from subsetopt.solver import RawResult, SolveContext, Solver
 from subsetopt.status import StopReason
 
-__all__ = ["Auto", "Choice", "choose_solver", "work_per_stage"]
+__all__ = ["Auto", "Choice", "choose_solver", "opening_work"]
 
 # Up to this many subsets are settled by looking at all of them (about 20 ms).
 _ENUMERABLE = 200_000
@@ -28,9 +27,14 @@ _FIRST = {
     # A top-k under everything but a capacity, which makes it a knapsack.
     "TopScores": (("topk", "sorting solves this problem exactly"),),
 }
-# Work of swap, then of exact, without any limit given: about 1 ms each at n = 128.
+# Work of the first swap: most problems are done in a tenth of a millisecond.
+_OPENING = 40_000
+_OPENING_PER_CANDIDATE = 4
+# Work of a second one, then of exact where the clock does not limit it: about 1 ms each.
 _WORK = 150_000
 _WORK_PER_CANDIDATE = 64
+# Where so much branch and bound proves nothing, more rarely does: the time is better spent.
+_BRANCH = 100_000
 # Seconds a MIP backend needs before it can be of use: start-up, model, first bound.
 _MIP_ROOM = 0.25
 _MIP_ORDER = ("gurobi", "cpsat", "scip", "highs")
@@ -85,11 +89,11 @@ def choose_solver(problem: Problem, time_limit: float | Deadline | None = None) 
 class Auto:
     """The chosen solver first, then what can still prove or improve within the limits.
 
-    Mean matching: ``swap``, then ``exact``. Under a work limit (the default one is about 2 ms at
-    n = 128) each gets half of it. Under a time limit ``swap`` gets its default work and ``exact``
-    what it needs; then, if a quarter of a second is left, the first usable MIP backend starts from
-    the incumbent, else ``swap`` goes on to the end. A backend that fails does no harm: the failure
-    is told in ``extras["fallbacks"]``.
+    Mean matching: a little ``swap``, the first nodes of ``exact``, more ``swap``, more ``exact``:
+    about 2 ms at n = 128 without a limit. Under a work limit, half for each of the two. Under a
+    time limit ``exact`` does whatever it can finish; then, if a quarter of a second is left, the
+    first usable MIP backend starts from the incumbent, and ``swap`` goes on to the end. A backend
+    that fails does no harm: the failure is told in ``extras["fallbacks"]``.
 
     Parameters
     ----------
@@ -123,27 +127,22 @@ class Auto:
         """Return the best answer of the chain."""
         first = choose_solver(problem, context.deadline).name
         work = context.max_iterations
-        opening = context
         if _matching(problem):
-            work = work_per_stage(problem.n) if work is None else (work + 1) // 2
-            opening = SolveContext(context.deadline, context.entropy, work, context.warm_start)
+            work = opening_work(problem.n) * self.choices if work is None else (work + 1) // 2
+        opening = SolveContext(context.deadline, context.entropy, work, context.warm_start)
         best = self._solver(first).solve(problem, opening)
         best.solver = best.solver or first
         if best.stop_reason is StopReason.TARGET:
             return best
         fallbacks: list[tuple[str, str]] = []
-        for name, limited in _following(problem, context, first):
+        for name, solver, work in self._following(problem, context, first):
             stopped = best.stop_reason is StopReason.INTERRUPTED or context.deadline.expired()
             if stopped or _closed(problem, best):
                 break
-            follow = replace(
-                context,
-                warm_start=_sorted(best.indices),
-                max_iterations=work if limited else None,
-                entropy=context.entropy ^ 1,
-            )
+            start = None if best.indices is None else np.sort(best.indices)
+            entropy = context.entropy ^ 1
             try:
-                raw = self._solver(name).solve(problem, follow)
+                raw = solver().solve(problem, SolveContext(context.deadline, entropy, work, start))
             except SubsetOptError as error:
                 fallbacks.append((name, str(error)))
             else:
@@ -154,9 +153,46 @@ class Auto:
         return best
 
     def _solver(self, name: str) -> Solver:
-        if name != "swap":
-            return registry.create(name)
-        return _swap(self.start, self.choices)
+        return _swap(self.start, self.choices) if name == "swap" else registry.create(name)
+
+    def _following(
+        self, problem: Problem, context: SolveContext, first: str
+    ) -> Iterator[tuple[str, Callable[[], Solver], int | None]]:
+        """Yield what follows the first solver: name, maker, work limit.
+
+        A generator, so that what is left of the time is looked at when a solver is due.
+        """
+        timed = context.deadline.limited
+        given = context.max_iterations
+        swap = partial(self._solver, "swap")
+        if _matching(problem):
+            if given is not None:
+                yield "exact", partial(_exact, None), given // 2
+                return
+            # What a few thousand nodes prove is proved before more is searched.
+            yield "exact", partial(_exact, 0), None
+            yield "swap", swap, _WORK + _WORK_PER_CANDIDATE * problem.n
+            yield "exact", partial(_exact, _BRANCH), None if timed else _WORK
+        elif first != "exhaustive" and given is None and _takes("exhaustive", problem):
+            if _subsets(problem) <= _ENUMERABLE:
+                yield "exhaustive", partial(registry.create, "exhaustive"), None
+        if not timed or given is not None:
+            return
+        if context.deadline.remaining() > _MIP_ROOM:
+            usable = registry.available_solvers(problem)
+            for name in [name for name in _MIP_ORDER if name in usable][:1]:
+                yield name, partial(registry.create, name), None
+        if first == "swap":
+            yield "swap", swap, None
+
+
+@lru_cache
+def _exact(branch_limit: int | None) -> Solver:
+    """Return the exact solver; with 0, only its first nodes and its dynamic program."""
+    options: dict[str, Any] = {"branch_limit": branch_limit}
+    if branch_limit == 0:
+        options["meet_limit"] = 0
+    return registry.create("exact", options)
 
 
 @lru_cache
@@ -164,28 +200,9 @@ def _swap(start: str, choices: int) -> Solver:
     return registry.create("swap", {"start": start, "choices": choices})
 
 
-def work_per_stage(n: Any) -> Any:
-    """Return the default work of ``swap``, then of ``exact``, for n candidates (or an array)."""
-    return _WORK + _WORK_PER_CANDIDATE * n
-
-
-def _following(problem: Problem, context: SolveContext, first: str) -> Iterator[tuple[str, bool]]:
-    """Yield the solvers that follow the first, and whether the work limit holds for them.
-
-    A generator, so that what is left of the time is looked at when a solver is due.
-    """
-    timed = context.deadline.limited
-    by_work = context.max_iterations is not None
-    if _matching(problem):
-        yield "exact", by_work or not timed
-    elif first != "exhaustive" and not by_work and _takes("exhaustive", problem):
-        if _subsets(problem) <= _ENUMERABLE:
-            yield "exhaustive", False
-    if timed and not by_work and context.deadline.remaining() > _MIP_ROOM:
-        usable = registry.available_solvers(problem)
-        yield from ((name, False) for name in [n for n in _MIP_ORDER if n in usable][:1])
-    if timed and not by_work and first == "swap":
-        yield "swap", False
+def opening_work(n: Any) -> Any:
+    """Return the work of the first ``swap`` for n candidates (or an array of counts)."""
+    return _OPENING + _OPENING_PER_CANDIDATE * n
 
 
 def _matching(problem: Problem) -> bool:
@@ -207,10 +224,6 @@ def _subsets(problem: Problem) -> int:
     if problem.cardinality == "exact":
         return comb(free, need) if need >= 0 else 0
     return sum(comb(free, size) for size in range(need + 1)) if free <= 64 else 1 << 62
-
-
-def _sorted(indices: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
-    return None if indices is None else np.sort(indices)
 
 
 def _objective(problem: Problem, raw: RawResult) -> float:

@@ -9,7 +9,7 @@ from typing import Any, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsetopt.auto import work_per_stage
+from subsetopt.auto import opening_work
 from subsetopt.budget import Deadline
 from subsetopt.front import judge, select, size_of, solve
 from subsetopt.objectives import MeanMatching
@@ -259,7 +259,7 @@ class _Lane:
         bounds = np.zeros(count)
         spent = np.zeros(count, dtype=np.int64)
         lengths = np.diff(self.starts)
-        limits = work_per_stage(lengths) if solver == "auto" else default_work(lengths)
+        limits = opening_work(lengths) if solver == "auto" else default_work(lengths)
         search_many(
             self.values, self.values.view(np.int64), self.starts, self.sizes, places,
             self.targets, self.tolerances, self.entropies, limits, best, reached, bounds, spent,

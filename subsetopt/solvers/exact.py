@@ -35,6 +35,7 @@ _LARGEST_LIST = 4_000_000
 # What listing and sorting, and filling the table, take at most; neither looks at the clock.
 _SECONDS_PER_LISTED = 3e-7
 _SECONDS_PER_CELL = 4e-9
+_SECONDS_PER_STREAMED = 1.5e-8
 _LARGEST_TABLE = 8_000_000
 
 
@@ -59,12 +60,14 @@ class Exact:
     ----------
     meet_limit
         Most combinations that meet in the middle may look at, at least 0; 0 turns it off. Each
-        takes about 10 to 40 ns.
+        takes about 10 to 40 ns. It is not begun when the time limit leaves no room for all.
+    branch_limit
+        Most work of branch and bound after everything else; None goes on to the limits.
 
     Raises
     ------
     OptionError
-        If ``meet_limit`` is not a nonnegative integer.
+        If a limit is not a nonnegative integer.
 
     Notes
     -----
@@ -79,15 +82,19 @@ class Exact:
 
     meet_limit: int = 50_000_000
 
+    branch_limit: int | None = None
+
     def __post_init__(self) -> None:
-        if isinstance(self.meet_limit, bool) or not (
-            isinstance(self.meet_limit, int) and self.meet_limit >= 0
-        ):
-            raise OptionError(f"meet_limit must be an integer >= 0, got {self.meet_limit!r}.")
+        for name in ("meet_limit", "branch_limit"):
+            value = getattr(self, name)
+            if value is None and name == "branch_limit":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+                raise OptionError(f"{name} must be an integer >= 0, got {value!r}.")
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the proved optimum, or the best subset and bound at the limit."""
-        search = _Search(problem, context, self.meet_limit)
+        search = _Search(problem, context, self)
         reason = search.run()
         return RawResult(
             search.pool.indices(search.best),
@@ -100,8 +107,8 @@ class Exact:
 class _Search:
     """The incumbent, the bound and the limits that all ways share; distances in sum units."""
 
-    def __init__(self, problem: Problem, context: SolveContext, meet_limit: int) -> None:
-        self.problem, self.context, self.meet_limit = problem, context, meet_limit
+    def __init__(self, problem: Problem, context: SolveContext, settings: Exact) -> None:
+        self.problem, self.context, self.settings = problem, context, settings
         self.pool = pool = Pool.of(problem)
         self.tolerance = problem.objective.tolerance * problem.k
         self.rounding = 1e-14 * (float(np.abs(pool.values).sum()) + abs(pool.target))
@@ -134,20 +141,22 @@ class _Search:
             self.raise_bound(sum_distance(self.problem, self.pool, 0.01 * self.tolerance))
             if self.closed():
                 return StopReason.TARGET
-            if not self.pool.plain:
-                _Branch(self).run(None)
-                return StopReason.COMPLETED
             tree = _Branch(self)
+            if not self.pool.plain:
+                return self._finish(tree)
             for way in (partial(tree.run, _FIRST_BRANCH), self._reachable, self._meet):
                 way()
                 if self.closed():
                     return StopReason.COMPLETED
-            tree.run(None)
+            return self._finish(tree)
         except _LimitReachedError as stop:
             return stop.reason
         except KeyboardInterrupt:
             return StopReason.INTERRUPTED
-        return StopReason.COMPLETED
+
+    def _finish(self, tree: _Branch) -> StopReason:
+        tree.run(self.settings.branch_limit)
+        return StopReason.COMPLETED if self.closed() else StopReason.STAGNATION
 
     def raise_bound(self, bound: float) -> None:
         """Take over a proved lower bound."""
@@ -180,7 +189,7 @@ class _Search:
     def affords(self, work: int, seconds: float) -> bool:
         """Whether something that cannot be stopped half-way fits into the limits."""
         within = self.limit is None or self.work + work <= self.limit
-        return within and seconds <= 0.5 * self.deadline.remaining()
+        return within and seconds <= 0.8 * self.deadline.remaining()
 
     def chunk(self) -> int:
         """Return how much work may be done before the next look at the limits."""
@@ -223,10 +232,12 @@ class _Search:
         counts = [c for c in range(size + 1) if c <= half_a.size and size - c <= half_b.size]
         sizes = [(math.comb(half_a.size, c), math.comb(half_b.size, size - c)) for c in counts]
         listed = max(min(pair) for pair in sizes)
+        total = sum(max(pair) for pair in sizes)
+        seconds = listed * _SECONDS_PER_LISTED + total * _SECONDS_PER_STREAMED
         if (
-            sum(max(pair) for pair in sizes) > self.meet_limit
+            total > self.settings.meet_limit
             or listed > _LARGEST_LIST
-            or not self.affords(listed, listed * _SECONDS_PER_LISTED)
+            or not self.affords(listed, seconds)
         ):
             return
         for c, (in_a, in_b) in zip(counts, sizes, strict=True):
