@@ -61,7 +61,7 @@ def check_indices(problem: Problem, indices: NDArray[np.int64]) -> list[str]:
         found = problem.constraints.violations(indices)
     elif size > problem.k or (size < problem.k and problem.cardinality == "exact"):
         found = [f"{size} candidates chosen for k = {problem.k}"]
-    return found
+    return found + problem.objective.violations(indices, problem.k)
 
 
 def verify(problem: Problem, solution: Solution) -> Certificate:

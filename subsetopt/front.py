@@ -190,6 +190,10 @@ def solve(
         return _empty(problem, Status.INFEASIBLE, name, deadline, {"why": early})
     single = _only_subset(problem)
     if single is not None:
+        broken = problem.objective.violations(single, problem.k)
+        if broken:
+            why = {"why": f"sizes leave one subset, and {broken[0]}"}
+            return _empty(problem, Status.INFEASIBLE, name, deadline, why)
         return judge(
             problem, RawResult(single, bound=_value(problem, single)), name, deadline, None
         )

@@ -209,7 +209,7 @@ class _Lane:
         ordered = [ascending(o) for o in objectives]
         sizes = np.array([p.k for p in problems])
         return cls(
-            np.concatenate([values for values, _ in ordered]),
+            np.concatenate([o.values for o in objectives]),
             np.concatenate([order for _, order in ordered]),
             np.cumsum([0] + [p.n for p in problems]),
             sizes,
@@ -230,12 +230,11 @@ class _Lane:
             MeanMatching(losses[row])  # raises what is wrong with it
         starts = np.arange(batch + 1) * n
         order = np.argsort(values, axis=1)
-        ascending_values = values.ravel()[(order + starts[:-1, None]).ravel()]
         unit = MeanMatching(losses[0])
         # The same arithmetic as MeanMatching's own, row by row.
         tolerances = np.maximum(unit.relative_tolerance * scales, unit.least_tolerance)
         return cls(
-            ascending_values,
+            values.ravel(),
             order.ravel(),
             starts,
             np.full(batch, size),
@@ -261,7 +260,7 @@ class _Lane:
         lengths = np.diff(self.starts)
         limits = opening_work(lengths) if solver == "auto" else default_work(lengths)
         search_many(
-            self.values, self.values.view(np.int64), self.starts, self.sizes, places,
+            self.values, self.order, self.starts, self.sizes, places,
             self.targets, self.tolerances, self.entropies, limits, best, reached, bounds, spent,
             CHUNK, GOAL_SHARE, UNIFORM if solver == "auto" else STRATIFIED, parallel=parallel,
         )  # fmt: skip

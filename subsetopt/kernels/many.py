@@ -30,11 +30,16 @@ __all__ = ["search_many"]
 
 
 @njit(cache=True)
-def _search_one(v, bits, size, target, tolerance, entropy, limit, best, chunk, share, restart):
+def _search_one(
+    values, order, size, target, tolerance, entropy, limit, best, chunk, share, restart
+):
     """Search one pool as a plain search of its own would: chunk, bound, chunks to the limit.
 
     Returns whether the goal was reached, the lower bound, and the work done.
     """
+    v = np.empty(values.size)
+    for p in range(v.size):
+        v[p] = values[order[p]]
     none = np.empty(0, dtype=np.int64)
     ints = np.zeros(N_INTS, dtype=np.int64)
     ints[I_KICK] = restart
@@ -61,7 +66,7 @@ def _search_one(v, bits, size, target, tolerance, entropy, limit, best, chunk, s
             none, none, none, none, np.empty(0), work,
         )  # fmt: skip
         if outcome == UNFINISHED and bound < 0.0:
-            bound = plain_distance(v, bits, size, target, 0.01 * tolerance)
+            bound = plain_distance(v, v.view(np.int64), size, target, 0.01 * tolerance)
             floats[F_GOAL] = bound + share * tolerance
             if floats[F_BEST] <= floats[F_GOAL]:
                 outcome = REACHED
@@ -72,12 +77,12 @@ def _search_one(v, bits, size, target, tolerance, entropy, limit, best, chunk, s
 # Two loops, not one function compiled twice: the cache on disk tells functions by their name.
 @njit(cache=True, parallel=True)
 def _parallel(
-    values, bits, starts, sizes, places, targets, tolerances, entropies, limits, best, reached,
+    values, order, starts, sizes, places, targets, tolerances, entropies, limits, best, reached,
     bounds, spent, chunk, share, restart,
 ):  # fmt: skip
     for i in prange(sizes.size):
         reached[i], bounds[i], spent[i] = _search_one(
-            values[starts[i] : starts[i + 1]], bits[starts[i] : starts[i + 1]], sizes[i],
+            values[starts[i] : starts[i + 1]], order[starts[i] : starts[i + 1]], sizes[i],
             targets[i], tolerances[i], entropies[i], limits[i], best[places[i] : places[i + 1]],
             chunk, share, restart,
         )  # fmt: skip
@@ -85,12 +90,12 @@ def _parallel(
 
 @njit(cache=True)
 def _serial(
-    values, bits, starts, sizes, places, targets, tolerances, entropies, limits, best, reached,
+    values, order, starts, sizes, places, targets, tolerances, entropies, limits, best, reached,
     bounds, spent, chunk, share, restart,
 ):  # fmt: skip
     for i in range(sizes.size):
         reached[i], bounds[i], spent[i] = _search_one(
-            values[starts[i] : starts[i + 1]], bits[starts[i] : starts[i + 1]], sizes[i],
+            values[starts[i] : starts[i + 1]], order[starts[i] : starts[i + 1]], sizes[i],
             targets[i], tolerances[i], entropies[i], limits[i], best[places[i] : places[i + 1]],
             chunk, share, restart,
         )  # fmt: skip
@@ -114,8 +119,9 @@ os.register_at_fork(after_in_child=_after_fork)
 def search_many(*arguments: Any, parallel: bool = True) -> None:
     """Search every pool; on all cores, or serially on request and in forked children.
 
-    Pool i is ``values[starts[i]:starts[i + 1]]``, ascending; ``bits`` are the same as integers.
-    Its chosen positions go to ``best[places[i]:places[i + 1]]``, whether it reached its goal to
+    Pool i is ``values[starts[i]:starts[i + 1]]``, made ascending by the same part of ``order``.
+    Its chosen positions in that order go to
+    ``best[places[i]:places[i + 1]]``, whether it reached its goal to
     ``reached[i]``, its lower bound to ``bounds[i]``, and its work to ``spent[i]``.
     """
     if _forked or not parallel:

@@ -35,6 +35,8 @@ class Objective(ABC):
         Whether a subset can be optimal at all; a random draw cannot.
     repeats
         Whether a candidate may be chosen more than once.
+    restricts
+        Whether the objective itself makes subsets infeasible, see :meth:`violations`.
     at_most
         Whether fewer than k are always allowed, whatever the problem's cardinality says.
     """
@@ -45,6 +47,7 @@ class Objective(ABC):
     provable: ClassVar[bool] = True
     at_most: bool = False
     repeats: bool = False
+    restricts: ClassVar[bool] = False
     n: int
     scale: float | None
     tolerance: float
@@ -66,6 +69,10 @@ class Objective(ABC):
         if own is not None and not np.allclose(own, weights, rtol=1e-12, atol=0.0):
             return "weights are not the objective's own"
         return None
+
+    def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
+        """Return every way in which a subset breaks the objective's own constraints, in words."""
+        return []
 
     @abstractmethod
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:

@@ -1,0 +1,124 @@
+"""Scored matching: the most informative samples among those that represent the batch."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from subsetopt.errors import ProblemError
+from subsetopt.objectives.base import Objective, Sense, as_finite_vector
+from subsetopt.objectives.mean_matching import MeanMatching
+
+__all__ = ["ScoredMatching"]
+
+
+class ScoredMatching(Objective):
+    r"""Choose the k samples with the largest total score whose mean loss is the batch's.
+
+    .. math:: \text{maximize} \quad \sum_i s_i z_i \quad\text{subject to}\quad
+              \bigl| \bar l - \tfrac1k \sum_i z_i l_i \bigr| \le \varepsilon,
+              \qquad z \in \{0, 1\}^n
+
+    Informative and representative at once: the scores of an importance rule, the mean loss of the
+    batch. The match is a constraint: a subset outside the band is infeasible, and where no subset
+    lies within it the status is INFEASIBLE, once a solver has proved that.
+
+    Parameters
+    ----------
+    scores
+        Per-sample scores, shape (n,), any real dtype, finite.
+    losses
+        Per-sample losses, shape (n,), any real dtype, finite; may be negative or tied.
+    tolerance
+        Half the width of the band, in the unit of the losses, at least 0; for example a thousandth
+        of the mean of ``|losses|``.
+
+    Raises
+    ------
+    ProblemError
+        If scores or losses are not finite real vectors of one length, or the tolerance is
+        negative or not a finite number.
+
+    Notes
+    -----
+    The attribute ``tolerance`` is that of every objective: the difference of total scores that
+    counts as none, ``1e-9`` of the largest score's magnitude. The width given is ``band``. Sums
+    are rounded and losses have a precision, so the band is widened by half the ``tolerance`` of
+    :class:`MeanMatching` on the same losses (about 1e-7 of their mean magnitude in float32, 1e-9
+    in float64), and by the whole of it when a subset is verified. Float64 arrays are kept without
+    a copy: do not change them while the problem is in use.
+
+    With fewer than k samples (``cardinality="at_most"``) the divisor stays k. The mean of the
+    empty subset is 0.
+
+    Examples
+    --------
+    >>> objective = ScoredMatching([5.0, 1.0, 2.0, 4.0], [1.0, 2.0, 3.0, 6.0], tolerance=0.5)
+    >>> objective.target, objective.residual(np.array([0, 3]), k=2)
+    (3.0, 0.5)
+    """
+
+    __slots__ = ("band", "losses", "matching", "n", "scale", "scores", "slack", "tolerance")
+
+    sense: ClassVar[Sense] = "maximize"
+    restricts: ClassVar[bool] = True
+
+    def __init__(self, scores: ArrayLike, losses: ArrayLike, tolerance: float) -> None:
+        self.scores, _ = as_finite_vector(scores, "scores")
+        self.matching = MeanMatching(losses)
+        self.losses = self.matching.losses
+        self.n = self.scores.size
+        if self.losses.size != self.n:
+            raise ProblemError(
+                f"losses has {self.losses.size} entries for {self.n} scores; pass one each."
+            )
+        self.band = _checked_band(tolerance)
+        self.slack = self.matching.tolerance
+        self.scale = None
+        self.tolerance = 1e-9 * float(np.abs(self.scores).max()) if self.n else 0.0
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Return the scores, under the name every linear objective has."""
+        return self.scores
+
+    @property
+    def target(self) -> float:
+        """Return the mean loss to match."""
+        return self.matching.target
+
+    def window(self, k: int) -> tuple[float, float]:
+        """Return the least and the greatest sum of losses that is within the band."""
+        reach = self.band + 0.5 * self.slack
+        return k * (self.target - reach), k * (self.target + reach)
+
+    def residual(self, indices: NDArray[np.int64], k: int) -> float:
+        """Return the distance of a subset's mean loss from the batch's."""
+        mean = math.fsum(self.losses[indices]) / k if k else 0.0
+        return abs(self.target - mean)
+
+    def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
+        """Return that the mean loss lies outside the band, if it does."""
+        residual = self.residual(indices, k)
+        if residual <= self.band + self.slack:
+            return []
+        return [f"the mean loss is off by {residual:g}, the tolerance is {self.band:g}"]
+
+    def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+        """Return the total score of the chosen indices; the weights do not matter."""
+        return float(np.add.reduce(self.scores[indices]))
+
+    def __repr__(self) -> str:
+        return f"ScoredMatching(n={self.n}, tolerance={self.band!r})"
+
+
+def _checked_band(tolerance: object) -> float:
+    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.number)):
+        raise ProblemError(f"tolerance must be a number, got {tolerance!r}.")
+    band = float(tolerance)
+    if not 0.0 <= band < math.inf:
+        raise ProblemError(f"tolerance must be finite and at least 0, got {band!r}.")
+    return band
