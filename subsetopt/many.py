@@ -11,12 +11,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.auto import opening_work
 from subsetopt.budget import Deadline
-from subsetopt.front import judge, select, size_of, solve
+from subsetopt.front import select, size_of, solve
 from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Problem
 from subsetopt.seeding import Seed, entropies_from
 from subsetopt.solution import Solution
-from subsetopt.solver import RawResult
 from subsetopt.status import Status, StopReason
 
 __all__ = ["Solutions", "select_many", "solve_many"]
@@ -190,7 +189,8 @@ class _Lane:
     order: NDArray[np.int64]
     starts: NDArray[np.int64]
     sizes: NDArray[np.int64]
-    targets: NDArray[np.float64]
+    means: NDArray[np.float64]
+    scales: NDArray[np.float64]
     tolerances: NDArray[np.float64]
     entropies: NDArray[np.uint64]
     seed: Callable[[int], Seed]
@@ -206,15 +206,14 @@ class _Lane:
         from subsetopt.pool import ascending  # brings numba, which importing this must not
 
         objectives = [cast(MeanMatching, p.objective) for p in problems]
-        ordered = [ascending(o) for o in objectives]
-        sizes = np.array([p.k for p in problems])
         return cls(
             np.concatenate([o.values for o in objectives]),
-            np.concatenate([order for _, order in ordered]),
+            np.concatenate([ascending(o)[1] for o in objectives]),
             np.cumsum([0] + [p.n for p in problems]),
-            sizes,
-            sizes * np.array([o.target for o in objectives]),
-            sizes * np.array([o.tolerance for o in objectives]),
+            np.array([p.k for p in problems]),
+            np.array([o.target for o in objectives]),
+            np.array([o.scale for o in objectives]),
+            np.array([o.tolerance for o in objectives]),
             entropies,
             seed,
             problems.__getitem__,
@@ -228,18 +227,17 @@ class _Lane:
             scales = np.add.reduce(np.abs(values), axis=1) / n
         for row in np.flatnonzero(~np.isfinite(scales))[:1]:
             MeanMatching(losses[row])  # raises what is wrong with it
-        starts = np.arange(batch + 1) * n
-        order = np.argsort(values, axis=1)
         unit = MeanMatching(losses[0])
         # The same arithmetic as MeanMatching's own, row by row.
         tolerances = np.maximum(unit.relative_tolerance * scales, unit.least_tolerance)
         return cls(
             values.ravel(),
-            order.ravel(),
-            starts,
+            np.argsort(values, axis=1).ravel(),
+            np.arange(batch + 1) * n,
             np.full(batch, size),
-            size * (np.add.reduce(values, axis=1) / n),
-            size * tolerances,
+            np.add.reduce(values, axis=1) / n,
+            scales,
+            tolerances,
             entropies_from(seed, batch),
             lambda i: _nth(seed, i),
             lambda i: Problem(MeanMatching(losses[i]), size),
@@ -251,39 +249,85 @@ class _Lane:
         from subsetopt.kernels.swap import STRATIFIED, UNIFORM
         from subsetopt.solvers.swap import CHUNK, GOAL_SHARE, default_work
 
+        clock = Deadline()
         count = self.sizes.size
         places = np.concatenate([[0], np.cumsum(self.sizes)])
         best = np.empty(int(places[-1]), dtype=np.int64)
         reached = np.zeros(count, dtype=np.bool_)
-        bounds = np.zeros(count)
-        spent = np.zeros(count, dtype=np.int64)
+        bounds, spent = np.zeros(count), np.zeros(count, dtype=np.int64)
         lengths = np.diff(self.starts)
         limits = opening_work(lengths) if solver == "auto" else default_work(lengths)
         search_many(
             self.values, self.order, self.starts, self.sizes, places,
-            self.targets, self.tolerances, self.entropies, limits, best, reached, bounds, spent,
-            CHUNK, GOAL_SHARE, UNIFORM if solver == "auto" else STRATIFIED, parallel=parallel,
+            self.sizes * self.means, self.sizes * self.tolerances, self.entropies, limits, best,
+            reached, bounds, spent, CHUNK, GOAL_SHARE,
+            UNIFORM if solver == "auto" else STRATIFIED, parallel=parallel,
         )  # fmt: skip
-        chosen = self.order[best + np.repeat(self.starts[:-1], self.sizes)]
+        bounds /= self.sizes
+        first = np.repeat(self.starts[:-1], self.sizes)
+        chosen = _sorted_within(self.order[best + first], self.sizes)
+        matched = self.values[chosen + first]
+        reached &= _distinct(chosen, places, lengths)
         made: list[Solution | None] = [None] * count
-        for i in np.flatnonzero(~reached):
-            made[i] = solve(self.problem(int(i)), solver, seed=self.seed(int(i)))
+        for i in np.flatnonzero(~reached).tolist():
+            made[i] = solve(self.problem(i), solver, seed=self.seed(i))
+        elapsed = clock.elapsed() / max(count, 1)
 
         def make(i: int) -> Solution:
-            subset = chosen[places[i] : places[i + 1]]
-            return self._solution(i, solver, subset, float(bounds[i]), int(spent[i]))
+            part = slice(places[i], places[i + 1])
+            answer = self._judge(
+                i, chosen[part], matched[part], float(bounds[i]), int(spent[i]), elapsed
+            )
+            if answer is None:
+                return solve(self.problem(i), solver, seed=self.seed(i))
+            return answer
 
         return Solutions(made, make)
 
-    def _solution(
-        self, i: int, solver: str, chosen: NDArray[np.int64], bound: float, spent: int
-    ) -> Solution:
-        """Verify and judge an answer, as the front door does."""
-        raw = RawResult(
-            chosen, bound=bound / int(self.sizes[i]), stop_reason=StopReason.TARGET,
+    def _judge(
+        self,
+        i: int,
+        chosen: NDArray[np.int64],
+        matched: NDArray[np.float64],
+        bound: float,
+        spent: int,
+        seconds: float,
+    ) -> Solution | None:
+        """Return an answer with everything recomputed as the front door does; None if unproved."""
+        weights = np.full(chosen.size, 1.0 / chosen.size)
+        objective = abs(float(self.means[i]) - float(weights @ matched))
+        bound = min(bound, objective)
+        if objective - bound > self.tolerances[i]:
+            return None
+        return Solution(
+            chosen.copy(),
+            weights,
+            int(self.starts[i + 1] - self.starts[i]),
+            objective,
+            bound,
+            Status.OPTIMAL,
+            StopReason.TARGET,
+            "swap",
+            solve_time=seconds,
             iterations=spent,
-        )  # fmt: skip
-        answer = judge(self.problem(i), raw, "swap", Deadline(), None)
-        if answer.status is Status.OPTIMAL:
-            return answer
-        return solve(self.problem(i), solver, seed=self.seed(i))
+            scale=float(self.scales[i]),
+        )
+
+
+def _sorted_within(chosen: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the chosen indices in ascending order within each problem."""
+    if sizes.size and (sizes == sizes[0]).all():
+        return np.sort(chosen.reshape(sizes.size, -1), axis=1).ravel()
+    problems = np.repeat(np.arange(sizes.size), sizes)
+    return chosen[np.lexsort((chosen, problems))]
+
+
+def _distinct(
+    chosen: NDArray[np.int64], places: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return for each problem whether its sorted indices are distinct and in range."""
+    rising = np.ones(chosen.size, dtype=np.bool_)
+    rising[1:] = chosen[1:] > chosen[:-1]
+    rising[places[:-1]] = chosen[places[:-1]] >= 0
+    last = chosen[places[1:] - 1] < lengths
+    return np.logical_and.reduceat(rising, places[:-1]) & last

@@ -201,7 +201,7 @@ class _Search:
         form = LatticeForm.of(pool.values)
         if form is None:
             return
-        top = int(form.units[pool.values.size - pool.size :].sum())
+        top = sum(form.units[pool.values.size - pool.size :].tolist())  # may exceed an int64
         words = top // 64 + 1
         cells = (pool.values.size + 1) * (pool.size + 1) * words
         if cells > _LARGEST_TABLE or not self.affords(cells // 8, cells * _SECONDS_PER_CELL):

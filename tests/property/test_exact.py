@@ -101,3 +101,10 @@ def test_outliers_are_proved(family: str) -> None:
 def test_bad_options_are_refused() -> None:
     with pytest.raises(so.OptionError, match="meet_limit must be an integer >= 0, got -1"):
         so.select([1.0, 2.0], k=1, solver="exact", options={"meet_limit": -1})
+
+
+def test_a_lattice_too_fine_for_a_table_is_left_alone() -> None:
+    # Multiples of a tiny quantum whose sums exceed 64 bits.
+    values = np.sort(np.random.default_rng(0).integers(1, 2**52, size=6000).astype(float))
+    answer = so.select(values, k=4096, solver="exact", max_iterations=1000)
+    assert answer.has_solution
