@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from subsetopt.kernels import lattice as kernel
+from subsetopt.kernels import interval
+from subsetopt.kernels.lattice import lattice_distance
 from subsetopt.objectives import MeanMatching
 from subsetopt.pool import Pool
 from subsetopt.problem import Problem
@@ -17,13 +18,14 @@ _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 def sum_distance(problem: Problem, pool: Pool, least: float) -> float:
     """Return a proved lower bound on ``|sum of a feasible subset of the pool - target|``.
 
-    The larger of the lattice bound and the interval bound. Bounds not above ``least`` are of no
+    The larger of the lattice bound and the interval bound (which branches on outliers where any
+    subset is feasible). Bounds not above ``least`` are of no
     use to the caller and may come back as 0.
     """
     bits = pool.values.view(np.int64)
     if not pool.codes.size:
-        return float(kernel.plain_distance(pool.values, bits, pool.size, pool.target, least))
-    lattice = kernel.lattice_distance(pool.values, bits, pool.size, pool.target, least)
+        return float(interval.plain_distance(pool.values, bits, pool.size, pool.target, least))
+    lattice = lattice_distance(pool.values, bits, pool.size, pool.target, least)
     return max(float(lattice), interval_distance(problem, pool))
 
 
@@ -34,7 +36,7 @@ def interval_distance(problem: Problem, pool: Pool) -> float:
     capacity is not looked at, which leaves the bound valid.
     """
     if not pool.codes.size:
-        return float(kernel.interval_distance(pool.values, pool.size, pool.target))
+        return float(interval.interval_distance(pool.values, pool.size, pool.target))
     objective = problem.objective
     assert isinstance(objective, MeanMatching)
     smallest = problem.constraints.greedy_by(objective.values)

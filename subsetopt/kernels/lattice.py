@@ -14,7 +14,7 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ["binary_exponent", "interval_distance", "lattice_distance", "plain_distance"]
+__all__ = ["binary_exponent", "lattice_distance"]
 
 _MANTISSA = (1 << 52) - 1
 _LARGEST = float(1 << 53)
@@ -132,21 +132,3 @@ def lattice_distance(values, bits, size, target, least):
                     _distance(values, 1.0 / scale, scale, size, target, least, precision),
                 )
     return bound
-
-
-@njit(cache=True)
-def interval_distance(values, size, target):
-    """Return how far the target lies outside the sums of ``size`` ascending values."""
-    low, high, magnitude = 0.0, 0.0, abs(target)
-    for p in range(size):
-        low += values[p]
-        high += values[values.size - 1 - p]
-        magnitude += abs(values[p]) + abs(values[values.size - 1 - p])
-    return max(0.0, max(low - target, target - high) - _ROUNDING * magnitude)
-
-
-@njit(cache=True)
-def plain_distance(values, bits, size, target, least):
-    """Return the larger of the lattice bound and the interval bound."""
-    lattice = lattice_distance(values, bits, size, target, least)
-    return max(lattice, interval_distance(values, size, target))

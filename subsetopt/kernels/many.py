@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
-from subsetopt.kernels.lattice import plain_distance
+from subsetopt.kernels.interval import plain_distance
 from subsetopt.kernels.swap import (
     BUCKETS,
     F_BEST,

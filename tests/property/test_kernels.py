@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from subsetopt.kernels import reference
+from subsetopt.kernels.interval import branching_distance, interval_distance
 from subsetopt.kernels.lattice import lattice_distance
 from subsetopt.kernels.nearest import nearest_completion
 from subsetopt.kernels.order import ascending
@@ -96,6 +97,29 @@ def test_a_uniform_start_chooses_every_position_equally_often() -> None:
         uniform_start(3, 10, state, sel, out, mark)
         counts[sel] += 1
     assert (np.abs(counts - 6000) < 4.5 * np.sqrt(20_000 * 0.3 * 0.7)).all()
+
+
+@given(values=VALUES, data=st.data())
+@settings(max_examples=300)
+def test_the_branching_interval_is_a_bound_and_exact_when_it_proves(values, data) -> None:
+    if data.draw(st.booleans()):
+        values = np.sort(np.append(values, 1000.0))
+    size = data.draw(st.integers(1, values.size))
+    target = size * values.mean() + data.draw(st.floats(-5.0, 5.0))
+    least = reference.least_distance(values, size, target)
+    plain = interval_distance(values, size, target)
+    branched = branching_distance(values, size, target)
+    assert plain <= least + 1e-9
+    assert branched <= least + 1e-9
+    assert branched == 0.0 or branched == pytest.approx(least, abs=1e-6)
+
+
+def test_an_outlier_is_proved_by_a_few_nodes() -> None:
+    values = np.sort(np.append(np.random.default_rng(0).exponential(size=127), 1e6))
+    # The outlier cannot be made up for, and without it the largest others fall short.
+    expected = 13 * values.mean() - values[114:127].sum()
+    assert branching_distance(values, 13, 13 * values.mean()) == pytest.approx(expected, rel=1e-9)
+    assert interval_distance(values, 13, 13 * values.mean()) == 0.0
 
 
 def test_lattice_distance_proves_half_a_cent() -> None:
