@@ -9,7 +9,7 @@ from typing import Any, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsetopt.auto import opening_work
+from subsetopt.auto import UNIFORM_UP_TO, opening_work
 from subsetopt.budget import Deadline
 from subsetopt.front import select, size_of, solve
 from subsetopt.objectives import MeanMatching
@@ -256,12 +256,13 @@ class _Lane:
         reached = np.zeros(count, dtype=np.bool_)
         bounds, spent = np.zeros(count), np.zeros(count, dtype=np.int64)
         lengths = np.diff(self.starts)
+        uniform = (lengths <= UNIFORM_UP_TO) & (solver == "auto")
         limits = opening_work(lengths) if solver == "auto" else default_work(lengths)
         search_many(
             self.values, self.order, self.starts, self.sizes, places,
             self.sizes * self.means, self.sizes * self.tolerances, self.entropies, limits, best,
             reached, bounds, spent, CHUNK, GOAL_SHARE,
-            UNIFORM if solver == "auto" else STRATIFIED, parallel=parallel,
+            np.where(uniform, UNIFORM, STRATIFIED), parallel=parallel,
         )  # fmt: skip
         bounds /= self.sizes
         first = np.repeat(self.starts[:-1], self.sizes)

@@ -78,26 +78,26 @@ def _search_one(
 @njit(cache=True, parallel=True)
 def _parallel(
     values, order, starts, sizes, places, targets, tolerances, entropies, limits, best, reached,
-    bounds, spent, chunk, share, restart,
+    bounds, spent, chunk, share, restarts,
 ):  # fmt: skip
     for i in prange(sizes.size):
         reached[i], bounds[i], spent[i] = _search_one(
             values[starts[i] : starts[i + 1]], order[starts[i] : starts[i + 1]], sizes[i],
             targets[i], tolerances[i], entropies[i], limits[i], best[places[i] : places[i + 1]],
-            chunk, share, restart,
+            chunk, share, restarts[i],
         )  # fmt: skip
 
 
 @njit(cache=True)
 def _serial(
     values, order, starts, sizes, places, targets, tolerances, entropies, limits, best, reached,
-    bounds, spent, chunk, share, restart,
+    bounds, spent, chunk, share, restarts,
 ):  # fmt: skip
     for i in range(sizes.size):
         reached[i], bounds[i], spent[i] = _search_one(
             values[starts[i] : starts[i + 1]], order[starts[i] : starts[i + 1]], sizes[i],
             targets[i], tolerances[i], entropies[i], limits[i], best[places[i] : places[i + 1]],
-            chunk, share, restart,
+            chunk, share, restarts[i],
         )  # fmt: skip
 
 

@@ -31,6 +31,8 @@ _CHUNK = 3_000
 _DEFAULT_WORK = 10_000_000
 # Nodes that settle outliers and small pools, before anything with a start-up cost is tried.
 _FIRST_BRANCH = 20_000
+# Beyond both of these there are more than a thousand million combinations to look at.
+_MEET_SIZE, _MEET_CHOSEN = 50, 10
 _LARGEST_LIST = 4_000_000
 # What listing and sorting, and filling the table, take at most; neither looks at the clock.
 _SECONDS_PER_LISTED = 3e-7
@@ -227,6 +229,8 @@ class _Search:
         m = pool.values.size
         flip = 2 * pool.size > m
         size = m - pool.size if flip else pool.size
+        if m > _MEET_SIZE and size > _MEET_CHOSEN:
+            return  # hopeless, and counting how hopeless takes its time
         target = math.fsum(pool.values) - pool.target if flip else pool.target
         half_a, half_b = np.arange(0, m, 2), np.arange(1, m, 2)
         counts = [c for c in range(size + 1) if c <= half_a.size and size - c <= half_b.size]

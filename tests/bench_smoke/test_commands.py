@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks import output
-from benchmarks.__main__ import app
+from benchmarks.__main__ import app, main
 from benchmarks.store import read_rows
 
 
@@ -63,8 +63,8 @@ def test_solvers_measure_memory(tmp_path: Path) -> None:
 
 
 def test_latency(tmp_path: Path) -> None:
-    run("latency", "--instances", "3", "--large", "1", "--out", str(tmp_path))
-    assert len(read(tmp_path, "latency")["checks"]) == 4
+    run("latency", "--instances", "3", "--large", "0", "--out", str(tmp_path))
+    assert len(read(tmp_path, "latency")["checks"]) == 3
 
 
 def test_proof(tmp_path: Path) -> None:
@@ -123,6 +123,22 @@ def test_saved_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not result.passed and "FAIL" in result.markdown()
 
 
-def test_mistakes_are_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="run 'python -m benchmarks solvers' first"):
-        run("report", "--out", str(tmp_path))
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("report",), "run 'python -m benchmarks solvers' first"),
+        (("solvers", "--families", "gausian"), "Did you mean 'gaussian'"),
+        (("solvers", "--solvers", "gurobbi"), "Did you mean 'gurobi'"),
+        (("solvers", "--sizes", "16,x"), "expected comma-separated whole numbers, got '16,x'"),
+    ],
+)
+def test_mistakes_are_one_line(
+    arguments: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.setattr("sys.argv", ["benchmarks", *arguments, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.strip()
+    assert message in error and "\n" not in error

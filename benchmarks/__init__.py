@@ -1,0 +1,1 @@
+"""The benchmarks of subsetopt: ``python -m benchmarks --help``."""
