@@ -21,8 +21,17 @@ from subsetopt.errors import (
     UnsupportedProblemError,
 )
 from subsetopt.front import select, solve
+from subsetopt.inclusion import inclusion_probabilities
 from subsetopt.many import Solutions, select_many, solve_many
-from subsetopt.objectives import MeanMatching, TopScores
+from subsetopt.objectives import (
+    FacilityLocation,
+    KCenter,
+    MeanMatching,
+    SamplingDesign,
+    ScoredMatching,
+    TopScores,
+    VectorMatching,
+)
 from subsetopt.policies import (
     Policy,
     PolicySpec,
@@ -43,7 +52,9 @@ __all__ = [
     "Certificate",
     "Choice",
     "Deadline",
+    "FacilityLocation",
     "InfeasibleError",
+    "KCenter",
     "MeanMatching",
     "NoSolutionError",
     "OptionError",
@@ -52,6 +63,8 @@ __all__ = [
     "Problem",
     "ProblemError",
     "RawResult",
+    "SamplingDesign",
+    "ScoredMatching",
     "Solution",
     "Solutions",
     "SolveContext",
@@ -65,8 +78,10 @@ __all__ = [
     "SubsetOptError",
     "TopScores",
     "UnsupportedProblemError",
+    "VectorMatching",
     "available_solvers",
     "choose_solver",
+    "inclusion_probabilities",
     "list_policies",
     "list_solvers",
     "make_policy",

@@ -21,11 +21,24 @@ __all__ = ["UNIFORM_UP_TO", "Auto", "Choice", "choose_solver", "opening_work"]
 
 # Up to this many subsets are settled by looking at all of them (about 20 ms).
 _ENUMERABLE = 200_000
+# The same where every subset is evaluated by its objective, in Python.
+_EVALUABLE = 2_000
+_FAST = ("MeanMatching", "TopScores")
 # What to begin with, by objective: the first that takes the constraints.
 _FIRST = {
     "MeanMatching": (("swap", "it has an answer in microseconds and usually proves it"),),
     # A top-k under everything but a capacity, which makes it a knapsack.
     "TopScores": (("topk", "sorting solves this problem exactly"),),
+    "FacilityLocation": (("lazy-greedy", "it has the greedy's guarantee, fast"),),
+    "KCenter": (("farthest-first", "it is within a factor of 2 of the optimum in one pass"),),
+    "ScoredMatching": (("lagrangian", "it is near-optimal in a millisecond and bounds its error"),),
+    "SamplingDesign[balanced]": (("cube", "it meets the balance, and the size exactly"),),
+    "SamplingDesign": (
+        ("systematic", "with nothing to balance it is the fastest of exact size"),
+        ("multinomial", "it draws with replacement"),
+    ),
+    "VectorMatching[uniform]": (("swap", "it is near a local optimum in microseconds"),),
+    "VectorMatching[nonnegative]": (("omp", "its weights are refitted, and exact at k >= rank"),),
 }
 # Up to here a uniform draw is a few swaps from the target; from a larger one it is many.
 UNIFORM_UP_TO = 4096
@@ -70,10 +83,11 @@ def choose_solver(problem: Problem, time_limit: float | Deadline | None = None) 
     >>> so.choose_solver(so.Problem(so.TopScores([3.0, 1.0, 2.0]), k=1)).name
     'topk'
     """
-    for name, reason in _FIRST.get(type(problem.objective).__name__, ()):
-        if _takes(name, problem):
-            return Choice(name, reason)
-    if _takes("exhaustive", problem) and _subsets(problem) <= _ENUMERABLE:
+    for kind in problem.objective.kinds:
+        for name, reason in _FIRST.get(kind, ()):
+            if _takes(name, problem):
+                return Choice(name, reason)
+    if _takes("exhaustive", problem) and _enumerable(problem):
         return Choice("exhaustive", f"only {_subsets(problem):,} subsets: all can be looked at")
     if _takes("greedy", problem):
         return Choice("greedy", "it has an answer in microseconds")
@@ -179,7 +193,7 @@ class Auto:
             yield "swap", swap, _WORK + _WORK_PER_CANDIDATE * problem.n
             yield "exact", partial(_exact, _BRANCH), None if timed else _WORK
         elif first != "exhaustive" and given is None and _takes("exhaustive", problem):
-            if _subsets(problem) <= _ENUMERABLE:
+            if _enumerable(problem):
                 yield "exhaustive", partial(registry.create, "exhaustive"), None
         if not timed or given is not None:
             return
@@ -217,6 +231,12 @@ def _matching(problem: Problem) -> bool:
 
 def _takes(name: str, problem: Problem) -> bool:
     return registry.spec_of(name).obstacle(problem) is None
+
+
+def _enumerable(problem: Problem) -> bool:
+    """Whether looking at every subset takes no more than some 20 ms."""
+    fast = type(problem.objective).__name__ in _FAST
+    return _subsets(problem) <= (_ENUMERABLE if fast else _EVALUABLE)
 
 
 def _subsets(problem: Problem) -> int:

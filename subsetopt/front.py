@@ -360,7 +360,9 @@ def judge(
             return _empty(problem, Status.ERROR, name, deadline, extras, raw)
         value = objective.evaluate(indices, weights)
     if start_value is not None and start is not None:
-        if raw.indices is None or (start_value < value if minimize else start_value > value):
+        better = start_value < value if minimize else start_value > value
+        # A random draw stands: preferring a better start would change its probabilities.
+        if raw.indices is None or (better and objective.provable):
             indices, value, name = start, start_value, "warm-start"
             own = objective.weights_for(start, problem.k)
             weights = _NO_WEIGHTS if own is None else own

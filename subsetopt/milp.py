@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from subsetopt.budget import Deadline
 from subsetopt.constraints import Constraints
 from subsetopt.errors import OptionError
-from subsetopt.objectives import MeanMatching, TopScores
+from subsetopt.objectives import MeanMatching, ScoredMatching, TopScores
 from subsetopt.problem import Problem
 from subsetopt.solver import RawResult
 from subsetopt.status import StopReason
@@ -173,7 +173,8 @@ def formulate(problem: Problem) -> LinearModel | RawResult:
     Parameters
     ----------
     problem
-        A problem with a :class:`MeanMatching` or :class:`TopScores` objective.
+        A problem with a :class:`MeanMatching`, :class:`TopScores` or :class:`ScoredMatching`
+        objective.
 
     Returns
     -------
@@ -188,7 +189,11 @@ def formulate(problem: Problem) -> LinearModel | RawResult:
     if need == 0 or items.size == 0 or (items.size == need and not rules.at_most):
         chosen = items[:need] if not rules.at_most else items[:0]
         return _only(problem, np.sort(np.concatenate([rules.forced, chosen])))
-    rows = (*_size_rows(rules, items, need), *_cost_rows(rules, items, remaining))
+    rows = (
+        *_size_rows(rules, items, need),
+        *_cost_rows(rules, items, remaining),
+        *_band_rows(problem, rules, items),
+    )
     values, offset, absolute, precision, factor = _objective(problem, rules, items)
     at_least_zero = isinstance(problem.objective, MeanMatching)
     return LinearModel(
@@ -198,6 +203,10 @@ def formulate(problem: Problem) -> LinearModel | RawResult:
 
 def _only(problem: Problem, indices: NDArray[np.int64]) -> RawResult:
     objective = problem.objective
+    if broken := objective.violations(indices, problem.k):
+        return RawResult(
+            None, infeasible=True, extras={"why": broken[0], "native_status": "not called"}
+        )
     weights = objective.weights_for(indices, problem.k)
     assert weights is not None
     value = objective.evaluate(indices, weights)
@@ -238,12 +247,26 @@ def _cost_rows(rules: Constraints, items: NDArray[np.int64], remaining: float) -
     return [Row(np.arange(items.size), costs / unit, -math.inf, high / unit)]
 
 
+def _band_rows(problem: Problem, rules: Constraints, items: NDArray[np.int64]) -> list[Row]:
+    """Return the band of scored matching, about 0 where the size is exact."""
+    objective = problem.objective
+    if not isinstance(objective, ScoredMatching):
+        return []
+    # As for costs: a backend's tolerance is then a small part of the width left for rounding.
+    unit = (objective.matching.scale or 1.0) / _CAPACITY_UNITS
+    center = 0.0 if rules.at_most else objective.target
+    losses = objective.losses / unit - center / unit
+    low, high = (end / unit - problem.k * (center / unit) for end in objective.window(problem.k))
+    settled = math.fsum(losses[rules.forced])
+    return [Row(np.arange(items.size), losses[items], low - settled, high - settled)]
+
+
 def _objective(
     problem: Problem, rules: Constraints, items: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], float, bool, float, float]:
     """Return values, offset, absolute, precision and factor of the objective."""
     objective = problem.objective
-    if isinstance(objective, TopScores):
+    if isinstance(objective, (TopScores, ScoredMatching)):
         unit = float(np.abs(objective.values).max()) or 1.0
         scores = objective.values / unit
         offset = -math.fsum(scores[rules.forced])
@@ -383,7 +406,8 @@ def accepted(
     if chosen is None:
         return None
     indices = model.subset(chosen)
-    return None if problem.constraints.violations(indices) else indices
+    broken = problem.constraints.violations(indices)
+    return None if broken or problem.objective.violations(indices, problem.k) else indices
 
 
 def out_of_time(deadline: Deadline) -> RawResult:

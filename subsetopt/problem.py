@@ -82,6 +82,8 @@ class Problem:
         self.objective = objective
         self.n = n = objective.n
         self.k = _checked_size(k, n)
+        if (wrong := objective.size_problem(self.k)) is not None:
+            raise ProblemError(wrong)
         self.cardinality: Cardinality = "at_most" if objective.at_most else cardinality
         self.include = as_index_array(include, n, "include")
         self.exclude = as_index_array(exclude, n, "exclude")

@@ -47,7 +47,8 @@ class SolverSpec:
     target
         ``"package.module:Class"``, imported on first use; or the class itself.
     objectives
-        Names of the objective classes it takes.
+        Names of the objective classes it takes; ``"VectorMatching[uniform]"`` is one kind of a
+        class only (see ``Objective.kinds``).
     features
         What it can do: constraints ``include exclude quotas capacity at_most``, and ``warm_start
         bound time_limit seed``.
@@ -96,10 +97,10 @@ class SolverSpec:
     def obstacle(self, problem: Problem) -> str | None:
         """Return why this solver cannot take a problem, or None when it can."""
         kind = type(problem.objective)
-        if kind.__name__ not in self.objectives and not any(
-            base.__name__ in self.objectives for base in kind.__mro__
-        ):
-            return f"the objective {kind.__name__}"
+        if kind.__name__ not in self.objectives:
+            kinds = problem.objective.kinds
+            if not any(name in self.objectives for name in kinds):
+                return f"the objective {kinds[0]}"
         if problem.features <= self.features:
             return None
         return f"the constraint {min(problem.features - self.features)}"
@@ -122,6 +123,10 @@ class Availability:
 
 _ALL = CONSTRAINTS | {"warm_start", "bound", "time_limit", "seed"}
 _MIP = ("MeanMatching", "TopScores")
+_LINEAR = (*_MIP, "ScoredMatching")
+_UNIFORM = ("MeanMatching", "VectorMatching[uniform]")
+_FW = CONSTRAINTS - {"capacity"} | {"time_limit", "seed", "bound"}
+_LINEAR_FW = "Lacoste-Julien & Jaggi, NeurIPS 2015"
 _OBTF = "Dong et al., One Backward from Ten Forward, eq. 5"
 _ADASELECTION = "Zhang et al., AdaSelection, section 3.1"
 
@@ -129,12 +134,12 @@ _BUILTIN = (
     SolverSpec(
         "swap",
         "subsetopt.solvers.swap:Swap",
-        ("MeanMatching",),
+        _UNIFORM,
         _ALL,
         requires=("numba",),
         guarantee="anytime",
         reference=_OBTF,
-        summary="local search over one to three swaps, with lattice and interval bounds",
+        summary="local search by swaps, with lattice and interval bounds",
     ),
     SolverSpec(
         "exact",
@@ -149,7 +154,7 @@ _BUILTIN = (
     SolverSpec(
         "exhaustive",
         "subsetopt.solvers.exhaustive:Exhaustive",
-        _MIP,
+        (*_LINEAR, "VectorMatching", "FacilityLocation", "KCenter"),
         _ALL - {"seed"},
         guarantee="exact",
         summary="every subset in turn; the oracle for tiny n",
@@ -158,7 +163,7 @@ _BUILTIN = (
     SolverSpec(
         "gurobi",
         "subsetopt.solvers.gurobi_:Gurobi",
-        _MIP,
+        _LINEAR,
         _ALL,
         requires=("gurobipy",),
         extra="gurobi",
@@ -169,7 +174,7 @@ _BUILTIN = (
     SolverSpec(
         "cpsat",
         "subsetopt.solvers.ortools_:CPSat",
-        _MIP,
+        _LINEAR,
         _ALL,
         requires=("ortools",),
         extra="ortools",
@@ -180,7 +185,7 @@ _BUILTIN = (
     SolverSpec(
         "scip",
         "subsetopt.solvers.ortools_:Scip",
-        _MIP,
+        _LINEAR,
         _ALL,
         requires=("ortools",),
         extra="ortools",
@@ -191,7 +196,7 @@ _BUILTIN = (
     SolverSpec(
         "highs",
         "subsetopt.solvers.ortools_:Highs",
-        _MIP,
+        _LINEAR,
         _ALL,
         requires=("ortools",),
         extra="ortools",
@@ -202,19 +207,101 @@ _BUILTIN = (
     SolverSpec(
         "frank-wolfe",
         "subsetopt.solvers.frank_wolfe:FrankWolfe",
-        ("MeanMatching",),
-        {"include", "exclude", "quotas", "at_most", "time_limit", "seed", "bound"},
+        ("MeanMatching", "VectorMatching"),
+        _FW,
         requires=("numba",),
-        reference="Jaggi, ICML 2013; " + _OBTF,
-        summary="Frank-Wolfe on the capped simplex, rounding, swap polish",
+        reference="Jaggi, ICML 2013; Campbell & Broderick, JMLR 2019; " + _OBTF,
+        summary="Frank-Wolfe on the relaxation, rounding, swap polish or refit",
+    ),
+    SolverSpec(
+        "away-frank-wolfe",
+        "subsetopt.solvers.frank_wolfe:AwayFrankWolfe",
+        ("MeanMatching", "VectorMatching"),
+        _FW,
+        requires=("numba",),
+        reference=_LINEAR_FW,
+        summary="Frank-Wolfe with away steps: the gap falls at a geometric rate",
+    ),
+    SolverSpec(
+        "pairwise-frank-wolfe",
+        "subsetopt.solvers.frank_wolfe:PairwiseFrankWolfe",
+        ("MeanMatching", "VectorMatching"),
+        _FW,
+        requires=("numba",),
+        reference=_LINEAR_FW,
+        summary="Frank-Wolfe with pairwise steps: geometric, and sparse",
+    ),
+    SolverSpec(
+        "herding",
+        "subsetopt.solvers.herding:Herding",
+        ("VectorMatching[uniform]",),
+        {"include", "exclude", "time_limit"},
+        reference="Welling, ICML 2009; Chen, Welling & Smola, UAI 2010",
+        summary="one sample at a time, along what is still owed to the mean",
+    ),
+    SolverSpec(
+        "omp",
+        "subsetopt.solvers.omp:OrthogonalMatchingPursuit",
+        ("VectorMatching[nonnegative]",),
+        CONSTRAINTS - {"capacity"} | {"time_limit", "bound"},
+        requires=("numba",),
+        guarantee="anytime",
+        reference="Killamsetty et al., ICML 2021; Lawson & Hanson 1974",
+        summary="the vector nearest in angle, nonnegative refit; proves the case k >= rank",
+    ),
+    SolverSpec(
+        "giga",
+        "subsetopt.solvers.giga:GeodesicAscent",
+        ("VectorMatching[nonnegative]",),
+        CONSTRAINTS - {"capacity"} | {"time_limit"},
+        requires=("numba",),
+        reference="Campbell & Broderick, ICML 2018",
+        summary="greedy geodesic ascent on the sphere",
+    ),
+    SolverSpec(
+        "lagrangian",
+        "subsetopt.solvers.lagrangian:Lagrangian",
+        ("ScoredMatching",),
+        _ALL,
+        requires=("numba",),
+        guarantee="anytime",
+        reference="Fisher, Management Science 1981",
+        summary="dual bound, cheapest exchanges around its optimum, swap repair",
     ),
     SolverSpec(
         "greedy",
         "subsetopt.solvers.greedy:Greedy",
-        _MIP,
-        CONSTRAINTS | {"time_limit"},
+        (*_MIP, "FacilityLocation"),
+        CONSTRAINTS | {"time_limit", "bound"},
         summary="one sample at a time, the best completion of the sum so far",
         requires=("numba",),
+    ),
+    SolverSpec(
+        "lazy-greedy",
+        "subsetopt.solvers.coverage:LazyGreedy",
+        ("FacilityLocation",),
+        CONSTRAINTS | {"time_limit", "bound"},
+        requires=("numba",),
+        reference="Minoux, Optimization Techniques 1978",
+        summary="the greedy's choice, with far fewer gains computed; 1 - 1/e of the optimum",
+    ),
+    SolverSpec(
+        "stochastic-greedy",
+        "subsetopt.solvers.coverage:StochasticGreedy",
+        ("FacilityLocation",),
+        CONSTRAINTS | {"time_limit", "seed", "bound"},
+        requires=("numba",),
+        reference="Mirzasoleiman et al., Lazier than lazy greedy, AAAI 2015",
+        summary="the best of a random sample at every step; 1 - 1/e - epsilon in expectation",
+    ),
+    SolverSpec(
+        "farthest-first",
+        "subsetopt.solvers.coverage:FarthestFirst",
+        ("KCenter",),
+        CONSTRAINTS | {"time_limit", "seed", "bound"},
+        requires=("numba",),
+        reference="Gonzalez, Theor. Comput. Sci. 1985",
+        summary="always the farthest sample; at most twice the optimal radius",
     ),
     SolverSpec(
         "topk",
@@ -227,7 +314,7 @@ _BUILTIN = (
     SolverSpec(
         "random",
         "subsetopt.solvers.random_:Random",
-        _MIP,
+        (*_MIP, "VectorMatching"),
         CONSTRAINTS | {"seed"},
         summary="a random feasible subset; the baseline of every comparison",
     ),
@@ -246,6 +333,33 @@ _BUILTIN = (
         {"include", "exclude", "quotas", "at_most"},
         reference=_ADASELECTION,
         summary="the losses nearest the mean (coreset approximation 2)",
+    ),
+    SolverSpec(
+        "multinomial",
+        "subsetopt.solvers.designs:Multinomial",
+        ("SamplingDesign[with_replacement]",),
+        {"seed"},
+        requires=("numba",),
+        reference="Hansen & Hurwitz, Ann. Math. Stat. 1943",
+        summary="independent draws with replacement (importance sampling)",
+    ),
+    SolverSpec(
+        "systematic",
+        "subsetopt.solvers.designs:Systematic",
+        ("SamplingDesign[without_replacement]",),
+        {"seed"},
+        requires=("numba",),
+        reference="Madow, Ann. Math. Stat. 1949",
+        summary="equidistant points on the probabilities laid end to end",
+    ),
+    SolverSpec(
+        "cube",
+        "subsetopt.solvers.designs:Cube",
+        ("SamplingDesign[without_replacement]",),
+        {"seed", "time_limit"},
+        requires=("numba",),
+        reference="Deville & Tille, Biometrika 2004; Chauvet & Tille, Comput. Stat. 2006",
+        summary="balanced sampling: prescribed probabilities, totals of the balance met",
     ),
 )
 

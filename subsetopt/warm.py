@@ -6,7 +6,14 @@ import numpy as np
 
 from subsetopt.front import solve
 from subsetopt.many import select_many
-from subsetopt.objectives import MeanMatching
+from subsetopt.objectives import (
+    FacilityLocation,
+    KCenter,
+    MeanMatching,
+    SamplingDesign,
+    ScoredMatching,
+    VectorMatching,
+)
 from subsetopt.problem import Problem
 from subsetopt.registry import list_solvers
 
@@ -25,13 +32,25 @@ def warmup() -> None:
     --------
     >>> warmup()
     """
+    from subsetopt.kernels.coverage import compile_all
+
+    compile_all()
     # Small, but hard enough to reach every phase: float64, whose tolerance is far below the gaps.
     losses = np.random.default_rng(0).exponential(size=24)
     groups = np.arange(24) % 3
     plain = Problem(MeanMatching(losses), 5)
     bound = Problem(MeanMatching(losses), 5, groups=groups, quotas={0: 2}, costs=losses, capacity=9)
+    design = Problem(SamplingDesign(np.full(24, 5 / 24), losses), 5)
+    vectors = losses.reshape(12, 2)
+    uniform = Problem(VectorMatching(vectors), 3)
+    weighted = Problem(VectorMatching(vectors, weights="nonnegative"), 1)
+    # A band that no subset lies in: the enumeration does not end, and the repair begins.
+    scored = Problem(ScoredMatching(np.sqrt(losses), losses, 0.0), 5)
+    covered = Problem(FacilityLocation(vectors), 3)
+    similar = Problem(FacilityLocation(similarity=vectors @ vectors.T), 3)
+    more = (scored, covered, similar, Problem(KCenter(vectors), 3))
     for spec in list_solvers():
-        for problem in (plain, bound):
+        for problem in (plain, bound, design, uniform, weighted, *more):
             if set(spec.requires) == {"numba"} and spec.obstacle(problem) is None:
                 solve(problem, spec.name, max_iterations=2000, seed=0)
     for parallel in (False, True):

@@ -6,6 +6,8 @@ basis, so that ``u_j = 1, u_B = -c`` keeps every balance total, and moving along
 probability is 0 or 1 decides a unit. ``E`` is updated by a pivot, hence O(q^2) a unit. Rows that no
 unit of the basis stands for (dependent balancing variables, too few units) stay free until a column
 needs them.
+
+The helpers are inlined by force: in code loaded from the cache, calls to them double the time.
 """
 
 from __future__ import annotations
@@ -14,23 +16,72 @@ import numpy as np
 from numba import njit
 
 from subsetopt.kernels.random_ import next_bits
+from subsetopt.objectives.sampling_design import DECIDED
 
-__all__ = ["DECIDED", "N_INTS", "fly", "land"]
+__all__ = ["I_QUEUED", "N_INTS", "balance_columns", "fly", "land", "restart"]
 
-# A probability this near 0 or 1 counts as that.
-DECIDED = 1e-12
 # A column this small beside the terms that it is the sum of is none.
 _DEPENDENT = 1e-8
-# A null vector may miss a balance total by this, relative to its largest entry.
+# A pivot below this would spoil the inverse.
+_SMALLEST_PIVOT = 1e-3
+# What a null vector may miss a balance total by, beside the terms that the total is the sum of.
 _RESIDUAL = 1e-12
 
 N_INTS = 3
 I_QUEUED, I_PIVOTS, I_FREE = range(N_INTS)
-# Rows of the scratch matrix.
-_COLUMN, _MISSED, _MORE = range(3)
 
+_ALL = 1 << 62
 _S11 = np.uint64(11)
 _UNIT = 2.0**-53
+
+
+@njit(cache=True)
+def balance_columns(balance, units, pi):
+    """Return 1 and ``x_i / pi_i`` per unit, every variable shifted and scaled to spread 1.
+
+    Shifts by multiples of the first column leave the problem as it is, and make a variable that
+    is nearly proportional to the probabilities as precise as any other. A variable whose ratios
+    do not differ is left out.
+
+    Parameters
+    ----------
+    balance
+        Balancing variables (n, p).
+    units
+        Undecided candidates (m,).
+    pi
+        Their inclusion probabilities (m,).
+
+    Returns
+    -------
+    ndarray
+        Columns (m, q), q <= p + 1.
+    """
+    m = units.size
+    columns = np.ones((m, 1 + balance.shape[1]))
+    rows = 1
+    for j in range(balance.shape[1]):
+        largest = 0.0
+        for i in range(m):
+            largest = max(largest, abs(balance[units[i], j]))
+        if largest == 0.0:
+            continue
+        total = sum_x = sum_size = 0.0
+        for i in range(m):
+            x = balance[units[i], j] / largest
+            columns[i, rows] = x
+            total += pi[i]
+            sum_x += x
+            sum_size += abs(x)
+        spread = 0.0
+        for i in range(m):
+            columns[i, rows] = columns[i, rows] / pi[i] - sum_x / total
+            spread += pi[i] * abs(columns[i, rows])
+        if spread > DECIDED * sum_size:
+            for i in range(m):
+                columns[i, rows] *= total / spread
+            rows += 1
+    return columns[:, :rows].copy()
 
 
 @njit(cache=True)
@@ -45,7 +96,7 @@ def restart(rows, inverse, basis, ints):
     ints[I_FREE] = rows
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _times(inverse, vector, rows, out):
     """Write ``E vector``; the inverse is stored transposed, so that the inner loop is an axpy."""
     for i in range(rows):
@@ -56,7 +107,7 @@ def _times(inverse, vector, rows, out):
             out[i] += value * inverse[k, i]
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _pivot(unit, row, c, rows, inverse, basis, ints):
     """Let a unit with column ``c`` (in the basis) stand for a row."""
     pivot = c[row]
@@ -69,7 +120,7 @@ def _pivot(unit, row, c, rows, inverse, basis, ints):
     ints[I_PIVOTS] += 1
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _free_row(column, c, rows, inverse, basis):
     """Return the free row where a column is largest, or -1 when it is dependent in all of them."""
     best, row = 0.0, -1
@@ -84,27 +135,36 @@ def _free_row(column, c, rows, inverse, basis):
     return row
 
 
-@njit(cache=True)
-def _missed(unit, columns, rows, c, basis, out):
-    """Write ``a_unit - sum_r c_r a_basis[r]``; return its size relative to the largest entry."""
-    largest = 1.0
+@njit(cache=True, forceinline=True)
+def _missed(unit, columns, rows, c, basis, missed):
+    """Write ``a_unit - sum_r c_r a_basis[r]`` and return its largest entry."""
     for k in range(rows):
-        out[k] = columns[unit, k]
-        largest = max(largest, abs(out[k]))
+        missed[k] = columns[unit, k]
     for r in range(rows):
         b = basis[r]
         if b >= 0:
-            value = c[r]
-            largest = max(largest, abs(value))
             for k in range(rows):
-                out[k] -= value * columns[b, k]
+                missed[k] -= c[r] * columns[b, k]
     worst = 0.0
     for k in range(rows):
-        worst = max(worst, abs(out[k]))
-    return worst / largest
+        worst = max(worst, abs(missed[k]))
+    return worst
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
+def _is_rounding(unit, columns, rows, c, basis, missed):
+    """Whether what a null vector misses is small beside the terms that were summed."""
+    for k in range(rows):
+        terms = abs(columns[unit, k])
+        for r in range(rows):
+            if basis[r] >= 0:
+                terms += abs(c[r] * columns[basis[r], k])
+        if abs(missed[k]) > _RESIDUAL * terms:
+            return False
+    return True
+
+
+@njit(cache=True, forceinline=True)
 def _move(unit, pi, rows, c, basis, rng):
     """Move along the null vector, up or down at random so that no expectation changes."""
     up, down = 1.0 - pi[unit], pi[unit]
@@ -124,14 +184,14 @@ def _move(unit, pi, rows, c, basis, rng):
             pi[b] = _snapped(pi[b] - step * c[r])
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _snapped(value):
     if value < DECIDED:
         return 0.0
     return 1.0 if value > 1.0 - DECIDED else value
 
 
-@njit(cache=True)
+@njit(cache=True, forceinline=True)
 def _release(unit, pi, rows, c, queue, inverse, basis, ints):
     """Let decided units leave the basis, and the unit take the place of one if it is undecided."""
     largest, row = 0.0, -1
@@ -144,48 +204,63 @@ def _release(unit, pi, rows, c, queue, inverse, basis, ints):
                 largest, row = abs(c[r]), r
     if pi[unit] == 0.0 or pi[unit] == 1.0:
         return
-    if largest > 1e-3:
+    if largest > _SMALLEST_PIVOT:
         _pivot(unit, row, c, rows, inverse, basis, ints)
         ints[I_FREE] -= 1
     else:
-        # A pivot this small would spoil the inverse: look at the column anew.
         queue[ints[I_QUEUED]] = unit
         ints[I_QUEUED] += 1
 
 
-@njit(cache=True)
-def _enter(unit, columns, pi, rows, queue, inverse, basis, scratch, ints, rng):
+@njit(cache=True, forceinline=True)
+def _refined(unit, columns, rows, inverse, basis, c, missed, more):
+    """Whether the unit's column in the basis is as precise as the residual asks, refined if not."""
+    for _ in range(3):
+        if _missed(unit, columns, rows, c, basis, missed) <= _RESIDUAL:
+            return True
+        if _is_rounding(unit, columns, rows, c, basis, missed):
+            return True
+        _times(inverse, missed, rows, more)
+        for r in range(rows):
+            c[r] += more[r]
+    return False
+
+
+@njit(cache=True, forceinline=True)
+def _enter(unit, columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng):
     """Take one unit into the basis, or move along the null vector it makes with the basis."""
-    c, missed, more = scratch[_COLUMN], scratch[_MISSED], scratch[_MORE]
-    _times(inverse, columns[unit], rows, c)
+    for k in range(rows):
+        missed[k] = columns[unit, k]
+    _times(inverse, missed, rows, c)
     if ints[I_FREE] > 0:
-        row = _free_row(columns[unit], c, rows, inverse, basis)
+        row = _free_row(missed, c, rows, inverse, basis)
         if row >= 0:
             _pivot(unit, row, c, rows, inverse, basis, ints)
             ints[I_FREE] -= 1
             return
-    for _ in range(3):
-        if _missed(unit, columns, rows, c, basis, missed) <= _RESIDUAL:
-            break
-        _times(inverse, missed, rows, more)
-        for r in range(rows):
-            c[r] += more[r]
-    else:
-        if ints[I_PIVOTS] > 2 * rows:
-            # The inverse has lost its precision: begin again with the units it had.
-            for r in range(-1, rows):
-                b = unit if r < 0 else basis[r]
-                if b >= 0:
-                    queue[ints[I_QUEUED]] = b
-                    ints[I_QUEUED] += 1
-            restart(rows, inverse, basis, ints)
-            return
+    precise = _refined(unit, columns, rows, inverse, basis, c, missed, more)
+    if not precise and ints[I_PIVOTS] > 2 * rows:
+        # The inverse has lost its precision: begin again with the units that it had.
+        queue[ints[I_QUEUED]] = unit
+        ints[I_QUEUED] += 1
+        _requeue(rows, queue, basis, ints)
+        restart(rows, inverse, basis, ints)
+        return
     _move(unit, pi, rows, c, basis, rng)
     _release(unit, pi, rows, c, queue, inverse, basis, ints)
 
 
+@njit(cache=True, forceinline=True)
+def _requeue(rows, queue, basis, ints):
+    """Put the units of the basis back into the queue."""
+    for r in range(rows):
+        if basis[r] >= 0:
+            queue[ints[I_QUEUED]] = basis[r]
+            ints[I_QUEUED] += 1
+
+
 @njit(cache=True)
-def fly(columns, pi, rows, queue, inverse, basis, scratch, ints, rng, limit):
+def fly(columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng, limit):
     """Decide units until every one was looked at, or a number of them.
 
     Parameters
@@ -198,8 +273,10 @@ def fly(columns, pi, rows, queue, inverse, basis, scratch, ints, rng, limit):
         How many of the q balancing variables to keep.
     queue
         Units to look at, shape (n,), the last first; the first ``ints[I_QUEUED]`` of it.
-    inverse, basis, scratch, ints
-        State, of shapes (q, q), (q,), (3, q) and (N_INTS,); ``restart`` sets it up.
+    inverse, basis, ints
+        State, of shapes (q, q), (q,) and (N_INTS,); ``restart`` sets it up.
+    c, missed, more
+        Room for q numbers each.
     rng
         State of the generator.
     limit
@@ -214,33 +291,26 @@ def fly(columns, pi, rows, queue, inverse, basis, scratch, ints, rng, limit):
     while done < limit and ints[I_QUEUED] > 0:
         ints[I_QUEUED] -= 1
         unit = queue[ints[I_QUEUED]]
-        _enter(unit, columns, pi, rows, queue, inverse, basis, scratch, ints, rng)
+        _enter(unit, columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng)
         done += 1
     return done
 
 
 @njit(cache=True)
-def land(columns, pi, rows, queue, inverse, basis, scratch, ints, rng, size):
+def land(columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng, size):
     """Decide the units that the flight left, keeping ever fewer balancing variables.
 
     The last variable is dropped first and the size, the first of them, never: ``size`` candidates
     have probability 1 in the end.
     """
-    left = 0
-    for r in range(rows):
-        if basis[r] >= 0:
-            queue[left] = basis[r]
-            left += 1
+    ints[I_QUEUED] = 0
+    _requeue(rows, queue, basis, ints)
     for fewer in range(rows - 1, 0, -1):
-        if left > fewer:
-            ints[I_QUEUED] = left
+        if ints[I_QUEUED] > fewer:
             restart(fewer, inverse, basis, ints)
-            fly(columns, pi, fewer, queue, inverse, basis, scratch, ints, rng, 1 << 62)
-            left = 0
-            for r in range(fewer):
-                if basis[r] >= 0:
-                    queue[left] = basis[r]
-                    left += 1
+            fly(columns, pi, fewer, queue, inverse, basis, c, missed, more, ints, rng, _ALL)
+            _requeue(fewer, queue, basis, ints)
+    left = ints[I_QUEUED]
     # What is left is one unit, whose probability is 0 or 1 but for rounding.
     for i in range(left):
         pi[queue[i]] = 0.0

@@ -16,8 +16,8 @@ DEPTH, NEXT, SIZE, N_INTS = 0, 1, 2, 3
 @njit(cache=True)
 def enumerate_flips(
     prices, moves, gains, signs, codes, spends, first_in, first_out, price_in, price_out,
-    window, capacity, least, most, low, high, counts, ints, stack, paid, moved, gained, spent,
-    best, limits, work,
+    up, down, window, capacity, least, most, low, high, counts, ints, stack, paid, moved, gained,
+    spent, best, limits, work,
 ):  # fmt: skip
     """Visit sets of flips in depth-first order while their total price stays below a limit.
 
@@ -32,6 +32,8 @@ def enumerate_flips(
         (m + 1,) how many of the flips before a position put in, or out.
     price_in, price_out
         Cumulated prices of the flips in, and of those out, from 0.
+    up, down
+        (m,) how far up, or down, the flips from a position on move the sum per price at most.
     window, capacity
         The changes of the sum of losses that are within the band, and the greatest of the cost.
     least, most, low, high, counts
@@ -78,6 +80,14 @@ def enumerate_flips(
                 else:
                     total = np.inf
             descend = total < limit
+            if descend:
+                # What the price left can move the sum by: is the band still within reach?
+                rest = limit - paid[depth]
+                short, over = window[0] - moved[depth], moved[depth] - window[1]
+                if short > 0.0:
+                    descend = short <= rest * up[at]
+                elif over > 0.0:
+                    descend = over <= rest * down[at]
         if not descend:
             if depth == 0:
                 done = True
@@ -190,7 +200,7 @@ def repair(
                     continue
                 if _swappable(i, j, codes, low, high, counts):
                     near, most, take, put = after, gain, a, b
-            if take < 0 or (near >= excess and most <= 0.0):
+            if take < 0:
                 break
             score += most
             _swap(take, put, losses, codes, costs, inside, outside, counts, totals)

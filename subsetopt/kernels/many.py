@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import threading
 from typing import Any
 
 import numpy as np
@@ -25,6 +23,7 @@ from subsetopt.kernels.swap import (
     UNFINISHED,
     search,
 )
+from subsetopt.kernels.threads import on_all_cores
 
 __all__ = ["search_many"]
 
@@ -101,21 +100,6 @@ def _serial(
         )  # fmt: skip
 
 
-# Numba's simplest threading layer aborts the process when two threads enter it at once.
-_lock = threading.Lock()
-_forked = False
-
-
-def _after_fork() -> None:
-    """Remember to stay serial: the threads of the parent's pool do not exist in the child."""
-    global _forked, _lock
-    _forked = True
-    _lock = threading.Lock()
-
-
-os.register_at_fork(after_in_child=_after_fork)
-
-
 def search_many(*arguments: Any, parallel: bool = True) -> None:
     """Search every pool; on all cores, or serially on request and in forked children.
 
@@ -124,8 +108,4 @@ def search_many(*arguments: Any, parallel: bool = True) -> None:
     ``best[places[i]:places[i + 1]]``, whether it reached its goal to
     ``reached[i]``, its lower bound to ``bounds[i]``, and its work to ``spent[i]``.
     """
-    if _forked or not parallel:
-        _serial(*arguments)
-        return
-    with _lock:
-        _parallel(*arguments)
+    on_all_cores(_parallel, _serial, *arguments, wanted=parallel)

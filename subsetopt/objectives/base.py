@@ -53,9 +53,18 @@ class Objective(ABC):
     tolerance: float
 
     @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the names under which a solver's row may list it, the narrowest first."""
+        return tuple(base.__name__ for base in type(self).__mro__)
+
+    @property
     def trivial_bound(self) -> float:
         """Return a bound that needs no work: 0 for a distance, an infinity otherwise."""
         return 0.0 if self.sense == "minimize" else math.inf
+
+    def size_problem(self, k: int) -> str | None:
+        """Return why no subset of this objective has size k, or None."""
+        return None
 
     def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64] | None:
         """Return the training weights of a subset; None when the solver chooses them, too."""

@@ -134,7 +134,7 @@ def make_policy(name: str, **options: Any) -> Policy:
     Examples
     --------
     >>> make_policy("obtf", cardinality="at_most")
-    Obtf(cardinality='at_most')
+    Obtf(cardinality='at_most', choices=8)
     """
     spec = _rows.get(name) if isinstance(name, str) else None
     if spec is None:

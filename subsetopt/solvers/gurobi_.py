@@ -173,7 +173,7 @@ def _build(native: gp.Model, model: LinearModel) -> tuple[gp.MVar, gp.Var | None
         if row.low == row.high:
             native.addConstr(total == row.high)
             continue
-        if np.isfinite(row.low) and row.low > 0.0:
+        if np.isfinite(row.low) and (row.coefficients is not None or row.low > 0.0):
             native.addConstr(total >= row.low)
         if np.isfinite(row.high):
             native.addConstr(total <= row.high)

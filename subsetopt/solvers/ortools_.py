@@ -223,14 +223,24 @@ def _cpsat_row(cp_model: Any, native: Any, z: list[Any], row: Row) -> None:
         total = cp_model.LinearExpr.sum(part)
         native.add_linear_constraint(total, int(row.low), int(row.high))
         return
-    # Costs are rounded down: no affordable subset is lost, and what is let in by mistake costs
-    # less than the capacity's own widening for rounding.
     finest = 4e9 * row.positions.size
-    factor = min(finest, _LARGEST_SUM / float(row.coefficients.sum()))
-    costs = np.floor(row.coefficients * factor).astype(np.int64)
-    native.add(
-        cp_model.LinearExpr.weighted_sum(part, costs.tolist()) <= math.floor(row.high * factor)
-    )
+    factor = min(finest, _LARGEST_SUM / (float(np.abs(row.coefficients).sum()) or 1.0))
+    if math.isinf(row.low):
+        # Costs are rounded down: no affordable subset is lost, and what is let in by mistake costs
+        # less than the capacity's own widening for rounding.
+        costs = np.floor(row.coefficients * factor).astype(np.int64)
+        native.add(
+            cp_model.LinearExpr.weighted_sum(part, costs.tolist()) <= math.floor(row.high * factor)
+        )
+        return
+    # A band is widened by what rounding may move a sum; that, too, is less than its own widening.
+    values = np.rint(row.coefficients * factor)
+    moved = 0.5 * row.positions.size
+    reach = float(np.abs(values).sum())
+    low = math.floor(min(max(row.low * factor - moved, -reach - 2.0), reach + 1.0))
+    high = math.ceil(min(max(row.high * factor + moved, -reach - 1.0), reach + 2.0))
+    total = cp_model.LinearExpr.weighted_sum(part, values.astype(np.int64).tolist())
+    native.add_linear_constraint(total, low, high)
 
 
 def _cpsat_reason(word: str, deadline: Deadline, interrupted: bool) -> StopReason:

@@ -1,4 +1,4 @@
-"""Swap search for mean matching: microseconds to the precision of the data, often with a proof."""
+"""Swap search: mean matching in microseconds and often with a proof, and vector matching."""
 
 from __future__ import annotations
 
@@ -13,12 +13,14 @@ from numpy.typing import NDArray
 from subsetopt.bounds import sum_distance
 from subsetopt.errors import OptionError
 from subsetopt.kernels import swap as kernel
+from subsetopt.objectives import VectorMatching
 from subsetopt.pool import Pool
 from subsetopt.problem import Problem
 from subsetopt.seeding import entropy_from, generator_from
 from subsetopt.solver import RawResult, SolveContext
 from subsetopt.starts import feasible_start, window_start
 from subsetopt.status import StopReason
+from subsetopt.vector_search import search as search_vectors
 
 __all__ = ["CHUNK", "GOAL_SHARE", "Start", "Swap", "default_work"]
 
@@ -44,20 +46,28 @@ def default_work(n: Any) -> Any:
 class Swap:
     """Local search over one to three swaps from a random start.
 
-    Draws a random loss-stratified subset and makes the fewest swaps that reach the tolerance;
-    starts anew until that, the work limit or the deadline. Ties, integers and decimals are
-    proved optimal by the lattice they lie on, targets out of reach by the interval of sums.
+    For ``MeanMatching``: draws a random loss-stratified subset and makes the fewest swaps that
+    reach the tolerance; starts anew until that, the work limit or the deadline. Ties, integers and
+    decimals are proved optimal by the lattice they lie on, targets out of reach by the interval of
+    sums.
+
+    For ``VectorMatching``: starts from a random feasible subset (with n large against d, from the
+    flight of the cube method, whose sum is nearly right), takes a random member out and the one in
+    that leaves the least residual, found among vectors of fitting norm; accepts it when
+    that is not far above the least residual of the walk (record-to-record travel).
 
     Parameters
     ----------
     start
         ``"stratified"``: one uniform draw from each of k consecutive strata of the sorted losses;
         ``"random"``: a uniform subset; ``"window"``: the contiguous window of the sorted losses
-        whose mean is nearest the target. With quotas or costs, a random feasible subset.
+        whose mean is nearest the target. With quotas or costs, and for vectors, a random feasible
+        subset.
     choices
         Of how many subsets within tolerance to return the one with the least sum of squared
         losses, at least 1. Astronomically many subsets match the mean, and those whose loss rests
         on many samples rather than one train better; each further one costs as much as the first.
+        Of no effect on vectors.
 
     Raises
     ------
@@ -67,11 +77,15 @@ class Swap:
     Notes
     -----
     One iteration is one difference of two losses looked at, about 6 ns; the default is
-    ``300,000 + 64 n``. Deterministic for a seed under a work limit. Memory O(n).
+    ``300,000 + 64 n``. For vectors it is one coordinate looked at, 0.1 to 0.3 ns; the default is
+    ``4,000,000 + 200 n d``. Deterministic for a seed under a work limit. Memory O(n), O(n d) for
+    vectors.
 
     References
     ----------
-    Dong et al., One Backward from Ten Forward, eq. 5 (the problem).
+    Dong et al., One Backward from Ten Forward, eq. 5 (the problem). Dueck, New optimization
+    heuristics: the great deluge algorithm and the record-to-record travel, J. Comp. Phys. 1993.
+    Deville & Tillé, Efficient balanced sampling: the cube method, Biometrika 2004.
     """
 
     start: Start = "stratified"
@@ -87,6 +101,8 @@ class Swap:
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found, with a proved lower bound."""
+        if isinstance(problem.objective, VectorMatching):
+            return search_vectors(problem, context)
         pool = Pool.of(problem)
         search = _Search(problem, pool, self.start, context, context.entropy)
         stop = search.run(context, _work_limit(context, pool))

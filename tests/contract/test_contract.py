@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
-from strategies import problems
+from strategies import designs, problems
 
 import subsetopt as so
 from subsetopt import registry
@@ -14,7 +14,8 @@ from subsetopt.testing import assert_solver_contract
 
 ROWS = so.list_solvers()
 MIP = {"gurobi", "cpsat", "scip", "highs"}
-NATIVE = [row.name for row in ROWS if row.name not in MIP]
+DESIGNS = [row.name for row in ROWS if row.objectives[0].startswith("SamplingDesign")]
+NATIVE = [row.name for row in ROWS if row.name not in MIP and row.name not in DESIGNS]
 BACKENDS = [row.name for row in ROWS if row.name in MIP]
 
 
@@ -28,9 +29,16 @@ def _need(name: str) -> None:
 @given(data=st.data())
 @settings(max_examples=150)
 def test_native_solvers_keep_the_contract(name: str, data: st.DataObject) -> None:
-    problem = data.draw(problems())
+    problem = data.draw(problems(kinds=registry.spec_of(name).objectives))
     assume(registry.spec_of(name).obstacle(problem) is None)
     assert_solver_contract(name, problem)
+
+
+@pytest.mark.parametrize("name", DESIGNS)
+@given(data=st.data())
+def test_designs_keep_the_contract(name: str, data: st.DataObject) -> None:
+    replacement = registry.spec_of(name).objectives == ("SamplingDesign[with_replacement]",)
+    assert_solver_contract(name, data.draw(designs(replacement=replacement)))
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -38,7 +46,7 @@ def test_native_solvers_keep_the_contract(name: str, data: st.DataObject) -> Non
 @settings(max_examples=20, suppress_health_check=list(HealthCheck))
 def test_mip_backends_keep_the_contract(name: str, data: st.DataObject) -> None:
     _need(name)
-    problem = data.draw(problems(max_size=8))
+    problem = data.draw(problems(max_size=8, kinds=registry.spec_of(name).objectives))
     assume(registry.spec_of(name).obstacle(problem) is None)
     assert_solver_contract(name, problem, time_limit=2.0)
 
@@ -56,7 +64,9 @@ def test_auto_is_never_beaten_by_the_oracle_when_it_claims_a_proof(problem: so.P
         assert abs(answer.objective - oracle.objective) <= 2 * problem.objective.tolerance
 
 
-@pytest.mark.parametrize("name", [r.name for r in ROWS if r.exact])
+@pytest.mark.parametrize(
+    "name", [r.name for r in ROWS if r.exact and "MeanMatching" in r.objectives]
+)
 @given(data=st.data())
 @settings(max_examples=10, suppress_health_check=list(HealthCheck))
 def test_relabelling_leaves_the_optimum_of_exact_solvers(name: str, data: st.DataObject) -> None:

@@ -16,9 +16,10 @@ import subsetopt as so
 
 # What users' code may rely on.
 CONTRACT = """
-    Certificate Deadline MeanMatching Problem RawResult Solution SolveContext SolverSpec Status
-    StopReason TopScores available_solvers choose_solver list_solvers register_solver select
-    select_many solve solve_many verify
+    Certificate Deadline FacilityLocation KCenter MeanMatching Problem RawResult SamplingDesign
+    ScoredMatching Solution SolveContext SolverSpec Status StopReason TopScores available_solvers
+    choose_solver inclusion_probabilities
+    list_solvers register_solver select select_many solve solve_many verify
     InfeasibleError NoSolutionError OptionError ProblemError SolverError SolverLicenseError
     SolverNotFoundError SolverUnavailableError SubsetOptError UnsupportedProblemError
 """.split()

@@ -1,0 +1,131 @@
+"""Nonnegative least squares over points that may be chosen: the state that the kernel works on."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.kernels import cone as kernel
+
+__all__ = ["ActiveSet", "nonnegative_weights", "unit_of"]
+
+_TINY = float(np.finfo(np.float64).tiny)
+# Cosines up to this are right angles.
+_RIGHT = 1e-9
+_MANY = 1 << 14
+# What the kernel calls a point that is never allowed.
+_CLOSED = 3
+_ROUNDING = 4 * float(np.finfo(np.float64).eps)
+
+
+def unit_of(points: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    """Return what to divide points and target by, so that squares neither overflow nor vanish."""
+    largest = max(
+        float(np.abs(points).max()) if points.size else 0.0,
+        float(np.abs(target).max()) if target.size else 0.0,
+    )
+    return 1.0 if 1e-60 < largest < 1e60 or largest < _TINY else largest
+
+
+class ActiveSet:
+    r"""The points with a weight above 0, and the least squares fit on them.
+
+    .. math:: \min_{w \ge 0} \; \Bigl\| t - \sum_{i \in A} w_i p_i \Bigr\|_2
+
+    Points join one at a time, the one nearest in angle to the residual; points whose weight would
+    fall below 0 leave. When none can join, the fit is the best over all points, because the
+    problem is convex.
+
+    Parameters
+    ----------
+    points
+        Shape (n, d).
+    target
+        Shape (d,).
+    size
+        Most points that may be active.
+    allowed
+        Positions that may join; None for all.
+    """
+
+    def __init__(
+        self,
+        points: NDArray[np.float64],
+        target: NDArray[np.float64],
+        size: int,
+        allowed: NDArray[np.int64] | None = None,
+    ) -> None:
+        unit = unit_of(points, target)
+        self.points = points if unit == 1.0 else points / unit
+        self.target = target if unit == 1.0 else target / unit
+        self.unit = unit
+        n, d = points.shape
+        norms = np.sqrt(np.einsum("ij,ij->i", self.points, self.points))
+        self.inverse_norms = np.divide(1.0, norms, out=np.zeros(n), where=norms > 0.0)
+        self.state = np.zeros(n, dtype=np.int8)
+        if allowed is not None:
+            self.state[:] = _CLOSED
+            self.state[allowed] = 0
+        self.state[norms == 0.0] = _CLOSED
+        # Reading the points is what a step costs: half of the bytes where there are many.
+        self.atoms = np.empty((0, d), dtype=np.float32)
+        if points.size >= _MANY:
+            self.atoms = self.points.astype(np.float32)
+        # More than d points are never independent.
+        self.size = min(size, d, n)
+        room = self.size + 1
+        self.residual = self.target.copy()
+        self.ints = np.zeros(1, dtype=np.int64)
+        self.active = np.zeros(room, dtype=np.int64)
+        self._weights = np.zeros(room)
+        self.work = (np.empty(n), np.zeros((room, room)), np.zeros((room, room)), np.zeros(room))
+        self.floor = (_ROUNDING**2) * float(self.target @ self.target)
+
+    def step(self) -> int:
+        """Let one point join; return what the kernel returns."""
+        return int(
+            kernel.step(
+                self.points, self.atoms, self.inverse_norms, self.target, self.size, self.floor,
+                self.state, self.active, self.ints, self._weights, self.residual, *self.work,
+            )
+        )  # fmt: skip
+
+    @property
+    def chosen(self) -> NDArray[np.int64]:
+        """Return the active positions."""
+        return self.active[: self.ints[0]]
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Return the weights of the active positions."""
+        return self._weights[: self.ints[0]]
+
+    def dual_bound(self) -> float:
+        r"""Return a lower bound on the residual over all allowed points, however many.
+
+        For a residual r no point forms an acute angle with, every weighted sum lies beyond the
+        hyperplane through the fit: the distance is at least :math:`\langle t, r \rangle / \|r\|`.
+        0 while some point does, or where the residual is rounding.
+        """
+        size = math.sqrt(float(self.residual @ self.residual))
+        if size * size <= self.floor:
+            return 0.0
+        cosines = (self.points @ self.residual) * self.inverse_norms / size
+        if bool((cosines[self.state != _CLOSED] > _RIGHT).any()):
+            return 0.0
+        return min(self.unit * float(self.target @ self.residual) / size, self.unit * size)
+
+
+def nonnegative_weights(
+    points: NDArray[np.float64], target: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the weights, at least 0, whose sum of points is nearest the target."""
+    fit = ActiveSet(points, target, points.shape[0])
+    for _ in range(10 * points.shape[0] + 10):
+        if fit.step() != kernel.MOVED:
+            break
+    weights = np.zeros(points.shape[0])
+    weights[fit.chosen] = fit.weights
+    return weights

@@ -1,0 +1,321 @@
+"""Coverage: subsets near which, or similar to which, every candidate finds a member."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from subsetopt.errors import ProblemError, did_you_mean
+from subsetopt.objectives.base import Objective, Sense
+
+__all__ = ["FacilityLocation", "KCenter"]
+
+Similarity = Literal["cosine", "euclidean", "rbf", "dot"]
+Distance = Literal["euclidean", "cosine"]
+
+# Clients evaluated together: some megabytes for a hundred chosen.
+_CLIENTS = 4096
+_ROWS = 512
+_SINGLE = float(np.finfo(np.float32).eps)
+_DOUBLE = float(np.finfo(np.float64).eps)
+
+
+class FacilityLocation(Objective):
+    r"""Choose k samples such that every sample is similar to a chosen one.
+
+    .. math:: \text{maximize} \quad \sum_{i=1}^n \max\bigl(0, \max_{j \in S} \mathrm{sim}(i, j)
+              \bigr)
+
+    Parameters
+    ----------
+    features
+        One vector per sample, shape (n, d), finite. The similarities are computed in pieces when
+        they are needed.
+    similarity
+        The similarities instead: shape (n, n), finite; ``similarity[i, j]`` tells how well j stands
+        for i. A float32 or float64 array is kept without a copy.
+    metric
+        Of features: ``"cosine"``, :math:`1 + \cos(x, y)`, shifted to be nonnegative (1 for a zero
+        vector); ``"euclidean"``, :math:`D - \|x - y\|` with D twice the largest distance from the
+        mean, at least the diameter; ``"rbf"``, :math:`\exp(-\|x - y\|^2 / (d\,v))` with the
+        features' variance v; ``"dot"``, :math:`x \cdot y`, where that is positive.
+
+    Raises
+    ------
+    ProblemError
+        If not exactly one of features and similarity is given, if it is not a finite matrix (of
+        the right shape), or if there is no such metric.
+
+    Notes
+    -----
+    Negative similarities count as 0, so the objective is monotone and submodular for every input,
+    and 0 for the empty subset. A greedy then reaches 1 - 1/e of the optimum where the size is the
+    only constraint. ``tolerance`` is ``1e-9`` of the value of choosing everything. Evaluation is
+    in float64 and needs memory for a few thousand times k numbers.
+
+    References
+    ----------
+    Mirzasoleiman et al., Coresets for data-efficient training of machine learning models (CRAIG),
+    ICML 2020; Nemhauser, Wolsey & Fisher, Math. Prog. 1978.
+
+    Examples
+    --------
+    >>> objective = FacilityLocation([[1.0, 0.0], [0.0, 1.0], [-1.0, 0.0]])
+    >>> objective.evaluate(np.array([1]), np.array([1.0]))
+    4.0
+    """
+
+    __slots__ = (
+        "error",
+        "features",
+        "metric",
+        "n",
+        "points",
+        "reach",
+        "scale",
+        "similarity",
+        "tolerance",
+        "width",
+    )
+
+    sense: ClassVar[Sense] = "maximize"
+
+    def __init__(
+        self,
+        features: ArrayLike | None = None,
+        similarity: ArrayLike | None = None,
+        metric: Similarity = "cosine",
+    ) -> None:
+        if (features is None) == (similarity is None):
+            raise ProblemError("pass features or similarity, exactly one of them.")
+        _check_metric(metric, ("cosine", "euclidean", "rbf", "dot"))
+        self.metric = metric
+        self.features: NDArray[Any] | None = None
+        self.similarity: NDArray[Any] | None = None
+        self.points: NDArray[np.float64] | None = None
+        self.width = self.error = 0.0
+        if features is not None:
+            self.features = _matrix(features, "features")
+            self.n = self.features.shape[0]
+            with np.errstate(over="ignore", invalid="ignore"):
+                self.points = self._embed(self.features)
+                self.reach = self._reach(self.points)
+        else:
+            self.similarity = _matrix(similarity, "similarity")
+            self.n = self.similarity.shape[0]
+            if self.similarity.shape != (self.n, self.n):
+                raise ProblemError(
+                    f"similarity must be square, got shape {self.similarity.shape}; for vectors "
+                    "pass features=."
+                )
+            best = self.similarity.max(axis=1) if self.n else np.zeros(0)
+            with np.errstate(over="ignore"):
+                self.reach = float(np.maximum(best, 0.0).sum(dtype=np.float64)) * (1.0 + 1e-12)
+        if not math.isfinite(self.reach):
+            raise ProblemError("the sum of similarities overflows float64; scale the input down.")
+        self.scale = None
+        self.tolerance = 1e-9 * self.reach
+
+    @property
+    def trivial_bound(self) -> float:
+        """Return the value of choosing every sample, or a little more."""
+        return self.reach
+
+    @property
+    def single(self) -> bool:
+        """Whether similarities may be computed in single precision."""
+        if self.similarity is not None:
+            return self.similarity.dtype == np.float32
+        # Float32 ends at 3e38, and is coarse below 1e-38.
+        return self.metric == "cosine" or (self.metric == "dot" and 1e-20 < self.reach < 1e20)
+
+    def _embed(self, features: NDArray[Any]) -> NDArray[np.float64]:
+        """Return vectors of whose products and norms the similarities are made."""
+        points = features.astype(np.float64)
+        if self.metric == "dot":
+            return points
+        if self.metric == "cosine":
+            return np.hstack([_unit(points), np.ones((self.n, 1))])  # products are 1 + cos
+        points -= points.mean(axis=0) if self.n else 0.0
+        spread = float(np.square(points).sum())
+        if self.metric == "euclidean":
+            norms = np.linalg.norm(points, axis=1)
+            self.width = 2.0 * float(norms.max(initial=0.0)) * (1.0 + 1e-7)
+        else:
+            self.width = spread / max(self.n, 1) or 1.0  # d times the variance
+        return points
+
+    def _reach(self, points: NDArray[np.float64]) -> float:
+        """Return a bound on the objective; set how far a float32 similarity may be off."""
+        squares = np.square(points).sum(axis=1)
+        largest = float(squares.max(initial=0.0))
+        rounding = _SINGLE if self.metric in ("cosine", "dot") else _DOUBLE
+        self.error = 2.0 * (points.shape[1] + 4) * rounding * largest
+        if self.metric == "cosine":
+            return float(squares.sum()) * (1.0 + 1e-12)
+        if self.metric == "dot":
+            return float(np.sqrt(squares).sum()) * math.sqrt(largest) * (1.0 + 1e-12)
+        if self.metric == "euclidean":
+            self.error = math.sqrt(self.error) + _SINGLE * self.width
+            return self.n * self.width
+        self.error = self.error / self.width + _SINGLE
+        return float(self.n)
+
+    def similarities(
+        self, chosen: NDArray[np.int64], clients: slice, points: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """Return sim(i, j) for chosen j (rows) and clients i (columns).
+
+        ``points`` are those to compute with, the objective's own in another precision.
+        """
+        if self.similarity is not None:
+            return self.similarity[clients, chosen].T
+        points = self.points if points is None else points
+        assert points is not None
+        products: NDArray[Any] = points[chosen] @ points[clients].T
+        if self.metric in ("cosine", "dot"):
+            return products
+        own, others = (np.square(points[part]).sum(axis=1) for part in (chosen, clients))
+        distances = np.maximum(own[:, None] + others[None, :] - 2.0 * products, 0.0)
+        if self.metric == "euclidean":
+            near: NDArray[Any] = self.width - np.sqrt(distances)
+            return near
+        kernel: NDArray[Any] = np.exp(-distances / self.width)
+        return kernel
+
+    def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+        """Return the sum over all samples of the similarity to the nearest chosen one."""
+        if not indices.size:
+            return 0.0
+        total = 0.0
+        for start in range(0, self.n, _CLIENTS):
+            block = self.similarities(indices, slice(start, start + _CLIENTS))
+            total += float(np.maximum(block.max(axis=0), 0.0).sum(dtype=np.float64))
+        return total
+
+    def __repr__(self) -> str:
+        source = "similarity" if self.similarity is not None else f"metric={self.metric!r}"
+        return f"FacilityLocation(n={self.n}, {source})"
+
+
+class KCenter(Objective):
+    r"""Choose k samples such that no sample is far from a chosen one.
+
+    .. math:: \text{minimize} \quad \max_{i} \min_{j \in S} \mathrm{dist}(i, j)
+
+    Parameters
+    ----------
+    features
+        One vector per sample, shape (n, d), finite.
+    metric
+        ``"euclidean"``, or ``"cosine"``: :math:`1 - \cos(x, y)`, which is no metric in the sense
+        of the triangle inequality (a zero vector is at 1 from all others).
+
+    Raises
+    ------
+    ProblemError
+        If the features are not a finite matrix, or there is no such metric.
+
+    Notes
+    -----
+    ``tolerance`` is ``1e-9`` of twice the largest distance from the mean. The empty subset is
+    infeasible when there are samples: they would be infinitely far from it. Evaluation is in
+    float64, by differences, in O(n k d) time and little memory.
+
+    References
+    ----------
+    Gonzalez, Theor. Comput. Sci. 1985; Sener & Savarese, Active learning for convolutional neural
+    networks: a core-set approach, ICLR 2018.
+
+    Examples
+    --------
+    >>> objective = KCenter([[0.0], [1.0], [2.0], [9.0]])
+    >>> objective.evaluate(np.array([1, 3]), np.array([0.5, 0.5]))
+    1.0
+    """
+
+    __slots__ = ("features", "metric", "n", "points", "scale", "tolerance")
+
+    def __init__(self, features: ArrayLike, metric: Distance = "euclidean") -> None:
+        _check_metric(metric, ("euclidean", "cosine"))
+        self.metric = metric
+        self.features = _matrix(features, "features")
+        self.n = self.features.shape[0]
+        points = self.features.astype(np.float64)
+        if self.n and not np.abs(points).max(initial=0.0) < 1e150:
+            raise ProblemError("squared distances overflow float64; scale the features down.")
+        if metric == "cosine":
+            # Zero vectors get a coordinate of their own, at a squared distance of 2 from the rest.
+            points = _unit(points)
+            points = np.hstack([points, np.where(points.any(axis=1, keepdims=True), 0.0, 1.0)])
+        elif self.n:
+            points = points - points.mean(axis=0)
+        self.points = np.ascontiguousarray(points)
+        largest = float(np.linalg.norm(points, axis=1).max(initial=0.0))
+        self.scale = None
+        self.tolerance = 1e-9 * 2.0 * largest
+
+    def distance(self, square: float) -> float:
+        """Return the distance for a squared distance of two of ``points``."""
+        return math.sqrt(square) if self.metric == "euclidean" else 0.5 * square
+
+    def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
+        """Return that there is no center, if there is none."""
+        return ["no center is chosen"] if self.n and not indices.size else []
+
+    def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+        """Return the largest distance of a sample from its nearest chosen one."""
+        worst = 0.0
+        for start in range(0, self.n, _ROWS):
+            rows = self.points[start : start + _ROWS]
+            nearest = np.full(rows.shape[0], np.inf)
+            for j in indices:
+                difference = rows - self.points[j]
+                squares = np.einsum("ij,ij->i", difference, difference)
+                np.minimum(nearest, squares, out=nearest)
+            worst = max(worst, float(nearest.max()))
+        return self.distance(worst)
+
+    def __repr__(self) -> str:
+        return f"KCenter(n={self.n}, metric={self.metric!r})"
+
+
+def _unit(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return vectors scaled to norm 1; zero vectors as they are."""
+    unit = points
+    # First by the largest entry, so that no square over- or underflows.
+    for order in (np.inf, 2):
+        norms = np.linalg.norm(unit, ord=order, axis=1, keepdims=True) if unit.size else unit
+        unit = np.divide(unit, norms, out=np.zeros_like(unit), where=norms > 0.0)
+    return unit
+
+
+def _check_metric(metric: object, known: tuple[str, ...]) -> None:
+    if metric not in known:
+        raise ProblemError(
+            f"unknown metric {metric!r}.{did_you_mean(str(metric), known)} "
+            f"Known: {', '.join(known)}."
+        )
+
+
+def _matrix(values: ArrayLike | None, name: str) -> NDArray[Any]:
+    """Return values as a finite float32 or float64 matrix, without a copy where it is one."""
+    array = np.asarray(values)
+    if array.ndim != 2:
+        raise ProblemError(
+            f"{name} must be two-dimensional, one row per sample, got shape {array.shape}."
+        )
+    if array.dtype.kind not in "fiub":
+        raise ProblemError(f"{name} must be real numbers, got dtype {array.dtype}.")
+    if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
+        array = array.astype(np.float64 if array.dtype != np.float16 else np.float32)
+    # One sum per row finds NaN and infinity without a matrix of bools.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspect = np.flatnonzero(~np.isfinite(array.sum(axis=1, dtype=np.float64)))
+    bad = [int(i) for i in suspect if not np.isfinite(array[i]).all()]
+    if bad:
+        raise ProblemError(f"{name} must be finite; not finite in rows {bad[:5]}.")
+    return array

@@ -1,0 +1,215 @@
+"""Sampling designs: random subsets with prescribed inclusion probabilities, and their weights."""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from subsetopt.errors import ProblemError
+from subsetopt.objectives.base import Objective, as_finite_vector
+
+__all__ = ["DECIDED", "SamplingDesign"]
+
+# A probability this near 0 or 1 counts as that: the candidate is never, or always, drawn.
+DECIDED = 1e-12
+# By how much probabilities in single precision may miss the size, per candidate drawn.
+_SUM_SLACK = 1e-6
+
+
+class SamplingDesign(Objective):
+    r"""Draw k samples at random, with weights that make every weighted sum unbiased.
+
+    Without replacement, candidate i is in the sample S with probability :math:`\pi_i`, and its
+    Horvitz-Thompson weight is :math:`w_i = 1 / (n \pi_i)`; with replacement, each of k draws takes
+    i with probability :math:`p_i`, and every time with weight :math:`w_i = 1 / (n p_i k)`. Then
+
+    .. math:: \mathbb E \sum_{i \in S} w_i l_i = \frac 1 n \sum_i l_i
+              \quad \text{for every } l, \qquad
+              \text{objective} = \max_j
+              \frac{\bigl| \sum_{i \in S} w_i x_{ij} - \frac1n \sum_i x_{ij} \bigr|}
+                   {\frac1n \sum_i |x_{ij}|}
+
+    for balancing variables x; the smaller the objective, the less is left to chance.
+
+    Parameters
+    ----------
+    inclusion
+        Without replacement, the inclusion probabilities, shape (n,), in [0, 1], summing to the k
+        of the problem (within 1e-6 k): see :func:`~subsetopt.inclusion_probabilities`. With
+        replacement, draw probabilities (summing to 1) or expected counts (summing to k), at least
+        0. A float64 array is kept without a copy.
+    balance
+        Balancing variables, shape (n,) or (n, p), finite, the most important first. The size is
+        balanced always and need not be named. None: nothing else to balance.
+    replacement
+        Whether a candidate may be drawn more than once.
+
+    Raises
+    ------
+    ProblemError
+        If an argument is malformed, or the probabilities lie outside their range. A Problem raises
+        it, too, when its k is not the sum of the probabilities.
+
+    Notes
+    -----
+    A deviation is relative to the total of the variable's magnitudes, which is the total itself
+    where the variable has one sign, and is not near 0 where positive and negative values cancel;
+    0.0 without balance or when a variable is 0 throughout.
+
+    A draw is never optimal: the status is FEASIBLE. A warm start is returned when no time is left
+    to draw, and otherwise ignored, because preferring it would change the probabilities. Include
+    and exclude are probabilities of 1 and 0 (within 1e-12); a candidate with 0 is represented by
+    no one, so totals that it adds to are missed by its share. Constraints are refused.
+
+    References
+    ----------
+    Horvitz & Thompson, JASA 1952; Hansen & Hurwitz, Ann. Math. Stat. 1943; Deville & Tille,
+    Efficient balanced sampling: the cube method, Biometrika 2004.
+
+    Examples
+    --------
+    >>> design = SamplingDesign([0.5, 0.5, 1.0], balance=[2.0, 1.0, 3.0])
+    >>> design.weights_for(np.array([0, 2]), 2).round(3)
+    array([0.667, 0.333])
+    """
+
+    __slots__ = (
+        "balance",
+        "inclusion",
+        "magnitudes",
+        "means",
+        "n",
+        "repeats",
+        "scale",
+        "tolerance",
+    )
+
+    provable: ClassVar[bool] = False
+    restricts: ClassVar[bool] = True
+
+    def __init__(
+        self, inclusion: ArrayLike, balance: ArrayLike | None = None, replacement: bool = False
+    ) -> None:
+        if not isinstance(replacement, (bool, np.bool_)):
+            raise ProblemError(f"replacement must be True or False, got {replacement!r}.")
+        self.inclusion, _ = as_finite_vector(inclusion, "inclusion")
+        self.n = self.inclusion.size
+        self.repeats = bool(replacement)
+        _check_range(self.inclusion, self.repeats)
+        #: Balancing variables (n, p), or None; their means and mean magnitudes (p,).
+        self.balance = None if balance is None else _matrix(balance, self.n)
+        if self.balance is not None:
+            self.means, self.magnitudes = _moments(self.balance)
+        self.scale = 1.0
+        self.tolerance = 1e-9
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the names of its kind: with or without replacement, balanced or not."""
+        how = "with_replacement" if self.repeats else "without_replacement"
+        balanced = () if self.balance is None else ("SamplingDesign[balanced]",)
+        return (f"SamplingDesign[{how}]", *balanced, *super().kinds)
+
+    @property
+    def replacement(self) -> bool:
+        """Whether a candidate may be drawn more than once."""
+        return self.repeats
+
+    def __repr__(self) -> str:
+        parts = [f"n={self.n}"]
+        if self.balance is not None:
+            parts.append(f"balance={self.balance.shape[1]}")
+        if self.repeats:
+            parts.append("replacement=True")
+        return f"SamplingDesign({', '.join(parts)})"
+
+    def size_problem(self, k: int) -> str | None:
+        """Return why a sample cannot have k draws, or None."""
+        total = float(self.inclusion.sum())
+        slack = _SUM_SLACK * max(1, k)
+        if abs(total - k) <= slack or (self.repeats and abs(total - 1.0) <= _SUM_SLACK):
+            return None
+        return (
+            f"k = {k}, but inclusion sums to {total:g}; it must sum to k"
+            + (" or to 1" if self.repeats else "")
+            + ": make it with inclusion_probabilities(scores, k)."
+        )
+
+    def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
+        """Return why a subset can never be drawn."""
+        found = []
+        never = indices[self.inclusion[indices] <= (0.0 if self.repeats else DECIDED)]
+        if never.size:
+            found.append(f"drawn with inclusion probability 0: {never[:5].tolist()}")
+        if not self.repeats:
+            certain = self.inclusion >= 1.0 - DECIDED
+            certain[indices] = False
+            if certain.any():
+                missing = np.flatnonzero(certain)
+                found.append(f"not drawn with inclusion probability 1: {missing[:5].tolist()}")
+        return found
+
+    def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+        """Return ``1 / (n pi_i)``, with replacement ``1 / (n p_i k)`` for every draw."""
+        share = self.inclusion[indices]
+        if self.repeats:
+            share = share * (k / float(self.inclusion.sum())) if indices.size else share
+        with np.errstate(divide="ignore", over="ignore"):
+            return 1.0 / (self.n * share)
+
+    def weight_problem(
+        self, indices: NDArray[np.int64], weights: NDArray[np.float64], k: int
+    ) -> str | None:
+        """Return what is wrong with the weights of a draw, or None."""
+        own = self.weights_for(indices, k)
+        if not bool((np.abs(weights - own) <= 1e-12 * own).all()):
+            return "weights are not those of the design"
+        return None
+
+    def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+        """Return the largest relative deviation of a balance total; 0.0 without balance."""
+        if self.balance is None:
+            return 0.0
+        missed = np.abs(weights @ self.balance[indices] - self.means)
+        return float((missed / self.magnitudes).max())
+
+
+def _check_range(inclusion: NDArray[np.float64], repeats: bool) -> None:
+    if not inclusion.size:
+        return
+    most = math.inf if repeats else 1.0 + _SUM_SLACK
+    at = int(inclusion.argmin() if inclusion.min() < 0.0 else inclusion.argmax())
+    if not 0.0 <= inclusion[at] <= most:
+        raise ProblemError(
+            f"inclusion must be {'at least 0' if repeats else 'within [0, 1]'}, got "
+            f"{inclusion[at]} at position {at}."
+        )
+
+
+def _matrix(balance: ArrayLike, n: int) -> NDArray[np.float64] | None:
+    """Return balancing variables as a finite float64 matrix (n, p); None when p is 0."""
+    array = np.asarray(balance)
+    if array.ndim not in (1, 2) or array.shape[0] != n:
+        raise ProblemError(
+            f"balance must have one row per candidate, shape ({n},) or ({n}, p), got {array.shape}."
+        )
+    matrix = array[:, None] if array.ndim == 1 else array
+    if not matrix.size:
+        return None
+    for j, column in enumerate(matrix.T):
+        as_finite_vector(column, f"column {j} of balance")
+    return np.asarray(matrix, dtype=np.float64)
+
+
+def _moments(balance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return means, and mean magnitudes; infinity for a variable that is 0, to divide by."""
+    with np.errstate(over="ignore"):
+        magnitudes = np.abs(balance).mean(axis=0)
+    if not np.isfinite(magnitudes).all():
+        j = int(magnitudes.argmax())
+        raise ProblemError(f"the sum of |column {j} of balance| overflows float64; scale it down.")
+    magnitudes[magnitudes == 0.0] = np.inf
+    return balance.mean(axis=0), magnitudes

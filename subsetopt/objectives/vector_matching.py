@@ -1,0 +1,194 @@
+"""Vector matching: choose samples whose weighted sum of vectors is the batch's mean vector."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from subsetopt.errors import ProblemError, did_you_mean
+from subsetopt.objectives.base import Objective, as_finite_vector
+
+__all__ = ["VectorMatching", "Weighting"]
+
+Weighting = Literal["uniform", "nonnegative"]
+
+_WEIGHTINGS = ("uniform", "nonnegative")
+_EPS_FLOAT32 = float(np.finfo(np.float32).eps)
+_TOLERANCE_FLOAT64 = 1e-9
+_SMALLEST = 8 * float(np.finfo(np.float64).smallest_subnormal)
+
+
+class VectorMatching(Objective):
+    r"""Match the mean vector of the batch with a weighted subset.
+
+    .. math:: \text{minimize} \quad \Bigl\| t - \sum_i w_i v_i \Bigr\|_2, \qquad
+              |\operatorname{supp} w| \le k,
+
+    with :math:`w_i \in \{0, 1/k\}` (``"uniform"``) or :math:`w_i \ge 0` (``"nonnegative"``). With
+    the gradient of each loss with respect to the logits as vectors, the subset's gradient is the
+    batch's.
+
+    Parameters
+    ----------
+    vectors
+        One vector per sample, shape (n, d), any real dtype, finite. A float64 array in C order is
+        kept without a copy: do not change it while the problem is in use.
+    target
+        The vector to match, shape (d,), instead of the mean of the vectors.
+    weights
+        ``"uniform"``: ``1/k`` each; ``"nonnegative"``: whatever the solver chooses, at least 0.
+        The size is then always at most k.
+
+    Raises
+    ------
+    ProblemError
+        If the vectors are not a finite real matrix, the target does not fit them, or ``weights``
+        is neither of the two.
+
+    Notes
+    -----
+    ``scale`` is the mean norm of the vectors. ``tolerance``, the precision of the data:
+    ``eps(float32) * scale`` for float32 and narrower input, ``1e-9 * scale`` otherwise. Nonnegative
+    weights for a given subset are the solution of its nonnegative least squares problem.
+
+    References
+    ----------
+    Campbell & Broderick, Automated scalable Bayesian inference via Hilbert coresets, JMLR 2019.
+    Killamsetty et al., GRAD-MATCH, ICML 2021.
+
+    Examples
+    --------
+    >>> objective = VectorMatching([[1.0, 0.0], [0.0, 1.0], [2.0, 2.0]])
+    >>> objective.target, objective.d
+    (array([1., 1.]), 2)
+    """
+
+    __slots__ = (
+        "at_most",
+        "d",
+        "n",
+        "norms",
+        "scale",
+        "target",
+        "tolerance",
+        "vectors",
+        "weights",
+    )
+
+    scale: float
+
+    def __init__(
+        self,
+        vectors: ArrayLike,
+        target: ArrayLike | None = None,
+        weights: Weighting = "uniform",
+    ) -> None:
+        if weights not in _WEIGHTINGS:
+            raise ProblemError(
+                f"weights must be 'uniform' or 'nonnegative', got {weights!r}."
+                f"{did_you_mean(str(weights), _WEIGHTINGS)}"
+            )
+        self.vectors, dtype = _as_finite_matrix(vectors)
+        self.n, self.d = self.vectors.shape
+        self.weights = weights
+        self.at_most = weights == "nonnegative"
+        self.target = _target(target, self.vectors)
+        #: The norm of every vector, shape (n,).
+        self.norms = _norms(self.vectors)
+        self.scale = float(np.add.reduce(self.norms)) / self.n if self.n else 0.0
+        if not math.isfinite(self.scale):
+            raise ProblemError(
+                f"the norms of the vectors overflow float64 (largest magnitude "
+                f"{np.abs(self.vectors).max():g}); scale the vectors down."
+            )
+        single = dtype.itemsize <= 4 and dtype.kind in "fV"
+        relative = _EPS_FLOAT32 if single else _TOLERANCE_FLOAT64
+        self.tolerance = max(relative * self.scale, _SMALLEST)
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Return the names under which a solver's row may list it."""
+        return (f"VectorMatching[{self.weights}]", *Objective.kinds.__get__(self))
+
+    def __repr__(self) -> str:
+        return f"VectorMatching(n={self.n}, d={self.d}, weights={self.weights!r})"
+
+    def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+        """Return ``1/k`` each, or the nonnegative weights that match best."""
+        if self.weights == "uniform" or not indices.size:
+            return np.full(indices.size, 1.0 / k if k else 0.0)
+        # Numba is loaded by what needs it, not by an import of the package.
+        from subsetopt.cone import nonnegative_weights
+
+        return nonnegative_weights(self.vectors[indices], self.target)
+
+    def weight_problem(
+        self, indices: NDArray[np.int64], weights: NDArray[np.float64], k: int
+    ) -> str | None:
+        """Return what is wrong with the weights of a subset, or None."""
+        if self.weights == "uniform":
+            return Objective.weight_problem(self, indices, weights, k)
+        if not np.isfinite(weights).all():
+            return "weights are not finite"
+        if weights.size and weights.min() < 0.0:
+            return f"weights are negative, the least is {weights.min()}"
+        return None
+
+    def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+        """Return ``||target - sum_i w_i v_i||`` over the chosen indices."""
+        return _norm(self.target - weights @ self.vectors[indices])
+
+
+def _norm(vector: NDArray[np.float64]) -> float:
+    """Return a norm whose squares neither overflow nor vanish."""
+    largest = float(np.abs(vector).max()) if vector.size else 0.0
+    if largest == 0.0 or not math.isfinite(largest):
+        return largest
+    if 1e-140 < largest < 1e140:
+        return math.sqrt(float(vector @ vector))
+    return largest * math.sqrt(float(np.square(vector / largest).sum()))
+
+
+def _norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the norm of every row, without overflow of the squares."""
+    if not vectors.size:
+        return np.zeros(vectors.shape[0])
+    largest = float(max(vectors.max(), -vectors.min()))
+    if largest == 0.0:
+        return np.zeros(vectors.shape[0])
+    if 1e-100 < largest < 1e140:
+        return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
+    unit = vectors / largest
+    with np.errstate(over="ignore"):
+        return np.asarray(largest * np.sqrt(np.einsum("ij,ij->i", unit, unit)))
+
+
+def _as_finite_matrix(values: ArrayLike) -> tuple[NDArray[np.float64], np.dtype[Any]]:
+    """Return the vectors as a finite float64 matrix in C order, and the dtype they came in."""
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise ProblemError("vectors must all have one length d: pass shape (n, d).") from None
+    if array.ndim != 2:
+        raise ProblemError(
+            f"vectors must have shape (n, d), one row per sample, got shape {array.shape}"
+            + ("; for one number per sample use MeanMatching." if array.ndim == 1 else ".")
+        )
+    if array.shape[1] == 0:
+        raise ProblemError("vectors must have at least one coordinate, got shape (n, 0).")
+    flat, dtype = as_finite_vector(array.reshape(-1), "vectors")
+    return np.ascontiguousarray(flat.reshape(array.shape)), dtype
+
+
+def _target(target: ArrayLike | None, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the vector to match: the mean unless one is given; 0 for an empty batch."""
+    n, d = vectors.shape
+    if target is None:
+        return np.asarray(np.add.reduce(vectors, axis=0) / n) if n else np.zeros(d)
+    vector, _ = as_finite_vector(target, "target")
+    if vector.size != d:
+        raise ProblemError(f"target has {vector.size} entries for vectors of length {d}.")
+    return vector if n else np.zeros(d)

@@ -1,0 +1,243 @@
+"""Sampling designs: multinomial with replacement, systematic and cube without."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.errors import OptionError
+from subsetopt.kernels import cube as kernel
+from subsetopt.kernels.systematic import shuffle, systematic
+from subsetopt.objectives.sampling_design import DECIDED, SamplingDesign
+from subsetopt.problem import Problem
+from subsetopt.solver import RawResult, SolveContext
+from subsetopt.status import StopReason
+
+__all__ = ["Cube", "Multinomial", "Systematic"]
+
+# Multiplications between two looks at the clock: about 50 microseconds.
+_CHUNK = 40_000
+# What preparing a flight takes per candidate, with no look at the clock.
+_SECONDS_PER_UNIT = 3e-7
+
+
+@dataclass(frozen=True, slots=True)
+class Multinomial:
+    """Draw k times with replacement; a candidate drawn twice appears twice, with its weight.
+
+    Notes
+    -----
+    O(n + k log n). Balance is not looked at.
+
+    References
+    ----------
+    Hansen & Hurwitz, Ann. Math. Stat. 1943; Katharopoulos & Fleuret, Not All Samples Are Created
+    Equal, ICML 2018, algorithm 1.
+    """
+
+    def solve(self, problem: Problem, context: SolveContext) -> RawResult:
+        """Return the draw of the context's seed."""
+        design = _design(problem)
+        ends = np.cumsum(design.inclusion)
+        points = context.generator().random(problem.k) * (ends[-1] if ends.size else 0.0)
+        drawn = np.searchsorted(ends, points, side="right")
+        if problem.k:
+            # A point may be rounded up to the end of the last interval.
+            drawn = np.minimum(drawn, np.flatnonzero(design.inclusion)[-1])
+        return _answer(problem, drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class Systematic:
+    """Lay the probabilities end to end in some order and take equidistant points.
+
+    Parameters
+    ----------
+    order
+        ``"random"``: a uniform permutation; ``"given"``: that of the candidates, which stratifies
+        by whatever they are sorted by, but makes many pairs impossible.
+
+    Raises
+    ------
+    OptionError
+        If ``order`` is neither.
+
+    Notes
+    -----
+    O(n). The size is exact, balance is not looked at.
+
+    References
+    ----------
+    Madow, Ann. Math. Stat. 1949.
+    """
+
+    order: Literal["random", "given"] = "random"
+
+    def __post_init__(self) -> None:
+        if self.order not in ("random", "given"):
+            raise OptionError(f"order must be 'random' or 'given', got {self.order!r}.")
+
+    def solve(self, problem: Problem, context: SolveContext) -> RawResult:
+        """Return the draw of the context's seed."""
+        pi = _settled(_design(problem).inclusion)
+        rng = np.array([context.entropy], dtype=np.uint64)
+        order = np.arange(problem.n)
+        if self.order == "random":
+            shuffle(order, rng)
+        return _answer(problem, _take(pi, order, problem.k, rng))
+
+
+@dataclass(frozen=True, slots=True)
+class Cube:
+    """Draw a sample whose weighted totals of the balancing variables are the true ones.
+
+    The flight phase moves the vector of probabilities at random, with no change in expectation, in
+    the space where the size and all balance totals stay the same, until at most p + 1 candidates
+    are undecided. The landing phase decides those, dropping balancing variables from the last to
+    the first, and the size never.
+
+    Parameters
+    ----------
+    order
+        In which order the flight looks at candidates. ``"closest-last"``: those whose ratios of
+        balancing variable to probability are typical last, so that the landing errs little;
+        ``"random"``: a uniform permutation, for more entropy.
+
+    Raises
+    ------
+    OptionError
+        If ``order`` is neither.
+
+    Notes
+    -----
+    O(n p^2). One iteration is one candidate looked at. When a limit ends the flight early, a
+    systematic draw decides the rest: size and probabilities are right, balance is not. Linearly
+    dependent balancing variables do no harm.
+
+    References
+    ----------
+    Deville & Tille, Efficient balanced sampling: the cube method, Biometrika 2004. Chauvet &
+    Tille, A fast algorithm for balanced sampling, Computational Statistics 2006.
+    """
+
+    order: Literal["closest-last", "random"] = "closest-last"
+
+    def __post_init__(self) -> None:
+        if self.order not in ("closest-last", "random"):
+            raise OptionError(f"order must be 'closest-last' or 'random', got {self.order!r}.")
+
+    def solve(self, problem: Problem, context: SolveContext) -> RawResult:
+        """Return the draw of the context's seed."""
+        design = _design(problem)
+        rng = np.array([context.entropy], dtype=np.uint64)
+        if context.deadline.remaining() < _SECONDS_PER_UNIT * problem.n:
+            drawn = _take(_settled(design.inclusion), np.arange(problem.n), problem.k, rng)
+            return _answer(problem, drawn, StopReason.TIME, 0)
+        flight = _Flight(design, rng, closest_last=self.order == "closest-last")
+        reason = flight.run(context)
+        drawn = flight.finish(problem.k, balanced=reason is StopReason.COMPLETED)
+        return _answer(problem, drawn, reason, flight.done)
+
+
+class _Flight:
+    """The arrays that the kernel works on, for the undecided units only."""
+
+    __slots__ = ("certain", "columns", "done", "order", "pi", "queue", "rng", "state", "units")
+
+    def __init__(
+        self, design: SamplingDesign, rng: NDArray[np.uint64], *, closest_last: bool
+    ) -> None:
+        settled = _settled(design.inclusion)
+        self.certain = np.flatnonzero(settled == 1.0)
+        self.units = units = np.flatnonzero((settled > 0.0) & (settled < 1.0))
+        self.pi, self.rng, self.done = settled[units], rng, 0
+        balance = design.balance
+        self.columns = (
+            np.ones((units.size, 1))
+            if balance is None
+            else kernel.balance_columns(np.ascontiguousarray(balance), units, self.pi)
+        )
+        self.order = order = np.arange(units.size)
+        shuffle(order, rng)
+        self.queue = order.copy()
+        if closest_last:
+            distances = np.square(self.columns[order, 1:]).sum(axis=1)
+            self.queue = order[np.argsort(distances, kind="stable")]
+        rows = self.columns.shape[1]
+        ints = np.zeros(kernel.N_INTS, dtype=np.int64)
+        ints[kernel.I_QUEUED] = units.size
+        inverse, basis = np.empty((rows, rows)), np.empty(rows, dtype=np.int64)
+        kernel.restart(rows, inverse, basis, ints)
+        room = (np.empty(rows), np.empty(rows), np.empty(rows))
+        self.state: tuple[NDArray[Any], ...] = (inverse, basis, *room, ints)
+
+    def run(self, context: SolveContext) -> StopReason:
+        """Fly until the end or a limit."""
+        rows = self.columns.shape[1]
+        chunk = 1 + _CHUNK // (rows * rows + 40)
+        ints = self.state[-1]
+        fly: Callable[..., int] = kernel.fly
+        try:
+            while ints[kernel.I_QUEUED]:
+                if context.deadline.expired():
+                    return StopReason.TIME
+                if context.max_iterations is not None:
+                    chunk = min(chunk, context.max_iterations - self.done)
+                    if chunk <= 0:
+                        return StopReason.ITERATION
+                self.done += fly(
+                    self.columns, self.pi, rows, self.queue, *self.state, self.rng, chunk
+                )
+        except KeyboardInterrupt:
+            return StopReason.INTERRUPTED
+        return StopReason.COMPLETED
+
+    def finish(self, k: int, *, balanced: bool) -> NDArray[np.int64]:
+        """Return the sample: decide what is left by landing, or systematically."""
+        size = k - self.certain.size
+        if balanced:
+            rows = self.columns.shape[1]
+            land: Callable[..., None] = kernel.land
+            land(self.columns, self.pi, rows, self.queue, *self.state, self.rng, size)
+            chosen = np.flatnonzero(self.pi == 1.0)
+        else:
+            chosen = _take(self.pi, self.order, size, self.rng)
+        return np.concatenate([self.certain, self.units[chosen]])
+
+
+def _design(problem: Problem) -> SamplingDesign:
+    assert isinstance(problem.objective, SamplingDesign)
+    return problem.objective
+
+
+def _settled(inclusion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a copy of the probabilities, those near 0 or 1 as these."""
+    pi = inclusion.copy()
+    pi[inclusion <= DECIDED] = 0.0
+    pi[inclusion >= 1.0 - DECIDED] = 1.0
+    return pi
+
+
+def _take(
+    pi: NDArray[np.float64], order: NDArray[np.int64], size: int, rng: NDArray[np.uint64]
+) -> NDArray[np.int64]:
+    """Return a systematic draw."""
+    taken = np.empty(pi.size, dtype=np.bool_)
+    systematic(pi, order, size, rng, taken)
+    return np.flatnonzero(taken)
+
+
+def _answer(
+    problem: Problem,
+    drawn: NDArray[np.int64],
+    reason: StopReason = StopReason.COMPLETED,
+    iterations: int = 1,
+) -> RawResult:
+    """Return a draw with its weights, so that the front door checks both."""
+    indices = np.sort(drawn)
+    weights = problem.objective.weights_for(indices, problem.k)
+    return RawResult(indices, weights, stop_reason=reason, iterations=iterations)

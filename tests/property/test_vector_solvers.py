@@ -1,0 +1,239 @@
+"""Solvers of vector matching against slow, obvious twins of what was published."""
+
+from __future__ import annotations
+
+import math
+from itertools import combinations, pairwise
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from strategies import problems
+
+import subsetopt as so
+from subsetopt.cone import ActiveSet, nonnegative_weights
+from subsetopt.kernels import reference
+from subsetopt.kernels.cone import CONVERGED, MOVED
+from subsetopt.kernels.flight import fly, land
+from subsetopt.polytope import CappedSimplex, WeightedCone, minimize
+from subsetopt.solver import SolveContext
+from subsetopt.vector_search import descend, projection_bound
+
+SEEDS = st.integers(0, 2**32)
+
+
+def instance(n: int, d: int, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(n, d)) * rng.exponential(size=(n, 1))
+
+
+@given(seed=SEEDS, n=st.integers(1, 7), d=st.integers(1, 5), tied=st.booleans())
+def test_nonnegative_least_squares_is_the_best_of_all_supports(
+    seed: int, n: int, d: int, tied: bool
+) -> None:
+    rng = np.random.default_rng(seed)
+    points, target = rng.normal(size=(n, d)), rng.normal(size=d)
+    if tied:
+        points, target = np.round(points), np.round(target)
+    weights = nonnegative_weights(points, target)
+    assert (weights >= 0.0).all()
+    ours = np.linalg.norm(target - weights @ points)
+    assert ours == pytest.approx(reference.nonnegative_residual(points, target), abs=1e-9)
+
+
+@given(seed=SEEDS, n=st.integers(2, 30), d=st.integers(1, 8))
+def test_the_dual_bound_is_the_residual_at_the_end(seed: int, n: int, d: int) -> None:
+    rng = np.random.default_rng(seed)
+    fit = ActiveSet(rng.normal(size=(n, d)), rng.normal(size=d), n)
+    before, outcome = math.inf, MOVED
+    while outcome == MOVED:
+        size = math.sqrt(float(fit.residual @ fit.residual))
+        assert size <= before * (1.0 + 1e-12)
+        assert fit.chosen.size <= d
+        before, outcome = size, fit.step()
+    assert outcome == CONVERGED
+    bound = fit.dual_bound()
+    assert bound == (0.0 if before < 1e-12 else pytest.approx(before, rel=1e-7))
+
+
+@given(seed=SEEDS, n=st.integers(5, 60), d=st.integers(2, 30), data=st.data())
+@settings(max_examples=60)
+def test_giga_is_the_published_algorithm(seed: int, n: int, d: int, data: st.DataObject) -> None:
+    vectors = instance(n, d, seed)
+    k = data.draw(st.integers(1, n))
+    objective = so.VectorMatching(vectors, weights="nonnegative")
+    answer = so.solve(so.Problem(objective, k), "giga")
+    weights = reference.geodesic_ascent(vectors, objective.target, k)
+    published = np.linalg.norm(objective.target - weights @ vectors)
+    # Ties within single precision are broken otherwise; the weights are those of k steps.
+    assert answer.objective <= published * 1.05 + 1e-4 * objective.scale
+    refitted = so.solve(so.Problem(objective, k), "giga", options={"refit": True})
+    assert refitted.objective <= answer.objective + 1e-12 * objective.scale
+
+
+def test_giga_equals_the_published_algorithm_in_general_position() -> None:
+    for seed in range(5):
+        vectors = instance(300, 64, seed)
+        objective = so.VectorMatching(vectors, weights="nonnegative")
+        answer = so.solve(so.Problem(objective, 40), "giga")
+        weights = reference.geodesic_ascent(vectors, objective.target, 40)
+        assert np.array_equal(answer.indices, np.flatnonzero(weights))
+        assert np.allclose(answer.weights, weights[answer.indices], rtol=1e-9)
+
+
+@given(seed=SEEDS, n=st.integers(5, 60), d=st.integers(2, 30), data=st.data())
+@settings(max_examples=60)
+def test_omp_is_no_worse_than_published(seed: int, n: int, d: int, data: st.DataObject) -> None:
+    vectors = instance(n, d, seed)
+    k = data.draw(st.integers(1, n))
+    objective = so.VectorMatching(vectors, weights="nonnegative")
+    answer = so.solve(so.Problem(objective, k), "omp")
+    published = reference.matching_pursuit(vectors, objective.target, k)
+    assert answer.objective <= published * (1.0 + 1e-9) + 1e-12 * objective.scale
+    if k >= d:
+        assert answer.status is so.Status.OPTIMAL
+
+
+@given(seed=SEEDS, n=st.integers(1, 40), d=st.integers(1, 6), data=st.data())
+def test_herding_is_the_naive_loop(seed: int, n: int, d: int, data: st.DataObject) -> None:
+    vectors = instance(n, d, seed)
+    k = data.draw(st.integers(0, n))
+    answer = so.solve(so.Problem(so.VectorMatching(vectors), k), "herding")
+    assert set(answer.indices) == set(reference.herd(vectors, k))
+
+
+@given(seed=SEEDS, n=st.integers(1, 60), d=st.integers(1, 6), tied=st.booleans(), data=st.data())
+def test_a_flight_keeps_the_sums_and_leaves_few_in_between(
+    seed: int, n: int, d: int, tied: bool, data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(0, n))
+    points = instance(n, d, seed)
+    if tied:
+        points = np.round(points)
+    weights, basis, inverse = np.full(n, k / n), np.full(d + 1, -1), np.eye(d + 1)
+    cut = data.draw(st.integers(0, n))
+    state = np.array([seed], dtype=np.uint64)
+    fly(points, weights, basis, inverse, cut, n, state)
+    fly(points, weights, basis, inverse, 0, cut, state)
+    assert weights.min() >= 0.0 and weights.max() <= 1.0
+    assert ((weights > 0.0) & (weights < 1.0)).sum() <= d + 1
+    assert weights.sum() == pytest.approx(k, abs=1e-6)
+    scale = 1.0 + np.abs(points).sum()
+    assert np.allclose(weights @ points, points.sum(axis=0) * k / n, atol=1e-6 * scale)
+    chosen = np.empty(k, dtype=np.int64)
+    land(weights, k, chosen)
+    assert np.unique(chosen).size == k
+    assert set(np.flatnonzero(weights == 1.0)) <= set(chosen)
+
+
+def test_a_flight_chooses_every_point_equally_often() -> None:
+    points = instance(40, 2, 0)
+    counts = np.zeros(40)
+    state = np.array([1], dtype=np.uint64)
+    for _ in range(4000):
+        weights = np.full(40, 0.25)
+        fly(points, weights, np.full(3, -1), np.eye(3), 0, 40, state)
+        counts += weights
+    assert (np.abs(counts / 4000 - 0.25) < 4.5 * math.sqrt(0.25 * 0.75 / 4000)).all()
+
+
+@given(problem=problems(kinds=["VectorMatching[uniform]"], min_size=1), seed=SEEDS)
+@settings(max_examples=150)
+def test_a_descent_ends_where_no_swap_helps(problem: so.Problem, seed: int) -> None:
+    if problem.constraints.infeasibility() is not None or problem.k == 0:
+        return
+    start = so.solve(problem, "random", seed=seed).indices
+    chosen, _, stop = descend(problem, start, SolveContext(), None)
+    objective, k = problem.objective, problem.k
+    value = objective.evaluate(chosen, np.full(chosen.size, 1.0 / k))
+    assert value <= objective.evaluate(start, np.full(start.size, 1.0 / k)) * (1.0 + 1e-9)
+    assert problem.constraints.violations(np.sort(chosen)) == []
+    if stop is not so.StopReason.STAGNATION:
+        return
+    for i in np.setdiff1d(chosen, problem.constraints.forced):
+        for j in np.setdiff1d(problem.constraints.free, chosen):
+            moved = np.sort(np.append(np.setdiff1d(chosen, i), j))
+            if not problem.constraints.violations(moved):
+                other = objective.evaluate(moved, np.full(moved.size, 1.0 / k))
+                # Single precision decides which swap is looked at.
+                assert other >= value * (1.0 - 1e-4) - 1e-6 * objective.scale
+
+
+@given(problem=problems(kinds=["VectorMatching[uniform]"], min_size=1), seed=SEEDS)
+def test_no_subset_is_below_the_projection_bound(problem: so.Problem, seed: int) -> None:
+    oracle = so.solve(problem, "exhaustive")
+    if oracle.has_solution and problem.k:
+        start = so.solve(problem, "random", seed=seed).indices
+        for chosen in (start, oracle.indices):
+            bound = projection_bound(problem, problem.objective, chosen)
+            assert bound <= oracle.objective * (1.0 + 1e-9) + problem.objective.tolerance
+
+
+def _polytopes(n: int, d: int, k: int, seed: int) -> list[CappedSimplex | WeightedCone]:
+    vectors = instance(n, d, seed)
+    uniform = so.Problem(so.VectorMatching(vectors), k)
+    weighted = so.Problem(so.VectorMatching(vectors, weights="nonnegative"), n)
+    return [
+        CappedSimplex(uniform, vectors, vectors.mean(axis=0), np.random.default_rng(seed)),
+        WeightedCone(weighted, vectors, vectors.mean(axis=0)),
+    ]
+
+
+@given(
+    seed=SEEDS,
+    n=st.integers(2, 30),
+    d=st.integers(1, 6),
+    limit=st.integers(1, 60),
+    variant=st.sampled_from(["plain", "away", "pairwise"]),
+    data=st.data(),
+)
+def test_the_gap_bounds_the_distance_to_the_relaxed_optimum(
+    seed: int, n: int, d: int, limit: int, variant: str, data: st.DataObject
+) -> None:
+    k = data.draw(st.integers(1, n - 1))
+    for polytope in _polytopes(n, d, k, seed):
+        end = minimize(polytope, variant, SolveContext(), limit, 0.0)
+        assert end.gap >= 0.0 and end.steps <= limit
+        # w = 1/n lies in both polytopes, so the relaxed optimum is 0.
+        assert end.gap >= end.value * (1.0 - 1e-9) - 1e-15
+        assert (end.weights >= -1e-12).all()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_plain_frank_wolfe_is_at_least_sublinear(seed: int) -> None:
+    for polytope in _polytopes(60, 5, 12, seed):
+        start = polytope.first()
+        assert start is not None
+        points = [polytope.oracle(u).point for u in np.random.default_rng(0).normal(size=(200, 5))]
+        diameter = max(float((p - q) @ (p - q)) for p, q in combinations(points, 2))
+        for steps in (10, 40, 160):
+            end = minimize(polytope, "plain", SolveContext(), steps, 0.0)
+            assert end.value <= 4.0 * diameter / (steps + 2)
+
+
+@pytest.mark.parametrize("variant", ["away", "pairwise"])
+@pytest.mark.parametrize("seed", range(3))
+def test_away_and_pairwise_converge_linearly(variant: str, seed: int) -> None:
+    """On a simplex of independent vectors f is strongly convex, its optimum on a face."""
+    rng = np.random.default_rng(seed)
+    vectors = np.eye(20) + 0.1 * rng.normal(size=(20, 20))
+    target = vectors[:6].mean(axis=0) - 0.2 * vectors[6:12].mean(axis=0)
+    problem = so.Problem(so.VectorMatching(vectors, target), 1)
+
+    def gap(kind: str, steps: int) -> float:
+        polytope = CappedSimplex(problem, vectors, target, np.random.default_rng(seed))
+        return minimize(polytope, kind, SolveContext(), steps, 0.0).gap
+
+    gaps = [gap(variant, steps) for steps in (20, 60, 100, 140)]
+    # Forty steps take a hundredth each, down to rounding; the plain form is sublinear.
+    assert all(later < max(0.01 * earlier, 1e-13) for earlier, later in pairwise(gaps))
+    assert gap("plain", 140) > 1e-3
+
+
+@pytest.mark.parametrize("name", ["frank-wolfe", "away-frank-wolfe", "pairwise-frank-wolfe"])
+def test_scalar_and_vector_forms_agree(name: str) -> None:
+    losses = np.random.default_rng(0).exponential(size=60)
+    scalar = so.solve(so.Problem(so.MeanMatching(losses), 7), name, seed=3)
+    vector = so.solve(so.Problem(so.VectorMatching(losses[:, None]), 7), name, seed=3)
+    assert scalar.extras["fw_gap"] == pytest.approx(vector.extras["fw_gap"], abs=1e-15)

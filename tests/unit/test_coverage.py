@@ -1,0 +1,227 @@
+"""Facility location and k-center: objectives against plain NumPy, solvers against brute force."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import tracemalloc
+from itertools import combinations
+from select import select
+
+import numpy as np
+import pytest
+
+import subsetopt as so
+from subsetopt import gains
+
+RNG = np.random.default_rng(1)
+POINTS = RNG.normal(size=(40, 3))
+GREEDY = 1.0 - 1.0 / math.e
+
+
+def distances(points: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(points[:, None] - points[None, :], axis=2)
+
+
+def plain(metric: str) -> np.ndarray:
+    if metric == "dot":
+        return POINTS @ POINTS.T
+    if metric == "euclidean":
+        mean = POINTS.mean(axis=0)
+        return 2.0 * np.linalg.norm(POINTS - mean, axis=1).max() - distances(POINTS)
+    if metric == "rbf":
+        return np.exp(-(distances(POINTS) ** 2) / (3 * POINTS.var(axis=0).mean()))
+    unit = POINTS / np.linalg.norm(POINTS, axis=1, keepdims=True)
+    return 1.0 + unit @ unit.T
+
+
+@pytest.mark.parametrize("metric", ["cosine", "euclidean", "rbf", "dot"])
+def test_features_and_their_similarities_are_the_same_objective(metric: str) -> None:
+    matrix = plain(metric)
+    for chosen in ([0], [3, 7, 21], list(range(40))):
+        expected = np.maximum(matrix[:, chosen].max(axis=1), 0.0).sum()
+        indices, weights = np.array(chosen), np.ones(len(chosen))
+        by_features = so.FacilityLocation(POINTS, metric=metric)
+        by_matrix = so.FacilityLocation(similarity=matrix)
+        assert by_features.evaluate(indices, weights) == pytest.approx(expected, rel=1e-6)
+        assert by_matrix.evaluate(indices, weights) == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("solver", ["greedy", "lazy-greedy", "stochastic-greedy"])
+@pytest.mark.parametrize("metric", ["cosine", "euclidean", "rbf", "dot"])
+def test_solvers_agree_on_features_and_similarities(solver: str, metric: str) -> None:
+    first = so.solve(so.Problem(so.FacilityLocation(POINTS, metric=metric), 6), solver, seed=0)
+    matrix = so.FacilityLocation(similarity=plain(metric))
+    second = so.solve(so.Problem(matrix, 6), solver, seed=0)
+    assert first.objective == pytest.approx(second.objective, rel=1e-5)
+
+
+def test_an_asymmetric_similarity_is_read_by_rows_of_clients() -> None:
+    matrix = np.zeros((4, 4))
+    matrix[:, 2] = 1.0  # candidate 2 stands for every sample
+    for solver in ("greedy", "lazy-greedy", "stochastic-greedy"):
+        answer = so.solve(so.Problem(so.FacilityLocation(similarity=matrix), 1), solver, seed=0)
+        assert answer.objective == 4.0 or solver == "stochastic-greedy"
+    assert so.solve(so.Problem(so.FacilityLocation(similarity=matrix), 1)).indices.tolist() == [2]
+
+
+def test_lazy_greedy_looks_at_fewer_gains() -> None:
+    points = np.random.default_rng(0).normal(size=(500, 4))
+    problem = so.Problem(so.FacilityLocation(points, metric="euclidean"), 20)
+    lazy, full = so.solve(problem, "lazy-greedy"), so.solve(problem, "greedy")
+    assert lazy.objective == pytest.approx(full.objective, rel=1e-6)
+    assert lazy.iterations < 0.5 * full.iterations
+
+
+def test_gains_in_pieces_are_those_of_kept_similarities(monkeypatch: pytest.MonkeyPatch) -> None:
+    problem = so.Problem(so.FacilityLocation(POINTS), 5)
+    kept = so.solve(problem, "lazy-greedy")
+    monkeypatch.setattr(gains, "_KEPT", 0)
+    monkeypatch.setattr(gains, "_CLIENTS", 7)
+    pieces = so.solve(problem, "lazy-greedy")
+    assert pieces.objective == pytest.approx(kept.objective, rel=1e-6)
+
+
+def test_large_problems_never_hold_all_similarities() -> None:
+    n = 12_000  # all of them would take 576 MB in float32
+    points = np.random.default_rng(0).normal(size=(n, 4)).astype(np.float32)
+    so.solve(so.Problem(so.FacilityLocation(POINTS), 2), "stochastic-greedy", seed=0)
+    tracemalloc.start()
+    try:
+        objective = so.FacilityLocation(points)
+        answer = so.solve(so.Problem(objective, 5), "stochastic-greedy", time_limit=0.3, seed=0)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert answer.indices.size == 5
+    assert peak < 100e6
+
+
+def test_the_optimum_of_facility_location_is_within_the_guarantee() -> None:
+    for seed in range(10):
+        points = np.random.default_rng(seed).normal(size=(12, 2))
+        problem = so.Problem(so.FacilityLocation(points), 3)
+        best = so.solve(problem, "exhaustive")
+        lazy = so.solve(problem, "lazy-greedy")
+        assert best.status is so.Status.OPTIMAL
+        assert lazy.objective >= GREEDY * best.objective
+        assert lazy.bound >= best.objective - 1e-9
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("start", ["random", "central"])
+def test_farthest_first_is_within_a_factor_of_two(seed: int, start: str) -> None:
+    points = np.random.default_rng(seed).normal(size=(14, 2))
+    problem = so.Problem(so.KCenter(points), 4)
+    matrix = distances(points)
+    best = min(matrix[:, list(c)].min(axis=1).max() for c in combinations(range(14), 4))
+    answer = so.solve(problem, "farthest-first", seed=seed, options={"start": start})
+    assert best - 1e-9 <= answer.objective <= 2.0 * best + 1e-9
+    assert answer.bound <= best + 1e-9
+    assert answer.objective <= 2.0 * answer.bound + 1e-9
+    assert so.solve(problem, "exhaustive").objective == pytest.approx(best)
+
+
+def test_k_center_survives_an_outlier() -> None:
+    points = np.array([[0.0], [1.0], [2.0], [1e9]])
+    assert so.KCenter(points).evaluate(np.array([1, 3]), np.ones(2)) == pytest.approx(1.0, abs=1e-6)
+
+
+def test_zero_vectors_are_at_one_from_the_rest_by_cosine() -> None:
+    objective = so.KCenter([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0], [0.0, 0.0]], metric="cosine")
+    assert objective.evaluate(np.array([1]), np.ones(1)) == pytest.approx(1.0)
+    assert objective.evaluate(np.array([0, 1]), np.ones(2)) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_no_center_is_infeasible() -> None:
+    assert so.solve(so.Problem(so.KCenter(POINTS), 0)).status is so.Status.INFEASIBLE
+    tight = so.Problem(so.KCenter(POINTS), 3, "at_most", costs=np.ones(40), capacity=0.5)
+    for solver in ("farthest-first", "exhaustive"):
+        assert so.solve(tight, solver, seed=0).status is so.Status.INFEASIBLE
+
+
+def test_no_samples_are_covered_by_nothing() -> None:
+    for objective in (so.FacilityLocation(np.zeros((0, 2))), so.KCenter(np.zeros((0, 2)))):
+        answer = so.solve(so.Problem(objective, 0))
+        assert answer.status is so.Status.OPTIMAL and answer.objective == 0.0
+
+
+def test_quotas_hold() -> None:
+    labels = np.arange(40) % 4
+    quotas = {0: 3, 1: (1, 2)}
+    for objective, solver in (
+        (so.FacilityLocation(POINTS), "lazy-greedy"),
+        (so.FacilityLocation(POINTS), "stochastic-greedy"),
+        (so.FacilityLocation(POINTS), "greedy"),
+        (so.KCenter(POINTS), "farthest-first"),
+    ):
+        problem = so.Problem(objective, 8, groups=labels, quotas=quotas, include=[5], exclude=[0])
+        answer = so.solve(problem, solver, seed=0)
+        assert so.verify(problem, answer)
+
+
+@pytest.mark.parametrize("solver", ["greedy", "lazy-greedy", "stochastic-greedy"])
+def test_out_of_time_there_is_still_a_subset(solver: str) -> None:
+    problem = so.Problem(so.FacilityLocation(POINTS), 6)
+    ticks = iter(range(10**6))
+    answer = so.solve(problem, solver, so.Deadline(3, clock=lambda: next(ticks)), seed=0)
+    assert answer.stop_reason is so.StopReason.TIME
+    assert so.verify(problem, answer)
+
+
+def test_auto_takes_the_greedy_kinds() -> None:
+    assert so.choose_solver(so.Problem(so.FacilityLocation(POINTS), 3)).name == "lazy-greedy"
+    assert so.choose_solver(so.Problem(so.KCenter(POINTS), 3)).name == "farthest-first"
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: so.FacilityLocation(), "exactly one of them"),
+        (lambda: so.FacilityLocation(POINTS, POINTS), "exactly one of them"),
+        (lambda: so.FacilityLocation(POINTS, metric="cosin"), "Did you mean 'cosine'"),
+        (lambda: so.FacilityLocation(similarity=POINTS), "similarity must be square"),
+        (lambda: so.FacilityLocation([1.0, 2.0]), "features must be two-dimensional"),
+        (lambda: so.FacilityLocation([["a"]]), "features must be real numbers"),
+        (lambda: so.FacilityLocation([[0.0], [np.nan]]), r"not finite in rows \[1\]"),
+        (lambda: so.FacilityLocation([[1e200], [2e200]], metric="dot"), "overflows float64"),
+        (lambda: so.KCenter(POINTS, metric="rbf"), "unknown metric 'rbf'"),
+        (lambda: so.KCenter([[1e200]]), "overflow float64"),
+    ],
+)
+def test_malformed_input_is_refused(make: object, message: str) -> None:
+    with pytest.raises(so.ProblemError, match=message):
+        make()
+
+
+def test_malformed_options_are_refused() -> None:
+    facility, center = so.Problem(so.FacilityLocation(POINTS), 3), so.Problem(so.KCenter(POINTS), 3)
+    with pytest.raises(so.OptionError, match="epsilon must be within"):
+        so.solve(facility, "stochastic-greedy", options={"epsilon": 1.0})
+    with pytest.raises(so.OptionError, match="start must be 'random' or 'central'"):
+        so.solve(center, "farthest-first", options={"start": "middle"})
+
+
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_uses_the_serial_kernels() -> None:
+    points = np.random.default_rng(0).normal(size=(70_000, 64)).astype(np.float32)
+    problem = so.Problem(so.KCenter(points), 2)
+    expected = so.solve(problem, "farthest-first", seed=0).indices.tolist()
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:  # only ever leaves through os._exit
+        try:
+            got = so.solve(problem, "farthest-first", seed=0).indices.tolist()
+            os.write(writing, b"same" if got == expected else b"other")
+        except BaseException as error:
+            os.write(writing, repr(error).encode())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    ready, _, _ = select([reading], [], [], 60.0)
+    if not ready:
+        os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert ready and os.read(reading, 4096) == b"same"
+    os.close(reading)
