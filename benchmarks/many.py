@@ -70,5 +70,5 @@ def _check(result: Result, middle: dict[str, float]) -> None:
     threads = middle["select_many, one thread"] / call
     result.check("one thread / all threads", threads, 1.6, "x", least=True)
     result.notes.append(
-        "The answers of select_many are verified in the call, and made when they are first looked at."
+        "The answers of select_many are verified in the call; they are made when looked at."
     )
