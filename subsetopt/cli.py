@@ -25,7 +25,8 @@ from rich.table import Table
 import subsetopt as so
 from subsetopt.errors import OptionError, ProblemError, SubsetOptError
 from subsetopt.problem import Cardinality
-from subsetopt.registry import FEATURES, SolverSpec, availability, spec_of
+from subsetopt.registry import SolverSpec, availability, spec_of
+from subsetopt.spec import FEATURES
 
 __all__ = ["main"]
 

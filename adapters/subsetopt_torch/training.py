@@ -172,10 +172,19 @@ class Experiment:
         on_run
             Called with method and seed before a run; returns what is called after every step.
         """
+        self._warm_up()
         for seed in range(self.settings.seeds):
             for method in self.settings.methods:
                 report = on_run(method, seed)
                 self.runs.append(run_one(self.settings, self.data, method, seed, report))
+
+    def _warm_up(self) -> None:
+        """Make one selection per method, so that no run pays for compiling kernels."""
+        losses = torch.linspace(0.1, 2.0, self.settings.batch_size) ** 3
+        for method in self.settings.methods:
+            selector = self.settings.selector(method, 0)
+            if selector.needs_scoring(len(losses)):
+                selector(losses)
 
     def of(self, method: str) -> list[Run]:
         """Return the runs of a method."""

@@ -23,6 +23,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from subsetopt.kernels.draws import stratified_start, uniform_start
 from subsetopt.kernels.random_ import next_below, next_bits
 
 __all__ = [
@@ -45,8 +46,6 @@ __all__ = [
     "UNIFORM",
     "best_single_swap",
     "search",
-    "stratified_start",
-    "uniform_start",
 ]
 
 # Differences in the table. More of them answer a question with more subsets, but cost more to
@@ -100,51 +99,6 @@ def _bucket(d, exp0):
     elif key >= _HALF:
         key = _HALF - 1
     return key + _HALF if bits < 0 else key
-
-
-@njit(cache=True)
-def stratified_start(size, m, rng, sel, out, mark):
-    """Draw one position from each of ``size`` consecutive strata of the sorted pool.
-
-    Fills ``sel`` (size,), ``out`` (m - size,) and ``mark`` (m,), which is 1 on chosen positions.
-    """
-    low = 0
-    filled = 0
-    for s in range(size):
-        high = (s + 1) * m // size
-        pick = low + next_below(rng, high - low)
-        for p in range(low, high):
-            mark[p] = 0
-            if p != pick:
-                out[filled] = p
-                filled += 1
-        mark[pick] = 1
-        sel[s] = pick
-        low = high
-    for p in range(low, m):
-        mark[p] = 0
-        out[filled] = p
-        filled += 1
-
-
-@njit(cache=True)
-def uniform_start(size, m, rng, sel, out, mark):
-    """Draw a uniform subset; fills ``sel``, ``out`` and ``mark`` as ``stratified_start`` does."""
-    for p in range(m):
-        mark[p] = 0
-    # Floyd's algorithm: one draw per chosen position, without a list of all.
-    for s in range(size):
-        top = m - size + s
-        pick = next_below(rng, top + 1)
-        if mark[pick] == 1:
-            pick = top
-        mark[pick] = 1
-        sel[s] = pick
-    filled = 0
-    for p in range(m):
-        if mark[p] == 0:
-            out[filled] = p
-            filled += 1
 
 
 @njit(cache=True)

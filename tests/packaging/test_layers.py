@@ -44,6 +44,8 @@ LAYERS = {
     "subsetopt.front": 2,
     "subsetopt.many": 2,
     "subsetopt.registry": 2,
+    "subsetopt.rows": 2,
+    "subsetopt.spec": 2,
     "subsetopt.testing": 2,
     "subsetopt.warm": 2,
     "subsetopt.__main__": 3,

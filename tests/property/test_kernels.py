@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from subsetopt.kernels import reference
+from subsetopt.kernels.draws import stratified_start, uniform_start
 from subsetopt.kernels.interval import branching_distance, interval_distance
 from subsetopt.kernels.lattice import lattice_distance
 from subsetopt.kernels.nearest import nearest_completion
 from subsetopt.kernels.order import ascending
 from subsetopt.kernels.random_ import next_below
-from subsetopt.kernels.swap import best_single_swap, stratified_start, uniform_start
+from subsetopt.kernels.swap import best_single_swap
 
 FLOATS = st.floats(-50.0, 50.0, width=32)
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)

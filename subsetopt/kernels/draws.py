@@ -1,0 +1,54 @@
+"""Random subsets of a sorted pool, drawn into the arrays that a search works on."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from subsetopt.kernels.random_ import next_below
+
+__all__ = ["stratified_start", "uniform_start"]
+
+
+@njit(cache=True)
+def stratified_start(size, m, rng, sel, out, mark):
+    """Draw one position from each of ``size`` consecutive strata of the sorted pool.
+
+    Fills ``sel`` (size,), ``out`` (m - size,) and ``mark`` (m,), which is 1 on chosen positions.
+    """
+    low = 0
+    filled = 0
+    for s in range(size):
+        high = (s + 1) * m // size
+        pick = low + next_below(rng, high - low)
+        for p in range(low, high):
+            mark[p] = 0
+            if p != pick:
+                out[filled] = p
+                filled += 1
+        mark[pick] = 1
+        sel[s] = pick
+        low = high
+    for p in range(low, m):
+        mark[p] = 0
+        out[filled] = p
+        filled += 1
+
+
+@njit(cache=True)
+def uniform_start(size, m, rng, sel, out, mark):
+    """Draw a uniform subset; fills ``sel``, ``out`` and ``mark`` as ``stratified_start`` does."""
+    for p in range(m):
+        mark[p] = 0
+    # Floyd's algorithm: one draw per chosen position, without a list of all.
+    for s in range(size):
+        top = m - size + s
+        pick = next_below(rng, top + 1)
+        if mark[pick] == 1:
+            pick = top
+        mark[pick] = 1
+        sel[s] = pick
+    filled = 0
+    for p in range(m):
+        if mark[p] == 0:
+            out[filled] = p
+            filled += 1
