@@ -111,23 +111,34 @@ def as_finite_vector(values: ArrayLike, name: str) -> tuple[NDArray[np.float64],
             )
         )
     vector: NDArray[np.float64] = array.astype(np.float64, copy=False)
-    # One sum finds NaN and infinity; only when it is not finite is it worth asking where.
-    with np.errstate(over="ignore", invalid="ignore"):
-        total = float(np.add.reduce(vector))
+    # The sum of squares is finite only when every value is, and costs less than asking each.
+    if source.itemsize <= 4:
+        squares = vector.dot(vector)  # of float32 values it cannot overflow
+    else:
+        with np.errstate(over="ignore", invalid="ignore"):
+            squares = vector.dot(vector)
+    if not math.isfinite(squares):
+        _require_finite(vector, name)
+    return vector, source
+
+
+def _require_finite(vector: NDArray[np.float64], name: str) -> None:
+    """Raise unless every value, and the sum of their magnitudes, is finite."""
+    bad = np.flatnonzero(~np.isfinite(vector))
+    if bad.size:
+        shown = ", ".join(f"{i} ({vector[i]})" for i in bad[:5])
+        more = f" and {bad.size - 5} more" if bad.size > 5 else ""
+        raise ProblemError(
+            f"{name} must be finite; not finite at positions {shown}{more}. "
+            "Exclude these samples or mend the loss."
+        )
+    with np.errstate(over="ignore"):
+        total = float(np.add.reduce(np.abs(vector)))
     if not math.isfinite(total):
-        bad = np.flatnonzero(~np.isfinite(vector))
-        if bad.size:
-            shown = ", ".join(f"{i} ({vector[i]})" for i in bad[:5])
-            more = f" and {bad.size - 5} more" if bad.size > 5 else ""
-            raise ProblemError(
-                f"{name} must be finite; not finite at positions {shown}{more}. "
-                "Exclude these samples or mend the loss."
-            )
         raise ProblemError(
             f"the sum of {name} overflows float64 (largest magnitude {np.abs(vector).max():g}); "
             "scale the values down."
         )
-    return vector, source
 
 
 def _is_extension_float(dtype: np.dtype[Any]) -> bool:

@@ -89,16 +89,10 @@ class MeanMatching(Objective):
         self.base_weights: NDArray[np.float64] | None = None
         if base_weights is not None:
             self.base_weights = _mean_one_weights(base_weights, n)
-            values = values * self.base_weights
+            values, _ = as_finite_vector(values * self.base_weights, "losses * base_weights")
         self.values = values
         self.target = _target(target, values)
-        with np.errstate(over="ignore"):
-            self.scale = float(np.add.reduce(np.abs(values))) / n if n else 0.0
-        if not math.isfinite(self.scale):
-            raise ProblemError(
-                f"the sum of |losses| overflows float64 (largest magnitude "
-                f"{np.abs(values).max():g}); scale the losses down."
-            )
+        self.scale = float(np.add.reduce(np.abs(values))) / n if n else 0.0
         self.single = dtype.itemsize <= 4 and dtype.kind in "fV"
         self.relative_tolerance = _EPS_FLOAT32 if self.single else _TOLERANCE_FLOAT64
         self.tolerance = max(self.relative_tolerance * self.scale, self.least_tolerance)

@@ -13,6 +13,7 @@ import pytest
 import subsetopt as so
 from subsetopt import registry
 from subsetopt.policies import Feedback, SelectionState, Signals, StatelessPolicy, to_host
+from subsetopt.spec import CONSTRAINTS
 
 torch = pytest.importorskip("torch")
 
@@ -61,9 +62,7 @@ class Failing:
 @pytest.fixture
 def failing() -> Iterator[str]:
     so.register_solver(
-        so.SolverSpec(
-            "failing", Failing, ("MeanMatching", "TopScores"), registry.CONSTRAINTS | {"seed"}
-        )
+        so.SolverSpec("failing", Failing, ("MeanMatching", "TopScores"), CONSTRAINTS | {"seed"})
     )
     yield "failing"
     registry.unregister_solver("failing")

@@ -34,7 +34,7 @@ def test_malformed_scores_are_refused(scores: object, k: object, message: str) -
         (([0.5, -0.5], None, True), r"inclusion must be at least 0, got -0.5 at position 1"),
         (([0.5, 0.5], [1.0]), r"balance must have one row per candidate, shape \(2,\) or \(2, p\)"),
         (([0.5, 0.5], [[1.0, 2.0], [np.inf, 1.0]]), r"column 0 of balance must be finite"),
-        (([0.5, 0.5], [1e308, -1e308]), r"the sum of \|column 0 of balance\| overflows"),
+        (([0.5, 0.5], [1e308, -1e308]), r"the sum of column 0 of balance overflows"),
         (([0.5, 0.5], None, "yes"), r"replacement must be True or False, got 'yes'"),
     ],
 )
