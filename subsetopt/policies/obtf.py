@@ -8,12 +8,12 @@ from typing import ClassVar
 
 import numpy as np
 
-from subsetopt.auto import Auto
 from subsetopt.errors import OptionError
 from subsetopt.objectives import MeanMatching
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Signals, StatelessPolicy, signal
 from subsetopt.problem import Cardinality, Problem
+from subsetopt.registry import create
 from subsetopt.solver import Solver
 
 __all__ = ["Obtf"]
@@ -56,7 +56,8 @@ class Obtf(StatelessPolicy):
     choices: int = 8
 
     def __post_init__(self) -> None:
-        Auto(choices=self.choices)  # looks at the value
+        if isinstance(self.choices, bool) or not isinstance(self.choices, int) or self.choices < 1:
+            raise OptionError(f"choices must be an integer >= 1, got {self.choices!r}.")
         if self.cardinality not in ("exact", "at_most"):
             raise OptionError(
                 f"cardinality must be 'exact' or 'at_most', got {self.cardinality!r}."
@@ -64,8 +65,12 @@ class Obtf(StatelessPolicy):
 
     @property
     def solver(self) -> Solver:
-        """What the solver "auto" stands for."""
-        return _auto(self.choices)
+        """What the solver "auto" stands for: swap search from a uniform draw, and no more.
+
+        Where no subset matches, the exact optimum is an extreme one, and trains worse than a near
+        miss that is still close to a random draw.
+        """
+        return _swap(self.choices)
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
         """Return the mean-matching problem of the losses."""
@@ -74,5 +79,5 @@ class Obtf(StatelessPolicy):
 
 
 @lru_cache
-def _auto(choices: int) -> Solver:
-    return Auto(choices=choices)
+def _swap(choices: int) -> Solver:
+    return create("swap", {"start": "random", "choices": choices})
