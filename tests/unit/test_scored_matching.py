@@ -31,8 +31,9 @@ def brute(problem: so.Problem) -> float | None:
 def test_every_solver_finds_the_optimum_or_proves_that_there_is_none(
     name: str, tolerance: float
 ) -> None:
-    if not registry.availability(name).usable:
-        pytest.skip(name)
+    state = registry.availability(name)
+    if not state.usable:
+        pytest.skip(f"{name}: {state.reason}")
     problem = so.Problem(so.ScoredMatching(SCORES, LOSSES, tolerance), k=5)
     answer, best = so.solve(problem, name, seed=0), brute(problem)
     if best is None:
