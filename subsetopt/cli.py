@@ -229,8 +229,7 @@ def _solve(
     values = _read(losses)
     names = [name.strip() for name in solver.split(",")]
     with Console(stderr=True).status("Solving"):
-        if time_limit is not None:
-            _warm_up(names)
+        _warm_up(names)
         solution = so.select(
             values,
             k,
