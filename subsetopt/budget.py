@@ -62,6 +62,16 @@ class Deadline:
         """Whether there is a time limit at all."""
         return self.seconds != math.inf
 
+    def less(self, seconds: float) -> Deadline:
+        """Return the same deadline, earlier by some seconds: time kept back for what follows."""
+        if not self.limited:
+            return self
+        earlier = object.__new__(Deadline)
+        earlier.clock, earlier.start = self.clock, self.start
+        earlier.seconds = max(0.0, self.seconds - seconds)
+        earlier.end = earlier.start + earlier.seconds
+        return earlier
+
     def elapsed(self) -> float:
         """Return the seconds since the deadline was made."""
         return self.clock() - self.start

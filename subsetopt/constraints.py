@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ __all__ = ["Constraints"]
 _CAPACITY_SLACK = 1e-9
 
 
-@dataclass(frozen=True, eq=False, slots=True)
+@dataclass(frozen=True, eq=False)
 class Constraints:
     """What a subset must satisfy, with every label turned into a number.
 
@@ -102,7 +103,7 @@ class Constraints:
 
     def infeasibility(self) -> str | None:
         """Return why no subset satisfies the constraints, or None when one does."""
-        chosen = self.greedy_by(self.costs if self.costs is not None else np.zeros(self.n))
+        chosen = self.cheapest
         if isinstance(chosen, str):
             return chosen
         if self.costs is not None:
@@ -112,6 +113,11 @@ class Constraints:
                     f"the cheapest subset costs {least:g}, above the capacity of {self.capacity:g}"
                 )
         return None
+
+    @cached_property
+    def cheapest(self) -> NDArray[np.int64] | str:
+        """The subset of least total cost (any, without costs), or why sizes and quotas clash."""
+        return self.greedy_by(self.costs if self.costs is not None else np.zeros(self.n))
 
     def greedy_by(self, keys: NDArray[np.float64]) -> NDArray[np.int64] | str:
         """Return the feasible subset with the smallest total key, or why sizes and quotas clash.
@@ -127,15 +133,16 @@ class Constraints:
         """
         if self.forced.size > self.k:
             return f"include names {self.forced.size} candidates for k = {self.k}"
-        free = self.free[np.argsort(keys[self.free], kind="stable")]
         need = self.k - self.forced.size
         if self.codes is None or self.low is None or self.high is None:
-            if not self.at_most and free.size < need:
+            own = keys[self.free]
+            if not self.at_most and own.size < need:
                 return (
-                    f"only {free.size + self.forced.size} candidates may be chosen for k = {self.k}"
+                    f"only {own.size + self.forced.size} candidates may be chosen for k = {self.k}"
                 )
-            limit = need if not self.at_most else min(need, int((keys[free] < 0.0).sum()))
-            return np.sort(np.concatenate([self.forced, free[:limit]]))
+            limit = need if not self.at_most else min(need, int((own < 0.0).sum()))
+            return np.sort(np.concatenate([self.forced, self.free[_smallest(own, limit)]]))
+        free = self.free[_order(keys[self.free])]
         return self._greedy_by_with_quotas(free, keys, need)
 
     def _greedy_by_with_quotas(
@@ -202,9 +209,32 @@ class Constraints:
         return found
 
 
+def _smallest(keys: NDArray[np.float64], count: int) -> NDArray[np.int64]:
+    """Return the positions of the ``count`` smallest keys, in no order; of ties, the first."""
+    if count >= keys.size:
+        return np.arange(keys.size)
+    if count <= 0:
+        return np.empty(0, dtype=np.int64)
+    last = np.partition(keys, count - 1)[count - 1]
+    below = np.flatnonzero(keys < last)
+    tied = np.flatnonzero(keys == last)
+    return np.concatenate([below, tied[: count - below.size]])
+
+
+def _order(keys: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the stable order of keys; NumPy's other sort is faster, and as stable without ties."""
+    order = np.argsort(keys)
+    ranked = keys[order]
+    if (ranked[1:] == ranked[:-1]).any():
+        return np.argsort(keys, kind="stable")
+    return order
+
+
 def _rank_within(group: NDArray[np.int64], n_groups: int) -> NDArray[np.int64]:
     """Return the position of each entry among the entries of its own group, in order."""
-    order = np.argsort(group, kind="stable")
+    # NumPy sorts 16-bit integers by radix.
+    narrow = group.astype(np.int16) if n_groups <= np.iinfo(np.int16).max else group
+    order = np.argsort(narrow, kind="stable")
     counts = np.bincount(group, minlength=n_groups)
     starts = np.repeat(np.cumsum(counts) - counts, counts)
     rank = np.empty(group.size, dtype=np.int64)

@@ -78,5 +78,4 @@ class Partial:
         rules = self.rules
         if self.satisfied() and (self.left == 0 or rules.at_most):
             return self.chosen()
-        cheapest = rules.greedy_by(np.zeros(rules.n) if rules.costs is None else rules.costs)
-        return None if isinstance(cheapest, str) else cheapest
+        return None if isinstance(rules.cheapest, str) else rules.cheapest

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -90,9 +91,7 @@ class Pool:
             costs = np.where(items >= 0, rules.costs[items], 0.0)
             capacity = rules.capacity - math.fsum(rules.costs[rules.forced])
         target = problem.k * objective.target - math.fsum(objective.values[rules.forced])
-        # Interchangeable candidates side by side: searches take them in order only.
-        keys = [key for key in (costs, codes) if key.size]
-        order = np.lexsort((*keys, values))
+        order = _order(values, [key for key in (costs, codes) if key.size])
         return cls(
             values[order],
             items[order],
@@ -127,6 +126,22 @@ class Pool:
         chosen = chosen[chosen >= 0]
         dummies = np.flatnonzero(self.items < 0)[: self.size - chosen.size]
         return np.concatenate([chosen, dummies])
+
+
+def _order(values: NDArray[np.float64], keys: list[NDArray[Any]]) -> NDArray[np.int64]:
+    """Return the order of values, and of equal values the order of the further keys, last first.
+
+    Interchangeable candidates come side by side: searches take them in order only. Sorting by
+    every key is several sorts, so that it is left to the ties.
+    """
+    order = np.argsort(values)
+    ranked = values[order]
+    same = ranked[1:] == ranked[:-1]
+    tied = np.flatnonzero(np.concatenate([same, [False]]) | np.concatenate([[False], same]))
+    if tied.size:
+        among = order[tied]
+        order[tied] = among[np.lexsort((among, *(key[among] for key in keys), values[among]))]
+    return order
 
 
 def ascending(objective: MeanMatching) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.budget import Deadline
 from subsetopt.pool import Pool
 from subsetopt.problem import Problem
 
@@ -19,17 +20,21 @@ def window_start(pool: Pool) -> NDArray[np.int64]:
     return np.arange(first, first + pool.size)
 
 
-def feasible_start(problem: Problem, pool: Pool, rng: np.random.Generator) -> NDArray[np.int64]:
+def feasible_start(
+    problem: Problem, pool: Pool, rng: np.random.Generator, deadline: Deadline
+) -> NDArray[np.int64]:
     """Return a random subset that keeps every constraint of a feasible problem."""
-    return pool.positions(random_subset(problem, rng), problem.n)
+    return pool.positions(random_subset(problem, rng, deadline), problem.n)
 
 
-def random_subset(problem: Problem, rng: np.random.Generator) -> NDArray[np.int64]:
+def random_subset(
+    problem: Problem, rng: np.random.Generator, deadline: Deadline | None = None
+) -> NDArray[np.int64]:
     """Return a random feasible subset of candidates, uniform where sizes alone constrain.
 
     Random keys are minimized by the exact greedy over sizes and quotas. When that breaks the
     capacity, the keys are mixed with the costs, ever more strongly, until it holds; the cheapest
-    subset of all is the last resort.
+    subset of all is the last resort, also when time is up.
     """
     rules = problem.constraints
     # Negative keys, so that "at most" takes as many as it may.
@@ -40,10 +45,12 @@ def random_subset(problem: Problem, rng: np.random.Generator) -> NDArray[np.int6
         return chosen
     span = max(float(rules.costs.max()), 1e-300)
     for weight in (0.25, 1.0, 4.0, 16.0, 64.0):
+        if deadline is not None and deadline.expired():
+            break
         chosen = rules.greedy_by(keys + weight * rules.costs / span)
         assert not isinstance(chosen, str)
         if rules.costs[chosen].sum() <= rules.capacity:
             return chosen
-    chosen = rules.greedy_by(rules.costs)
-    assert not isinstance(chosen, str)
-    return chosen
+    cheapest = rules.cheapest
+    assert not isinstance(cheapest, str)
+    return cheapest

@@ -276,7 +276,7 @@ def search(problem: Problem, context: SolveContext) -> RawResult:
         positions = _flown(pool, context)
     if positions is None:
         if start is None:
-            start = random_subset(problem, context.generator())
+            start = random_subset(problem, context.generator(), context.deadline)
         positions = pool.positions(start, problem.n)
     walk = _Walk(problem, objective, pool, positions, context.entropy)
     stop = walk.run(context, None if limit is None else max(0, limit - spent))

@@ -127,7 +127,7 @@ class _Search:
         if self.context.warm_start is not None:
             return self.pool.positions(self.context.warm_start, self.problem.n)
         if not self.pool.plain:
-            return feasible_start(self.problem, self.pool, self.context.generator())
+            return feasible_start(self.problem, self.pool, self.context.generator(), self.deadline)
         chosen: NDArray[np.int64] = nearest_completion(
             self.pool.values, self.pool.size, self.pool.target
         )

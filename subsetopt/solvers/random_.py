@@ -22,4 +22,6 @@ class Random:
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the draw of the context's seed."""
-        return RawResult(random_subset(problem, context.generator()), iterations=1)
+        return RawResult(
+            random_subset(problem, context.generator(), context.deadline), iterations=1
+        )

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.bounds import sum_distance
+from subsetopt.budget import Deadline
 from subsetopt.errors import OptionError
 from subsetopt.kernels import swap as kernel
 from subsetopt.objectives import VectorMatching
@@ -35,6 +36,8 @@ GOAL_SHARE = 0.999
 # The default work limit: about 2 ms at n = 128.
 _DEFAULT_WORK = 300_000
 _DEFAULT_WORK_PER_CANDIDATE = 64
+# What the bound takes under quotas.
+_SECONDS_PER_SORTED = 2.5e-7
 
 
 def default_work(n: Any) -> Any:
@@ -258,7 +261,7 @@ class _Search:
                 outcome = search(*self.arrays, chunk)
                 if outcome == kernel.REACHED:
                     return StopReason.TARGET
-                if not bounded:
+                if not bounded and not self._late(context.deadline):
                     bounded = True
                     if self._prove():
                         return StopReason.TARGET
@@ -270,6 +273,12 @@ class _Search:
             return StopReason.INTERRUPTED
         finally:
             _scratch.free.append(self.scratch)
+
+    def _late(self, deadline: Deadline) -> bool:
+        """Whether the bound, under quotas two sorts of all values, would outlast the deadline."""
+        if not self.pool.codes.size:
+            return False
+        return deadline.remaining() < _SECONDS_PER_SORTED * self.pool.values.size
 
     def _prove(self) -> bool:
         """Find the lower bound, lift the goal to it, and tell whether the best is there."""
@@ -286,5 +295,5 @@ def _given(
     if context.warm_start is not None:
         return pool.positions(context.warm_start, problem.n)
     if not pool.plain:
-        return feasible_start(problem, pool, generator_from(entropy))
+        return feasible_start(problem, pool, generator_from(entropy), context.deadline)
     return window_start(pool) if start == "window" else None

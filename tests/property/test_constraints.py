@@ -10,8 +10,13 @@ from hypothesis import strategies as st
 from strategies import problems
 
 import subsetopt as so
+from subsetopt.constraints import _order, _smallest
 from subsetopt.instances import FAMILIES, losses, planted
+from subsetopt.pool import _order as pool_order
 from subsetopt.starts import random_subset
+
+# Few values, so that ties are the rule.
+tied = st.lists(st.sampled_from([-1.0, -0.0, 0.0, 0.5, 2.0]), max_size=30).map(np.array)
 
 
 def _feasible(problem: so.Problem, chosen: tuple[int, ...]) -> bool:
@@ -82,3 +87,32 @@ def test_families_are_seeded_and_finite(family: str, n: int, seed: int) -> None:
     values = losses(family, n, max(1, n // 10), seed)
     assert values.shape == (n,) and np.isfinite(values).all()
     assert np.array_equal(values, losses(family, n, max(1, n // 10), seed))
+
+
+@given(keys=tied.map(lambda a: a.astype(float)), count=st.integers(-1, 31))
+def test_the_smallest_keys_are_those_of_a_stable_sort(keys: np.ndarray, count: int) -> None:
+    order = np.argsort(keys, kind="stable")
+    assert np.array_equal(_order(keys), order)
+    assert np.array_equal(np.sort(_smallest(keys, count)), np.sort(order[: max(0, count)]))
+
+
+@given(data=st.data(), n=st.integers(0, 30), keys=st.integers(0, 2))
+def test_pools_are_sorted_by_every_key(data: st.DataObject, n: int, keys: int) -> None:
+    def column() -> np.ndarray:
+        return np.array(
+            data.draw(st.lists(st.sampled_from([0.0, 1.0, 2.0]), min_size=n, max_size=n)), float
+        )
+
+    values, further = column(), [column() for _ in range(keys)]
+    assert np.array_equal(pool_order(values, further), np.lexsort((*further, values)))
+
+
+def test_a_late_start_is_the_cheapest_subset() -> None:
+    problem = so.Problem(
+        so.MeanMatching(np.arange(1.0, 7.0)), 3, costs=np.arange(6.0), capacity=4.0
+    )
+    late, rng = so.Deadline(0.0), np.random.default_rng(0)
+    starts = {tuple(random_subset(problem, rng, late).tolist()) for _ in range(50)}
+    assert (0, 1, 2) in starts
+    for start in starts:
+        assert sum(start) <= 4.0
