@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from benchmarks import backends, fuzz, latency, many, overrun, proof, report, solvers
+from benchmarks import backends, exactness, fuzz, latency, many, overrun, proof, report, solvers
 from subsetopt.errors import SubsetOptError
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ for _name, _command in (
     ("backends", backends.backends),
     ("overrun", overrun.overrun),
     ("many", many.many),
+    ("exactness", exactness.exactness),
     ("fuzz", fuzz.fuzz),
     ("report", report.report),
 ):

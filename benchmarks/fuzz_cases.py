@@ -18,10 +18,10 @@ _LARGEST = 14
 Maker = Callable[[np.random.Generator, int, int], NDArray[Any]]
 
 
-def draw(seed: int, i: int) -> tuple[Instance, list[str]]:
-    """Return instance i of a seed, and the names of what it consists of."""
+def draw(seed: int, i: int, largest: int = _LARGEST) -> tuple[Instance, list[str]]:
+    """Return instance i of a seed (at most ``largest`` losses), and what it consists of."""
     rng = np.random.default_rng((seed, i))
-    n = int(rng.integers(1, _LARGEST + 1))
+    n = int(rng.integers(1, largest + 1))
     k = int(rng.integers(0, n + 1))
     name = _NAMES[rng.integers(len(_NAMES))]
     losses = _MAKERS[name](rng, n, k)

@@ -52,6 +52,15 @@ def test_solvers_resume_and_report(tmp_path: Path) -> None:
     assert (tmp_path / "report.md").read_text() == report
 
 
+def test_exactness(tmp_path: Path) -> None:
+    run(
+        "exactness", "--small", "20", "--sizes", "24", "--rates", "0.1", "--families",
+        "exponential,integer", "--time-limit", "1", "--out", str(tmp_path),
+    )  # fmt: skip
+    found = read(tmp_path, "exactness")
+    assert all(check["passed"] for check in found["checks"][:2])
+
+
 def test_solvers_measure_memory(tmp_path: Path) -> None:
     run(
         "solvers", "--families", "uniform", "--sizes", "65536", "--rates", "0.1", "--solvers",
