@@ -6,7 +6,18 @@ import sys
 
 import typer
 
-from benchmarks import backends, exactness, fuzz, latency, many, overrun, proof, report, solvers
+from benchmarks import (
+    backends,
+    exactness,
+    fuzz,
+    gradients,
+    latency,
+    many,
+    overrun,
+    proof,
+    report,
+    solvers,
+)
 from subsetopt.errors import SubsetOptError
 
 app = typer.Typer(
@@ -25,6 +36,7 @@ for _name, _command in (
     ("many", many.many),
     ("exactness", exactness.exactness),
     ("fuzz", fuzz.fuzz),
+    ("gradients", gradients.gradients),
     ("report", report.report),
 ):
     app.command(_name)(_command)

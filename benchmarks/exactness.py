@@ -91,11 +91,12 @@ def _against(result: Result, instances: list[Instance], backends: list[str], lim
     proved = sum(answer.status is so.Status.OPTIMAL for answer in ours)
     result.check("n = 24 to 40: proved by exact", proved, len(instances), "instances", least=True)
     for name in backends:
-        rows.append([name, *_versus(name, instances, ours, limit)])
-        _, _, claimed, apart, beaten = rows[-1]
+        compared, claimed, apart, beaten = _versus(name, instances, ours, limit)
+        rows.append([name, compared, claimed, apart, beaten])
         result.check(f"{name}: subsets better than exact's optimum", beaten, 0, "", least=False)
-        result.check(f"{name}: largest difference of proved optima", apart, 1.0, "tolerances",
-                     least=False)  # fmt: skip
+        result.check(
+            f"{name}: largest difference of proved optima", apart, 1.0, "tolerances", least=False
+        )
         result.check(f"{name}: proved optima compared", claimed, 1, "", least=True)
     columns = ("backend", "instances", "proved by both", "largest difference (tolerances)",
                "better than exact")  # fmt: skip

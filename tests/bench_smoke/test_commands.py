@@ -61,6 +61,18 @@ def test_exactness(tmp_path: Path) -> None:
     assert all(check["passed"] for check in found["checks"][:2])
 
 
+def test_gradients(tmp_path: Path) -> None:
+    run(
+        "gradients", "--steps", "2,5", "--sizes", "13", "--batches", "1", "--draws", "2",
+        "--methods", "obtf; balanced, upper_bound; matching, uniform, logit_gradients",
+        "--out", str(tmp_path),
+    )  # fmt: skip
+    (table,) = json.loads((tmp_path / "gradients.json").read_text())["tables"]
+    assert [row[0] for row in table["rows"]][:2] == ["uniform", "obtf"]
+    assert table["rows"][0][2:4] == ["1.000", "1.000"]
+    assert (tmp_path / "gradients-digits.png").stat().st_size > 5_000
+
+
 def test_solvers_measure_memory(tmp_path: Path) -> None:
     run(
         "solvers", "--families", "uniform", "--sizes", "65536", "--rates", "0.1", "--solvers",

@@ -1,0 +1,136 @@
+"""Ways to choose from a batch, by name: every policy, and further solvers of the same problems."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+import subsetopt as so
+from benchmarks.moments import Moment
+from subsetopt.policies import list_policies, make_policy
+
+__all__ = ["METHODS", "Method", "Pick", "register"]
+
+Weights = Literal["uniform", "nonnegative"]
+Pick = tuple[NDArray[np.int64], NDArray[np.float64]]
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A name, what it reads, and how it picks k of a moment's samples, with weights.
+
+    ``weighted`` methods choose weights besides samples; ``random`` ones pick differently with
+    every seed.
+    """
+
+    name: str
+    reads: str
+    pick: Callable[[Moment, int, int], Pick]
+    weighted: bool = False
+    random: bool = True
+
+
+METHODS: dict[str, Method] = {}
+
+
+def register(method: Method) -> Method:
+    """Add a method; it then takes part in the benchmark."""
+    if method.name in METHODS:
+        raise ValueError(f"a method named {method.name!r} is registered already")
+    METHODS[method.name] = method
+    return method
+
+
+def _policy(name: str, **options: object) -> Callable[[Moment, int, int], Pick]:
+    """Return what picks by a new policy each time: nothing is learnt from batch to batch."""
+
+    def pick(moment: Moment, k: int, seed: int) -> Pick:
+        policy = make_policy(name, **options)
+        problem = policy.propose(moment.signals, k, np.random.default_rng(seed))
+        answer = so.solve(problem, getattr(policy, "solver", "auto"), seed=seed).require()
+        weigh = getattr(policy, "weigh", None)
+        return answer.indices, answer.weights if weigh is None else weigh(answer)
+
+    return pick
+
+
+def _drawn(signal: str) -> Callable[[Moment, int, int], Pick]:
+    def pick(moment: Moment, k: int, seed: int) -> Pick:
+        scores = moment.signals[signal].astype(np.float64)
+        design = so.SamplingDesign(scores / scores.sum(), replacement=True)
+        answer = so.solve(so.Problem(design, k), "multinomial", seed=seed).require()
+        return answer.indices, answer.weights
+
+    return pick
+
+
+def _vectors(signal: str, weights: Weights, solver: str) -> Callable[[Moment, int, int], Pick]:
+    def pick(moment: Moment, k: int, seed: int) -> Pick:
+        objective = so.VectorMatching(moment.signals[signal], weights=weights)
+        answer = so.solve(so.Problem(objective, k), solver, seed=seed).require()
+        return answer.indices, answer.weights
+
+    return pick
+
+
+def _coverage(make: Callable[..., so.FacilityLocation | so.KCenter]) -> Callable[..., Pick]:
+    def pick(moment: Moment, k: int, seed: int) -> Pick:
+        problem = so.Problem(make(moment.signals["features"]), k)
+        answer = so.solve(problem, seed=seed).require()
+        return answer.indices, answer.weights
+
+    return pick
+
+
+# Policies that need another run's losses, or a history of this one, have nothing to read here.
+_WITH_HISTORY = ("rho-loss", "online-batch", "prioritized", "selective-backprop")
+_WITH_OPTIONS = ("importance", "balanced", "gradient-matching", "uncertainty")
+_RANDOM = ("uniform", "proportional-loss", "obtf", "adaselection")
+for _row in list_policies():
+    if _row.name not in (*_WITH_HISTORY, *_WITH_OPTIONS):
+        register(
+            Method(_row.name, ", ".join(_row.requires), _policy(_row.name),
+                   random=_row.name in _RANDOM)
+        )  # fmt: skip
+for _score in ("entropy", "margin"):
+    register(
+        Method(f"uncertainty, {_score}", "logits", _policy("uncertainty", score=_score),
+               random=False)
+    )  # fmt: skip
+for _signal in ("losses", "upper_bound", "gradient_norms"):
+    # The policy is off until it has seen that it pays: this is what it does while it is on.
+    register(Method(f"importance, {_signal}", _signal, _drawn(_signal), weighted=True))
+for _score in ("upper_bound", "gradient_norm"):
+    register(
+        Method(f"balanced, {_score}", f"{_score}, losses", _policy("balanced", score=_score),
+               weighted=True)
+    )  # fmt: skip
+register(
+    Method("balanced, upper_bound, on logit gradients", "upper_bound, losses, logit_gradients",
+           _policy("balanced", balance="logit_gradients"), weighted=True)
+)  # fmt: skip
+for _signal in ("logit_gradients", "last_layer_gradients"):
+    for _weights in ("uniform", "nonnegative"):
+        register(
+            Method(f"matching, {_weights}, {_signal}", _signal,
+                   _policy("gradient-matching", signal=_signal, weights=_weights),
+                   weighted=_weights != "uniform")
+        )  # fmt: skip
+_UNIFORM: Weights = "uniform"
+_FITTED: Weights = "nonnegative"
+for _solver, _kind in (
+    ("herding", _UNIFORM), ("frank-wolfe", _UNIFORM), ("pairwise-frank-wolfe", _UNIFORM),
+    ("giga", _FITTED), ("frank-wolfe", _FITTED),
+    ("away-frank-wolfe", _FITTED), ("pairwise-frank-wolfe", _FITTED),
+):  # fmt: skip
+    register(
+        Method(f"{_solver}, {_kind}, last_layer_gradients", "last_layer_gradients",
+               _vectors("last_layer_gradients", _kind, _solver),
+               weighted=_kind is _FITTED)
+    )  # fmt: skip
+register(Method("facility location", "features", _coverage(so.FacilityLocation), random=False))
+register(Method("k-center", "features", _coverage(so.KCenter), random=False))
