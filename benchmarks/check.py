@@ -55,9 +55,12 @@ class Instance:
 
     @property
     def tolerance(self) -> float:
-        """The absolute residual that counts as zero: the precision of the losses' mean."""
+        """The absolute residual that counts as zero: the precision of the losses' mean.
+
+        For a target far beyond all losses, the precision of the target in float64 sums.
+        """
         narrow = self.losses.dtype.kind == "f" and self.losses.dtype.itemsize <= 4
-        return (2.0**-23 if narrow else 1e-9) * self.scale
+        return max((2.0**-23 if narrow else 1e-9) * self.scale, 1e-13 * abs(self.target))
 
     @property
     def rounding(self) -> float:

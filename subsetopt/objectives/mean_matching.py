@@ -15,6 +15,8 @@ __all__ = ["MeanMatching"]
 
 _EPS_FLOAT32 = float(np.finfo(np.float32).eps)
 _TOLERANCE_FLOAT64 = 1e-9
+# What float64 sums know of a target far beyond all losses.
+_ROUNDING = 1e-13
 # Below this a difference of two denormal numbers cannot be told from none.
 _SMALLEST = 8 * float(np.finfo(np.float64).smallest_subnormal)
 
@@ -47,9 +49,9 @@ class MeanMatching(Objective):
     Notes
     -----
     ``tolerance``, the precision of the data: ``eps(float32) * mean|l|`` for float32 and narrower
-    input, ``1e-9 * mean|l|`` otherwise. The objective is bounded below by 0, so a subset within
-    tolerance of 0 is proved optimal. With fewer than k samples (``cardinality="at_most"``) the
-    divisor stays k.
+    input, ``1e-9 * mean|l|`` otherwise, and at least ``1e-13 |target|``. The objective is bounded
+    below by 0, so a subset within tolerance of 0 is proved optimal. With fewer than k samples
+    (``cardinality="at_most"``) the divisor stays k.
 
     References
     ----------
@@ -95,7 +97,9 @@ class MeanMatching(Objective):
         self.scale = float(np.add.reduce(np.abs(values))) / n if n else 0.0
         self.single = dtype.itemsize <= 4 and dtype.kind in "fV"
         self.relative_tolerance = _EPS_FLOAT32 if self.single else _TOLERANCE_FLOAT64
-        self.tolerance = max(self.relative_tolerance * self.scale, self.least_tolerance)
+        self.tolerance = max(
+            self.relative_tolerance * self.scale, _ROUNDING * abs(self.target), self.least_tolerance
+        )
 
     def __repr__(self) -> str:
         return f"MeanMatching(n={self.n}, target={self.target!r})"

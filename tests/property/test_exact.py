@@ -108,3 +108,11 @@ def test_a_lattice_too_fine_for_a_table_is_left_alone() -> None:
     values = np.sort(np.random.default_rng(0).integers(1, 2**52, size=6000).astype(float))
     answer = so.select(values, k=4096, solver="exact", max_iterations=1000)
     assert answer.has_solution
+
+
+@pytest.mark.parametrize("unit", [0.0, 1e-200])
+def test_a_target_far_beyond_all_losses_is_proved_out_of_reach(unit: float) -> None:
+    losses = unit * np.arange(1.0, 13.0)
+    answer = so.solve(so.Problem(so.MeanMatching(losses, target=1.0), 5), "exact", seed=0)
+    assert answer.status is so.Status.OPTIMAL
+    assert answer.objective == pytest.approx(1.0)
