@@ -16,6 +16,7 @@ from benchmarks import (
     overrun,
     proof,
     report,
+    sampling,
     solvers,
 )
 from subsetopt.errors import SubsetOptError
@@ -37,6 +38,7 @@ for _name, _command in (
     ("exactness", exactness.exactness),
     ("fuzz", fuzz.fuzz),
     ("gradients", gradients.gradients),
+    ("sampling", sampling.sampling),
     ("report", report.report),
 ):
     app.command(_name)(_command)

@@ -31,6 +31,7 @@ from subsetopt.objectives import (
     ScoredMatching,
     TopScores,
     VectorMatching,
+    WeightedScores,
 )
 from subsetopt.policies import (
     Policy,
@@ -79,6 +80,7 @@ __all__ = [
     "TopScores",
     "UnsupportedProblemError",
     "VectorMatching",
+    "WeightedScores",
     "available_solvers",
     "choose_solver",
     "inclusion_probabilities",

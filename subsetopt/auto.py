@@ -235,7 +235,7 @@ def _takes(name: str, problem: Problem) -> bool:
 
 def _enumerable(problem: Problem) -> bool:
     """Whether looking at every subset takes no more than some 20 ms."""
-    fast = type(problem.objective).__name__ in _FAST
+    fast = any(kind in _FAST for kind in problem.objective.kinds)
     return _subsets(problem) <= (_ENUMERABLE if fast else _EVALUABLE)
 
 

@@ -120,10 +120,24 @@ def features(n: int) -> st.SearchStrategy[np.ndarray]:
     return st.one_of(generic, grid, generic.map(lambda a: a.astype(np.float32)), outlier)
 
 
+@st.composite
+def weighted_scores(draw: st.DrawFn, values: np.ndarray) -> so.WeightedScores:
+    """Draw methods, weights and a reward for losses; the methods by name or by importances."""
+    names = ["big-loss", "small-loss", "adaboost", "coreset-1", "coreset-2"]
+    names = draw(st.lists(st.sampled_from(names), min_size=1, max_size=3, unique=True))
+    unit = st.floats(0.0, 1.0, width=16)
+    given = hnp.arrays(np.float64, values.size, elements=unit)
+    methods = draw(st.one_of(st.just(names), st.fixed_dictionaries(dict.fromkeys(names, given))))
+    weights = draw(st.one_of(st.none(), hnp.arrays(np.float64, len(names), elements=unit)))
+    reward = draw(st.one_of(st.none(), st.sampled_from([0, 0.5, 3.0]), given))
+    return so.WeightedScores(values, methods, weights, reward)
+
+
 # How an objective is drawn for given values, by the name of its class.
 OBJECTIVES = {
     "MeanMatching": lambda values: st.just(so.MeanMatching(values)),
-    "TopScores": lambda values: st.just(so.TopScores(values)),
+    # A score put together from several methods is one more top-k.
+    "TopScores": lambda values: st.one_of(st.just(so.TopScores(values)), weighted_scores(values)),
     "ScoredMatching": scored_matchings,
     "FacilityLocation": facilities,
     "KCenter": centers,

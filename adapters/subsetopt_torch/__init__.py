@@ -2,7 +2,7 @@
 
 :class:`BatchSelector` turns the losses of a batch into the samples worth a backward pass;
 :class:`SelectiveStep` is a whole training step around it: score, select, forward, backward,
-update.
+update. :class:`SubsetBatchSampler` chooses over the data set, before anything is loaded.
 
 Names are loaded on first use, so that the command line can offer its commands without torch.
 """
@@ -13,29 +13,50 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from subsetopt_torch.indexed import WithIds
+    from subsetopt_torch.irreducible import irreducible_losses
     from subsetopt_torch.picked import Picked
+    from subsetopt_torch.presample import Presample
+    from subsetopt_torch.proxy import ProxyScores, train_proxy
+    from subsetopt_torch.result import StepResult, Timings
+    from subsetopt_torch.sample_gradients import gradient_norms
+    from subsetopt_torch.sampler import SubsetBatchSampler
     from subsetopt_torch.scoring import scoring_pass
     from subsetopt_torch.selector import BatchSelector, SelectionWarning
-    from subsetopt_torch.step import SelectiveStep, StepResult, Timings
+    from subsetopt_torch.step import SelectiveStep
 
 __all__ = [
     "BatchSelector",
     "Picked",
+    "Presample",
+    "ProxyScores",
     "SelectionWarning",
     "SelectiveStep",
     "StepResult",
+    "SubsetBatchSampler",
     "Timings",
+    "WithIds",
+    "gradient_norms",
+    "irreducible_losses",
     "scoring_pass",
+    "train_proxy",
 ]
 
 _HOMES = {
     "BatchSelector": "selector",
     "Picked": "picked",
+    "Presample": "presample",
+    "ProxyScores": "proxy",
     "SelectionWarning": "selector",
     "SelectiveStep": "step",
-    "StepResult": "step",
-    "Timings": "step",
+    "StepResult": "result",
+    "SubsetBatchSampler": "sampler",
+    "Timings": "result",
+    "WithIds": "indexed",
+    "gradient_norms": "sample_gradients",
+    "irreducible_losses": "irreducible",
     "scoring_pass": "scoring",
+    "train_proxy": "proxy",
 }
 
 

@@ -28,12 +28,20 @@ _Policies = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--policy", help="Policy to compare; repeat for several. [default: obtf]"),
 ]
+_PolicyOptions = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    typer.Option(
+        "--policy-option",
+        help="Option of a policy, policy:name=value; with one policy name=value. Repeat for more.",
+    ),
+]
 _Folder = Optional[Path]  # noqa: UP045
 
 
 def train(
     data: Annotated[str, typer.Option(help="Data set: digits or mnist.")] = "digits",
     policy: _Policies = None,
+    policy_option: _PolicyOptions = None,
     rate: Annotated[float, typer.Option(help="Fraction of each batch to train on.")] = 0.1,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
     epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 30,
@@ -57,22 +65,24 @@ def train(
     """Train a small network with selected samples, against full batches and uniform choice.
 
     The OBTF paper's network (two hidden layers of 256, ReLU, SGD), every method with the same
-    start, the same batches and the same number of steps. Prints a table; writes results.json and
-    accuracy.png.
+    start, the same batches and the same number of steps. Prints a table; writes results.json,
+    accuracy.png, and a picture of what a policy learned on the way where it keeps that.
     """
     _require("torch", "torch")
     _require("matplotlib", "bench")
     from rich.console import Console
 
     from subsetopt_torch.data import check_data_name, load_data
-    from subsetopt_torch.report import check_writable, table, write_json, write_picture
+    from subsetopt_torch.options import parse_policy_options
+    from subsetopt_torch.pictures import write_accuracy, write_policy_curves
+    from subsetopt_torch.report import check_writable, table, write_json
     from subsetopt_torch.training import Experiment, Settings, check_threads, torch_threads
 
     check_data_name(data)
     check_threads(threads)
-    settings = Settings(
-        tuple(policy or ("obtf",)), rate, seeds, epochs, batch_size, lr, solver, time_limit
-    )
+    policies = tuple(policy or ("obtf",))
+    options = parse_policy_options(policy_option or (), tuple(dict.fromkeys(policies)))
+    settings = Settings(policies, rate, seeds, epochs, batch_size, lr, solver, time_limit, options)
     folder = out or Path("runs") / f"train-{data}"
     experiment = Experiment(settings, load_data(data, data_dir))
     check_writable(folder)
@@ -82,9 +92,12 @@ def train(
     with torch_threads(threads):
         _with_progress(experiment, console)
         write_json(experiment, folder / "results.json")
-    write_picture(experiment, folder / "accuracy.png")
+    pictures = [folder / "accuracy.png", *write_policy_curves(experiment, folder)]
+    write_accuracy(experiment, pictures[0])
     console.print(table(experiment))
-    console.print(f"Written: {folder / 'results.json'}, {folder / 'accuracy.png'}", soft_wrap=True)
+    console.print(
+        f"Written: {', '.join(map(str, [folder / 'results.json', *pictures]))}", soft_wrap=True
+    )
 
 
 def _with_progress(experiment: Experiment, console: Console) -> None:

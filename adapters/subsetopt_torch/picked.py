@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from subsetopt import Solution
+from subsetopt import Problem, Solution, TopScores, solve
+from subsetopt_torch.transfer import weight_dtype
 
-__all__ = ["Picked"]
+__all__ = ["Picked", "first_of"]
 
 
 class Picked:
@@ -22,7 +24,7 @@ class Picked:
     weights
         Training weight of each, shape (k,), in the losses' dtype and at least float32.
     n
-        Number of candidates.
+        Number of candidates: the size of the batch.
     excluded
         Samples left out because their loss was not finite (``nonfinite="exclude"``).
     fallback
@@ -56,7 +58,11 @@ class Picked:
 
     @property
     def solution(self) -> Solution:
-        """The solver's answer. After a fallback it is the one that held no subset."""
+        """The solver's answer. After a fallback it is the one that held no subset.
+
+        Where the policy presamples, its indices count among the candidates that were scored, and
+        where it weighs, its weights are those that the policy was given to weigh.
+        """
         if not isinstance(self._solution, Solution):
             self._solution = self._solution()
         return self._solution
@@ -68,3 +74,12 @@ class Picked:
         notes = f", excluded={self.excluded}" if self.excluded else ""
         notes += f", fallback={self.fallback!r}" if self.fallback else ""
         return f"Picked({len(self)} of {self.n}{notes})"
+
+
+def first_of(
+    k: int, n: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Picked:
+    """Return the pick of the first k of n candidates, with equal weights, without any solver."""
+    indices = torch.arange(k, device=device)
+    weights = torch.full((k,), 1.0 / k if k else 0.0, device=device, dtype=weight_dtype(dtype))
+    return Picked(indices, weights, n, lambda: solve(Problem(TopScores(np.zeros(n)), k)))

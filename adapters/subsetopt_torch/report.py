@@ -1,4 +1,4 @@
-"""What ``subsetopt train`` leaves behind: a table, a picture and a JSON file."""
+"""What ``subsetopt train`` tells: a table and a JSON file."""
 
 from __future__ import annotations
 
@@ -20,9 +20,7 @@ from rich.table import Table
 import subsetopt as so
 from subsetopt_torch.training import Experiment, Run
 
-__all__ = ["check_writable", "table", "write_json", "write_picture"]
-
-_COLORS = ("#4d4d4d", "#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+__all__ = ["check_writable", "table", "write_json", "write_whole"]
 
 
 def table(experiment: Experiment) -> Table:
@@ -66,29 +64,9 @@ def write_json(experiment: Experiment, path: Path) -> None:
         "machine": _machine(),
         "runs": [run.to_dict() for run in experiment.runs],
     }
-    _write(path, lambda file: file.write((json.dumps(_no_nan(content), indent=1) + "\n").encode()))
-
-
-def write_picture(experiment: Experiment, path: Path) -> None:
-    """Write a PNG of test accuracy against samples backpropagated, mean and range over seeds."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(7.0, 4.5), dpi=150, layout="constrained")
-    axes = figure.add_subplot()
-    for number, method in enumerate(experiment.settings.methods):
-        curves = [run.curve[1:] for run in experiment.of(method)]
-        work = np.mean([[point.backpropagated for point in curve] for curve in curves], axis=0)
-        accuracy = 100.0 * np.array([[point.accuracy for point in curve] for curve in curves])
-        color = _COLORS[number % len(_COLORS)]
-        axes.plot(work, accuracy.mean(0), color=color, label=method, linewidth=1.8)
-        axes.fill_between(work, accuracy.min(0), accuracy.max(0), color=color, alpha=0.15, lw=0)
-    axes.set_xscale("log")
-    axes.set_xlabel("samples backpropagated")
-    axes.set_ylabel("test accuracy (%)")
-    axes.set_title(f"{experiment.data.name}, rate {experiment.settings.rate:g}")
-    axes.grid(alpha=0.3)
-    axes.legend(frameon=False)
-    _write(path, lambda file: figure.savefig(file, format="png"))
+    write_whole(
+        path, lambda file: file.write((json.dumps(_no_nan(content), indent=1) + "\n").encode())
+    )
 
 
 def check_writable(folder: Path) -> None:
@@ -151,7 +129,7 @@ def _no_nan(value: Any) -> Any:
     return None if isinstance(value, float) and not np.isfinite(value) else value
 
 
-def _write(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
+def write_whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
     """Write a file under another name and move it into place: never half a file."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
         part = Path(file.name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 import warnings
 from collections.abc import Mapping
@@ -14,28 +13,23 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import subsetopt as so
-from subsetopt.policies import (
-    Feedback,
-    Policy,
-    SelectionState,
-    StatelessPolicy,
-    make_policy,
-    to_host,
-)
-from subsetopt_torch.picked import Picked
+from subsetopt.policies import Feedback, Policy, SelectionState, StatelessPolicy, to_host
+from subsetopt_torch.answers import no_answer, training_weights, uniform_draw
+from subsetopt_torch.arguments import as_policy, check_size, checked_seed, process_rank
+from subsetopt_torch.picked import Picked, first_of
+from subsetopt_torch.presample import Presample, presampled
+from subsetopt_torch.proposal import Request, mended, nonfinite_error, proposed
+from subsetopt_torch.rules import checked_constraints
 from subsetopt_torch.scoring import check_choice
-from subsetopt_torch.signals import (
+from subsetopt_torch.transfer import (
     Both,
     as_loss_vector,
-    constraints_to_host,
-    policy_signals,
     to_device,
     weight_dtype,
 )
 
 __all__ = ["BatchSelector", "SelectionWarning"]
 
-_CONSTRAINTS = ("include", "exclude", "groups", "quotas", "costs", "capacity")
 _SURVIVABLE = (so.SolverError, so.SolverLicenseError, so.SolverUnavailableError)
 _NO_INDICES = np.empty(0, dtype=np.int64)
 
@@ -128,15 +122,15 @@ class BatchSelector:
         rank: int | None = None,
     ) -> None:
         check_choice("nonfinite", nonfinite, ("raise", "exclude"))
-        self.policy = _as_policy(policy, policy_options)
+        self.policy = as_policy(policy, policy_options)
         self.policy_name = policy if isinstance(policy, str) else type(policy).__name__
         self.rate, self.k = rate, k
-        _check_size(rate, k)
+        check_size(rate, k)
         self.time_limit = so.Deadline(time_limit).seconds if time_limit is not None else None
         self.nonfinite = nonfinite
-        self.constraints = _checked_constraints(constraints)
+        self.constraints = checked_constraints(constraints)
         self.rank = rank
-        self.seed = secrets.randbits(62) if seed is None else _checked_seed(seed)
+        self.seed = secrets.randbits(62) if seed is None else checked_seed(seed)
         self.step = 0
         self.fallbacks = 0
         self.excluded = 0
@@ -168,8 +162,40 @@ class BatchSelector:
         state = SelectionState(self.step, n, self.size(n))
         return bool(self.policy.requires) and self.policy.needs_scoring(state)
 
+    def presample(
+        self, n: int, *, constraints: Mapping[str, Any] | None = None
+    ) -> Presample | None:
+        """Return which of n candidates the policy wants scored before the next selection.
+
+        For a loop that makes the scoring pass itself, and only on these. Asked again before the
+        selection is made, the answer is the same.
+
+        Parameters
+        ----------
+        n
+            The size of the batch.
+        constraints
+            Those of the selection to come: what they include is added.
+
+        Returns
+        -------
+        Presample | None
+            None when the policy wants all of them, or no scores at all.
+
+        Raises
+        ------
+        ProblemError
+            If the policy's positions are malformed.
+        """
+        return self._presample(n, self._rules(constraints))
+
     def __call__(
-        self, losses: Tensor, *, constraints: Mapping[str, Any] | None = None, **signals: Any
+        self,
+        losses: Tensor,
+        *,
+        presample: Presample | None = None,
+        constraints: Mapping[str, Any] | None = None,
+        **signals: Any,
     ) -> Picked:
         """Choose from a batch whose losses are known.
 
@@ -177,16 +203,20 @@ class BatchSelector:
         ----------
         losses
             Per-sample losses, shape (n,), any real dtype, any device; gradients are ignored.
+        presample
+            What :meth:`presample` returned, when losses and signals are of those candidates only,
+            shape (m,). Without it they are of all n, and where the policy presamples, the rows it
+            wants are taken from them.
         constraints
             ``include``, ``exclude``, ``groups``, ``quotas``, ``costs``, ``capacity`` for this
-            batch, over those of the selector.
+            batch, over those of the selector; always of all n candidates.
         signals
             What else the policy requires: ``logits=`` (n, classes), ``targets=``, ``ids=`` (n,).
 
         Returns
         -------
         Picked
-            On the losses' device. Empty for an empty batch.
+            On the losses' device, indices into the whole batch. Empty for an empty batch.
 
         Raises
         ------
@@ -195,16 +225,30 @@ class BatchSelector:
             constraint is malformed.
         """
         tensor = as_loss_vector(losses)
+        rules = self._rules(constraints)
+        if presample is None:
+            presample = self._presample(tensor.shape[0], rules)
+            if presample is not None:
+                tensor = tensor[presample.on(tensor.device)]
+                signals = presample.rows(signals)
+        n = tensor.shape[0] if presample is None else presample.n
+        if presample is not None and len(presample) != tensor.shape[0]:
+            raise so.ProblemError(
+                f"got {tensor.shape[0]} losses for {len(presample)} presampled candidates; pass "
+                "the losses of presample.positions, or all n of them without presample=."
+            )
         host = to_host(tensor)  # the one transfer, which also waits for the device
         deadline = so.Deadline(self.time_limit)
         good = np.isfinite(host)
         bad = _NO_INDICES if good.all() else np.flatnonzero(~good)
         if bad.size:
-            host = self._without_nonfinite(host, bad)
+            positions = bad if presample is None else presample.positions[bad]
+            self.exclude_nonfinite(positions, host[bad])
+            host = mended(host, bad)
             tensor = torch.from_numpy(host).to(tensor.device)
         given = {**signals, "losses": Both(host, tensor)}
         return self._select(
-            host.size, tensor.device, tensor.dtype, given, constraints, bad, deadline
+            Request(n, presample, tensor.device, tensor.dtype, given, rules, bad, deadline)
         )
 
     def without_losses(
@@ -224,30 +268,21 @@ class BatchSelector:
             If the policy does need the losses, or a constraint is malformed.
         """
         deadline = so.Deadline(self.time_limit)
-        return self._select(
-            n, torch.device(device), dtype, signals, constraints, _NO_INDICES, deadline
-        )
+        rules, device = self._rules(constraints), torch.device(device)
+        return self._select(Request(n, None, device, dtype, signals, rules, _NO_INDICES, deadline))
 
     def everything(
         self, n: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> Picked:
         """Take all n samples with weight 1/n, and count it as a selection."""
         self.step += 1
-        indices = torch.arange(n, device=device)
-        weights = torch.full((n,), 1.0 / n if n else 0.0, device=device, dtype=weight_dtype(dtype))
-        return Picked(
-            indices, weights, n, lambda: so.solve(so.Problem(so.TopScores(np.zeros(n)), n))
-        )
+        return first_of(n, n, device, dtype)
 
     def nothing(
         self, n: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
     ) -> Picked:
         """Return an empty pick of n samples; no selection is counted."""
-        indices = torch.empty(0, dtype=torch.int64, device=device)
-        weights = torch.empty(0, dtype=weight_dtype(dtype), device=device)
-        return Picked(
-            indices, weights, n, lambda: so.solve(so.Problem(so.TopScores(np.zeros(n)), 0))
-        )
+        return first_of(0, n, device, dtype)
 
     @property
     def listens(self) -> bool:
@@ -289,82 +324,43 @@ class BatchSelector:
         self.step, self.seed = int(state["step"]), int(state["seed"])
         self.fallbacks, self.excluded = int(state["fallbacks"]), int(state["excluded"])
 
-    def exclude_nonfinite(self, positions: NDArray[np.int64], values: NDArray[Any]) -> None:
+    def exclude_nonfinite(
+        self, positions: NDArray[np.int64], values: NDArray[Any], where: str = "the batch"
+    ) -> None:
         """Count samples whose loss is not finite, or raise: as ``nonfinite`` says.
 
         Raises
         ------
         ProblemError
-            With ``nonfinite="raise"``; the message names the positions in the batch.
+            With ``nonfinite="raise"``; the message names the positions, and in ``where`` they are.
         """
         if self.nonfinite == "raise":
-            shown = ", ".join(
-                f"{i} ({v})" for i, v in zip(positions[:5], values[:5], strict=True)
-            ) + (f" and {positions.size - 5} more" if positions.size > 5 else "")
-            raise so.ProblemError(
-                f"losses are not finite at positions {shown} of the batch. Mend the samples or "
-                "the loss, or pass nonfinite='exclude' to train without them."
-            )
+            raise nonfinite_error(positions, values, where)
         self.excluded += int(positions.size)
 
-    def _without_nonfinite(
-        self, losses: NDArray[Any], bad: NDArray[np.int64]
-    ) -> NDArray[np.floating[Any]]:
-        """Return the losses with the mean of the finite ones in place of the others.
+    def _rules(self, constraints: Mapping[str, Any] | None) -> dict[str, Any]:
+        return {**self.constraints, **checked_constraints(constraints)}
 
-        The mean of the batch is then the mean of the finite losses, whatever a policy does.
-        """
-        self.exclude_nonfinite(bad, losses[bad])
-        mended = losses.astype(np.float64)
-        mended[bad] = 0.0
-        finite = losses.size - bad.size
-        mended[bad] = math.fsum(mended) / finite if finite else 0.0
-        return mended.astype(losses.dtype)
+    def _presample(self, n: int, rules: Mapping[str, Any]) -> Presample | None:
+        state = SelectionState(self.step, n, self.size(n))
+        if not state.k or not self.needs_scoring(n):
+            return None
+        return presampled(self.policy, self.policy_name, state, self._rng(3), rules)
 
-    def _select(
-        self,
-        n: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        signals: Mapping[str, Any],
-        constraints: Mapping[str, Any] | None,
-        bad: NDArray[np.int64],
-        deadline: so.Deadline,
-    ) -> Picked:
-        k = min(self.size(n), n - bad.size)
-        rules = {**self.constraints, **_checked_constraints(constraints)}
-        problem = self._propose(n, k, device, signals, rules, bad)
-        solution, reason = self._solution(problem, deadline)
+    def _select(self, request: Request) -> Picked:
+        k, scoring = self.size(request.n), self.needs_scoring(request.n)
+        problem = proposed(self.policy, self.policy_name, request, k, scoring, self._rng(1))
+        solution, reason = self._solution(problem, request.deadline)
         if reason is None:
-            indices, weights = solution.indices, solution.weights
+            indices = solution.indices
+            weights = training_weights(self.policy, self.policy_name, solution)
         else:
-            indices, weights = self._uniform_draw(problem)
+            indices, weights = uniform_draw(problem, self._rng(2))
         self.step += 1
-        on_device = to_device(indices, weights, device, weight_dtype(dtype))
-        return Picked(*on_device, n, solution, int(bad.size), reason)
-
-    def _propose(
-        self,
-        n: int,
-        k: int,
-        device: torch.device,
-        signals: Mapping[str, Any],
-        rules: dict[str, Any],
-        bad: NDArray[np.int64],
-    ) -> so.Problem:
-        if n == 0 or k == 0:
-            return so.Problem(so.TopScores(np.zeros(n)), 0)
-        names = frozenset(self.policy.requires)
-        missing = [name for name in sorted(names) if signals.get(name) is None]
-        if missing:
-            raise so.ProblemError(
-                f"policy {self.policy_name!r} needs the signal {missing[0]!r}: pass "
-                f"{missing[0]}= to the selector."
-            )
-        given = policy_signals(signals, names, n, device)
-        given["positions"] = np.arange(n)
-        rng = np.random.default_rng([*self._seeds(), 1])
-        return _constrained(self.policy.propose(given, k, rng), rules, bad)
+        if request.presample is not None:
+            indices = request.presample.positions[indices]
+        on_device = to_device(indices, weights, request.device, weight_dtype(request.dtype))
+        return Picked(*on_device, request.n, solution, int(request.bad.size), reason)
 
     def _solution(
         self, problem: so.Problem, deadline: so.Deadline
@@ -373,7 +369,7 @@ class BatchSelector:
         try:
             solution = so.solve(problem, time_limit=deadline, seed=self._seeds(), **self._solve)
         except _SURVIVABLE as error:
-            solution = _no_answer(problem, error, deadline)
+            solution = no_answer(problem, error, deadline)
         if solution.stop_reason is so.StopReason.INTERRUPTED:
             raise KeyboardInterrupt  # the solver stopped for it; the training loop must, too
         if solution.has_solution:
@@ -391,107 +387,9 @@ class BatchSelector:
             )
         return solution, reason
 
-    def _uniform_draw(self, problem: so.Problem) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return a uniform subset of the candidates that are not excluded."""
-        allowed = np.arange(problem.n)
-        if problem.exclude is not None:
-            allowed = np.delete(allowed, problem.exclude)
-        size = min(problem.k, allowed.size)
-        rng = np.random.default_rng([*self._seeds(), 2])
-        indices = np.sort(rng.choice(allowed, size, replace=False))
-        return indices, np.full(size, 1.0 / size if size else 0.0)
+    def _rng(self, stream: int) -> np.random.Generator:
+        """Return one of this selection's streams: 1 proposes, 2 falls back, 3 presamples."""
+        return np.random.default_rng([*self._seeds(), stream])
 
     def _seeds(self) -> tuple[int, int, int]:
-        return (self.seed, self.step, _rank() if self.rank is None else self.rank)
-
-
-def _rank() -> int:
-    distributed = torch.distributed
-    if distributed.is_available() and distributed.is_initialized():
-        return int(distributed.get_rank())
-    return 0
-
-
-def _checked_seed(seed: object) -> int:
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
-        raise so.OptionError(
-            f"seed must be a nonnegative int or None, got {seed!r}: a selector derives the seed "
-            "of every step and rank from it."
-        )
-    return int(seed)
-
-
-def _as_policy(policy: str | Policy, options: Mapping[str, Any] | None) -> Policy:
-    if isinstance(policy, str):
-        return make_policy(policy, **(options or {}))
-    if options:
-        raise so.OptionError("policy_options belong into the policy object: pass them to it.")
-    if not isinstance(policy, Policy):
-        raise so.OptionError(
-            f"policy must be a registered name or a policy object, got {type(policy).__name__}."
-        )
-    return policy
-
-
-def _check_size(rate: float | None, k: int | None) -> None:
-    if (rate is None) == (k is None):
-        raise so.ProblemError(
-            f"pass rate (a fraction of each batch) or k (a count), one of them; got rate={rate!r}, "
-            f"k={k!r}."
-        )
-    if rate is not None:
-        so.size_from_rate(1, rate)
-    elif isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 0:
-        raise so.ProblemError(f"k must be an integer >= 0, got {k!r}; for a fraction use rate.")
-
-
-def _checked_constraints(constraints: Mapping[str, Any] | None) -> dict[str, Any]:
-    given = constraints_to_host(constraints)
-    for name in given:
-        if name not in _CONSTRAINTS:
-            raise so.OptionError(
-                f"no constraint named {name!r}; known are {', '.join(_CONSTRAINTS)}."
-            )
-    return given
-
-
-def _constrained(problem: so.Problem, rules: dict[str, Any], bad: NDArray[np.int64]) -> so.Problem:
-    """Return the policy's problem with the user's constraints and without the bad samples."""
-    if not rules and not bad.size:
-        return problem
-    own = {name: getattr(problem, name) for name in _CONSTRAINTS}
-    extra = so.Problem(problem.objective, problem.k, **rules)
-    merged: dict[str, Any] = {}
-    for name in ("groups", "quotas", "costs", "capacity"):
-        theirs = getattr(extra, name)
-        if own[name] is not None and theirs is not None:
-            raise so.ProblemError(
-                f"the policy sets {name} itself, so that {name} cannot be given besides."
-            )
-        merged[name] = theirs if own[name] is None else own[name]
-    merged["include"] = _union(own["include"], extra.include)
-    merged["exclude"] = _union(own["exclude"], extra.exclude, bad)
-    return so.Problem(problem.objective, problem.k, problem.cardinality, **merged)
-
-
-def _union(*parts: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
-    arrays = [part for part in parts if part is not None and part.size]
-    return np.unique(np.concatenate(arrays)) if arrays else None
-
-
-def _no_answer(problem: so.Problem, error: so.SubsetOptError, deadline: so.Deadline) -> so.Solution:
-    """Return the Solution that stands for a solver that raised."""
-    minimize = problem.objective.sense == "minimize"
-    return so.Solution(
-        _NO_INDICES,
-        np.empty(0),
-        problem.n,
-        math.nan,
-        -math.inf if minimize else math.inf,
-        so.Status.ERROR,
-        so.StopReason.OTHER,
-        "none",
-        solve_time=deadline.elapsed(),
-        scale=problem.objective.scale,
-        extras={"error": f"{type(error).__name__}: {error}"},
-    )
+        return (self.seed, self.step, process_rank() if self.rank is None else self.rank)

@@ -1,156 +1,219 @@
-"""Between the device and the host: one transfer in each direction."""
+"""Signals made from the scoring forward: gradients of each sample's loss, as far as wanted.
+
+From cheap to dear: ``logit_gradients`` and their norms ``upper_bound`` (closed forms for the common
+losses, and one call of autograd with respect to the logits for any other), ``features`` and
+``last_layer_gradients`` (a hook on the last linear layer), and ``gradient_norms`` (a backward pass
+per sample).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from subsetopt import ProblemError
-from subsetopt.policies import to_host
+from subsetopt import OptionError, ProblemError
+from subsetopt.policies import Policy, cross_entropy_gradients, row_norms
+from subsetopt_torch.batches import call_model
+from subsetopt_torch.known_losses import closed_form, is_known
+from subsetopt_torch.last_layer import LastLayer
+from subsetopt_torch.outputs import find_logits, with_logits
+from subsetopt_torch.sample_gradients import gradient_norms
+from subsetopt_torch.scoring import ScoringMode
+from subsetopt_torch.transfer import check_per_sample
 
-__all__ = [
-    "Both",
-    "as_loss_vector",
-    "check_per_sample",
-    "constraints_to_host",
-    "policy_signals",
-    "to_device",
-    "weight_dtype",
-]
+__all__ = ["DERIVED", "ScoringForward", "from_logits", "learned", "learns_from"]
+
+LossFn = Callable[[Any, Any], Tensor]
+
+# Made of the logits alone, so that the training forward gives them as well.
+_OF_LOGITS = frozenset({"logit_gradients", "upper_bound"})
+_OF_LAYER = frozenset({"features", "last_layer_gradients"})
+DERIVED = _OF_LOGITS | _OF_LAYER | {"gradient_norms"}
+_NEED_GRADIENTS = _OF_LOGITS | {"last_layer_gradients"}
 
 
-class Both(NamedTuple):
-    """A vector that was brought to the host already, and where it came from."""
+@dataclass(frozen=True, slots=True)
+class ScoringForward:
+    """The forward of a scoring pass, with the signals that follow from it.
 
-    host: NDArray[Any]
-    device: Tensor
+    Attributes
+    ----------
+    model, loss_fn
+        Of the step.
+    last_layer
+        The linear layer whose input is ``features``.
+    mode
+        That of the scoring pass.
+    """
+
+    model: nn.Module
+    loss_fn: LossFn
+    last_layer: LastLayer
+    mode: ScoringMode = "eval"
+
+    def __call__(
+        self, inputs: Any, targets: Any, n: int, wanted: frozenset[str] = frozenset()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the losses of n samples and their signals: the logits, and what is wanted.
+
+        To be called within :func:`scoring_pass`, and within autocast if the training forward is.
+
+        Parameters
+        ----------
+        inputs, targets
+            The samples.
+        n
+            How many.
+        wanted
+            Names of derived signals.
+
+        Returns
+        -------
+        tuple[Tensor, dict[str, Tensor]]
+            Losses (n,), detached; ``logits`` where the outputs have them, and the signals wanted,
+            one row per sample.
+
+        Raises
+        ------
+        ProblemError
+            If the loss is not per sample, or a signal cannot be made; the message says why.
+        """
+        with ExitStack() as stack:
+            watched = bool(wanted & _OF_LAYER)
+            calls = stack.enter_context(self.last_layer.recording()) if watched else []
+            outputs = call_model(self.model, inputs)
+        logits = find_logits(outputs, n)
+        signals: dict[str, Tensor] = {} if logits is None else {"logits": logits}
+        if wanted & _NEED_GRADIENTS:
+            logits = _logits_of(outputs, n)
+            losses, gradients = _with_gradients(self.loss_fn, outputs, logits, targets, n)
+            signals.update(_of_gradients(gradients, wanted))
+            if "last_layer_gradients" in wanted:
+                by_weights = self.last_layer.gradients(calls, logits, gradients)
+                signals["last_layer_gradients"] = by_weights
+        else:
+            losses = check_per_sample(self.loss_fn(outputs, targets), n)
+        if "features" in wanted:
+            signals["features"] = self.last_layer.features(calls, logits, n)
+        if "gradient_norms" in wanted:
+            norms = gradient_norms(self.model, self.loss_fn, inputs, targets, mode=self.mode)
+            signals["gradient_norms"] = norms
+        return losses.detach(), signals
 
 
-def as_loss_vector(losses: Any) -> Tensor:
-    """Return per-sample losses as a detached tensor of shape (n,).
+def learns_from(policy: Policy) -> frozenset[str]:
+    """Return which derived signals of the training forward a policy learns from.
+
+    Raises
+    ------
+    OptionError
+        If its attribute ``learns_from`` names one that does not follow from the logits.
+    """
+    names = frozenset(getattr(policy, "learns_from", ()))
+    if not names <= _OF_LOGITS:
+        raise OptionError(
+            f"a policy can learn from {' and '.join(sorted(_OF_LOGITS))} of the training forward; "
+            f"learns_from of {type(policy).__name__} names {', '.join(sorted(names - _OF_LOGITS))}."
+        )
+    return names
+
+
+def learned(
+    loss_fn: LossFn, outputs: Any, targets: Any, n: int, wanted: frozenset[str]
+) -> dict[str, Tensor]:
+    """Return derived signals of a training forward, from its outputs alone, detached.
 
     Raises
     ------
     ProblemError
-        If they are not a vector of real numbers.
+        If the outputs have no logits, or the loss is not a known one and they cannot be replaced.
     """
-    tensor = losses if isinstance(losses, Tensor) else torch.as_tensor(losses)
-    tensor = tensor.detach()
-    if tensor.ndim != 1:
-        hint = (
-            "a reduced loss has no samples left to choose from: use reduction='none'"
-            if tensor.ndim == 0
-            else "reduce it to one number per sample, for example losses.flatten(1).mean(1)"
-        )
-        raise ProblemError(f"losses must have shape (n,), got {tuple(tensor.shape)}; {hint}.")
-    if tensor.is_complex():
-        raise ProblemError(f"losses must be real numbers, got dtype {tensor.dtype}.")
-    return tensor
+    if not wanted:
+        return {}
+    logits = _logits_of(outputs, n)
+    gradients = closed_form(loss_fn, outputs, targets)
+    if gradients is None:
+        devices = [] if logits.device.type == "cpu" else [logits.device]
+        with torch.random.fork_rng(devices, device_type=logits.device.type):
+            gradients = _by_autograd(loss_fn, outputs, logits, targets, n)[1]
+    return _of_gradients(gradients, wanted)
 
 
-def check_per_sample(losses: object, n: int) -> Tensor:
-    """Return what a loss function gave for n samples, refusing anything but n losses.
+def from_logits(signals: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """Return signals with those added that follow from logits and targets by cross entropy.
 
-    Raises
-    ------
-    ProblemError
-        If the loss is reduced or has another shape.
+    Parameters
+    ----------
+    signals
+        What is known, by name.
+    names
+        What is wanted. ``upper_bound`` and ``logit_gradients`` are added where they are missing
+        and there are ``logits``, shape (n, C), and ``targets`` for them.
     """
-    if not isinstance(losses, Tensor):
-        raise ProblemError(
-            f"loss_fn must return a tensor of per-sample losses, got {type(losses).__name__}."
-        )
-    if losses.ndim == 0:
-        raise ProblemError(
-            "loss_fn returned one number for the whole batch: a reduced loss has no samples left "
-            "to choose from. Build it with reduction='none', for example "
-            "torch.nn.CrossEntropyLoss(reduction='none')."
-        )
-    if losses.shape != (n,):
-        raise ProblemError(
-            f"loss_fn returned shape {tuple(losses.shape)} for {n} samples, expected ({n},): one "
-            "loss per sample. Use reduction='none' and take the mean over any further dimension, "
-            "for example losses.flatten(1).mean(1)."
-        )
-    return losses
+    missing = frozenset(name for name in names & _OF_LOGITS if signals.get(name) is None)
+    logits, targets = signals.get("logits"), signals.get("targets")
+    if not missing or logits is None or targets is None:
+        return dict(signals)
+    gradients = cross_entropy_gradients(torch.as_tensor(logits), targets)
+    return {**signals, **_of_gradients(gradients, missing)}
 
 
-def weight_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of weights for losses of a dtype: the same, at least float32."""
-    wide = dtype.is_floating_point and dtype.itemsize >= 4
-    return dtype if wide else torch.float32
-
-
-def to_device(
-    indices: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    device: torch.device,
-    dtype: torch.dtype,
+def _with_gradients(
+    loss_fn: LossFn, outputs: Any, logits: Tensor, targets: Any, n: int
 ) -> tuple[Tensor, Tensor]:
-    """Return indices and weights on a device, packed into one transfer.
+    """Return losses and the gradients with respect to the logits, of their shape."""
+    if is_known(loss_fn):
+        losses = check_per_sample(loss_fn(outputs, targets), n)
+        gradients = closed_form(loss_fn, outputs, targets)
+        if gradients is not None:
+            return losses, gradients
+    return _by_autograd(loss_fn, outputs, logits, targets, n)
 
-    The float64 bits of the weights travel as the second row of an int64 array.
-    """
-    packed = np.empty((2, indices.size), dtype=np.int64)
-    packed[0] = indices
-    packed[1] = weights.view(np.int64)
-    if device.type == "mps":  # no float64 there to read the bits as
-        return (
-            torch.from_numpy(packed[0]).to(device),
-            torch.from_numpy(weights.astype(np.float32)).to(device, dtype),
+
+def _by_autograd(
+    loss_fn: LossFn, outputs: Any, logits: Tensor, targets: Any, n: int
+) -> tuple[Tensor, Tensor]:
+    """Return losses and gradients by one call of autograd that stops at the logits."""
+    if not logits.is_floating_point():
+        raise ProblemError(f"logits must be real numbers to have gradients, got {logits.dtype}.")
+    leaf = logits.detach().requires_grad_()
+    with torch.enable_grad():
+        losses = check_per_sample(loss_fn(with_logits(outputs, logits, leaf), targets), n)
+        gradients = (
+            torch.autograd.grad(losses.sum(), leaf, allow_unused=True)[0]
+            if losses.requires_grad
+            else None
         )
-    moved = torch.from_numpy(packed).to(device)
-    return moved[0], moved[1].view(torch.float64).to(dtype)
+    if gradients is None:
+        raise ProblemError(
+            "the loss does not depend on what was taken for the logits (outputs.logits, "
+            "outputs['logits'] or the first tensor of the outputs), so that it has no gradient."
+        )
+    return losses.detach(), gradients if gradients.dtype.itemsize >= 4 else gradients.float()
 
 
-def policy_signals(
-    signals: Mapping[str, Any], names: frozenset[str], n: int, device: torch.device
-) -> dict[str, Any]:
-    """Return the named signals, all as NumPy vectors or all as tensors on the device.
-
-    Vectors go to the host. As soon as one of them is larger (logits), everything stays on the
-    device and the policy brings its own scores to the host: n numbers, not n x classes.
-
-    Raises
-    ------
-    ProblemError
-        If a signal does not have one row per candidate.
-    """
-    taken = {name: signals[name] for name in sorted(names)}
-    shapes = {name: _shape(value) for name, value in taken.items()}
-    for name, shape in shapes.items():
-        if not shape or shape[0] != n:
-            raise ProblemError(
-                f"the signal {name!r} has shape {shape} for {n} candidates; pass one row each."
-            )
-    if all(len(shape) == 1 for shape in shapes.values()):
-        return {
-            name: value.host if isinstance(value, Both) else to_host(value)
-            for name, value in taken.items()
-        }
-    return {
-        name: torch.as_tensor(value.device if isinstance(value, Both) else value)
-        .detach()
-        .to(device)
-        for name, value in taken.items()
-    }
+def _of_gradients(gradients: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
+    """Return the signals made of logit gradients, which become one row per sample."""
+    rows = gradients.reshape(gradients.shape[0], -1)
+    made: dict[str, Tensor] = {}
+    if "logit_gradients" in wanted:
+        made["logit_gradients"] = rows
+    if "upper_bound" in wanted:
+        made["upper_bound"] = row_norms(rows)
+    return made
 
 
-def _shape(value: Any) -> tuple[int, ...]:
-    if isinstance(value, Both):
-        return value.host.shape
-    return tuple(value.shape) if isinstance(value, Tensor) else np.shape(value)
-
-
-def constraints_to_host(constraints: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return constraints with every tensor as a NumPy array; None entries are dropped."""
-    return {
-        name: to_host(value) if isinstance(value, Tensor) else value
-        for name, value in (constraints or {}).items()
-        if value is not None
-    }
+def _logits_of(outputs: Any, n: int) -> Tensor:
+    logits = find_logits(outputs, n)
+    if logits is None:
+        raise ProblemError(
+            f"gradients with respect to the logits need outputs with a tensor of {n} rows: "
+            f"outputs.logits, outputs['logits'] or their first tensor; got a "
+            f"{type(outputs).__name__} without."
+        )
+    return logits

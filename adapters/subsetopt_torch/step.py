@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from subsetopt import OptionError
-from subsetopt.policies import Feedback, to_host
-from subsetopt_torch.batches import batch_size, call_model, first_tensor, take
+from subsetopt.policies import Feedback
+from subsetopt_torch.batches import batch_size, take
+from subsetopt_torch.forward import TrainingForward
+from subsetopt_torch.gathering import Gathering, combined
+from subsetopt_torch.last_layer import LastLayer
+from subsetopt_torch.outputs import find_logits
 from subsetopt_torch.picked import Picked
+from subsetopt_torch.result import StepResult
+from subsetopt_torch.run import Clock, StepRun, device_of
 from subsetopt_torch.scoring import (
     ScoringMode,
     buffers_kept,
@@ -24,93 +28,10 @@ from subsetopt_torch.scoring import (
     scoring_pass,
 )
 from subsetopt_torch.selector import BatchSelector
-from subsetopt_torch.signals import check_per_sample, weight_dtype
+from subsetopt_torch.signals import DERIVED, ScoringForward, learned, learns_from
+from subsetopt_torch.transfer import weight_dtype
 
-__all__ = ["SelectiveStep", "StepResult", "Timings"]
-
-
-@dataclass(slots=True)
-class Timings:
-    """Seconds that the parts of a step took.
-
-    On a device that works ahead of the host these are the host's seconds, and work lands in the
-    part that waits for it (the selection waits for the scoring pass), unless the step was made
-    with ``synchronize=True``.
-
-    Attributes
-    ----------
-    scoring
-        The forward pass over all candidates; 0 when there was none.
-    selection
-        From the losses to the indices, transfers included.
-    training
-        Forward and backward of the chosen samples.
-    update
-        The optimizer's step.
-    """
-
-    scoring: float = 0.0
-    selection: float = 0.0
-    training: float = 0.0
-    update: float = 0.0
-
-    @property
-    def total(self) -> float:
-        """The sum of the parts."""
-        return self.scoring + self.selection + self.training + self.update
-
-
-@dataclass(frozen=True, slots=True)
-class StepResult:
-    """What a step did.
-
-    Attributes
-    ----------
-    loss
-        The weighted loss of the chosen samples in the training forward, a detached scalar; nan
-        when nothing was trained on.
-    batch_loss
-        Mean over all scored samples, a detached scalar: the honest curve. With all samples chosen
-        it is the mean of the training forward; nan where no forward over the batch was made
-        (``uniform`` below rate 1).
-    picked
-        The chosen samples.
-    timings
-        Seconds spent.
-    losses
-        Per-sample losses of the scoring pass, shape (n,), detached; None without one.
-    updated
-        Whether the parameters were updated: False for an empty or dropped batch.
-    """
-
-    loss: Tensor
-    batch_loss: Tensor
-    picked: Picked
-    timings: Timings
-    losses: Tensor | None = field(default=None, repr=False)
-    updated: bool = True
-
-
-@dataclass(slots=True)
-class _Run:
-    """One step in progress: the batch, its constants and the clock."""
-
-    inputs: Any
-    targets: Any
-    n: int
-    device: torch.device
-    synchronize: bool
-    whole: bool = False  # everything was taken, with weights 1/n
-    timings: Timings = field(default_factory=Timings)
-    mark: float = field(default_factory=time.perf_counter)
-
-    def lap(self, part: str) -> None:
-        """Charge the time since the last mark to a part of the step."""
-        if self.synchronize and self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        now = time.perf_counter()
-        setattr(self.timings, part, getattr(self.timings, part) + now - self.mark)
-        self.mark = now
+__all__ = ["SelectiveStep"]
 
 
 class SelectiveStep:
@@ -140,6 +61,12 @@ class SelectiveStep:
         repeated samples of weight 0.
     batch_size
         Size of a full batch; None takes the largest seen so far.
+    accumulate
+        Let picked samples gather until ``batch_size`` of them are there, then make one update on
+        those and carry the rest over. Off by default: every batch's picked samples make an update.
+    last_layer
+        The ``nn.Linear`` of the model, or its name, whose input is the signal ``features`` and
+        whose weights ``last_layer_gradients`` are of. None finds the one that makes the logits.
     scaler
         A ``torch.amp.GradScaler``.
     autocast
@@ -160,6 +87,14 @@ class SelectiveStep:
     parameters are bit-identical to those of ``loss_fn(model(x), y).mean().backward()``. A sample's
     loss that is not finite raises before anything is updated, or is left out, as the selector's
     ``nonfinite`` says; where there was no scoring pass this is asked of the training forward.
+
+    With ``accumulate`` sample i of batch t, of weight w_i among k_t picked, has the weight
+    ``w_i * k_t / batch_size`` in its update: 1 / batch_size for equal weights, and the mean of the
+    batches' own estimates for any. Samples carried over are copies and part of the state;
+    :meth:`flush` trains on what is left at the end. Where a policy takes all of every full batch
+    there is nothing to gather, and the step is the plain one.
+
+    A policy with a method ``presample`` has only the candidates scored that it names there.
 
     Examples
     --------
@@ -186,6 +121,8 @@ class SelectiveStep:
         update_bn: Literal["picked", "scored"] = "picked",
         last_batch: Literal["shrink", "drop", "pad"] = "shrink",
         batch_size: int | None = None,
+        accumulate: bool = False,
+        last_layer: nn.Linear | str | None = None,
         scaler: torch.amp.GradScaler | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] | None = None,
         synchronize: bool = False,
@@ -202,11 +139,16 @@ class SelectiveStep:
         self.scoring_mode: ScoringMode = scoring_mode
         self.update_bn = update_bn
         self.last_batch = last_batch
+        self.accumulate = accumulate
         self.scaler = scaler
         self.autocast = autocast or nullcontext
         self.synchronize = synchronize
+        self._last_layer = LastLayer(model, last_layer)
+        self._learns_from = learns_from(selector.policy)
         self._fixed_size = batch_size
         self._largest = 0
+        self._largest_presample = 0
+        self._gathering = Gathering()
 
     @property
     def batch_size(self) -> int:
@@ -240,39 +182,41 @@ class SelectiveStep:
         ProblemError
             If the loss is reduced or not finite, or the batch has no batch dimension.
         """
-        run = self._start(inputs, targets)
+        n = batch_size(targets, inputs)
+        self._largest = max(self._largest, n)
+        run = self._start(inputs, targets, ids, n)
         if run.n == 0 or (self.last_batch == "drop" and run.n < self.batch_size):
-            return self._nothing(run, None)
-        signals.update({} if ids is None else {"ids": ids})
-        scored: Tensor | None = None
-        free = not (constraints or self.selector.constraints)
-        if (k := self.selector.size(run.n)) == run.n and free:
-            run.whole = True
-            picked = self.selector.everything(run.n, run.device, self._dtype())
-        elif k and self.selector.needs_scoring(run.n):
-            scored, outputs = self._score(run)
-            run.lap("scoring")
-            picked = self.selector(
-                scored,
-                constraints=constraints,
-                **{**_model_signals(outputs, targets, run.n), **signals},
-            )
-        else:
-            picked = self.selector.without_losses(
-                run.n,
-                run.device,
-                self._dtype(),
-                constraints=constraints,
-                **{**_model_signals(None, targets, run.n), **signals},
-            )
-        run.lap("selection")
+            return self._nothing(run)
+        picked = self._pick(run, constraints, signals)
+        run.clock.lap("selection")
         if len(picked) == 0:
-            return self._nothing(run, scored, picked)
-        return self._train(run, picked, scored, ids)
+            return self._nothing(run, picked)
+        return self._gather(run, picked) if self._gathers(run) else self._train(run, picked)
+
+    def flush(self) -> StepResult:
+        """Train on the gathered samples that did not fill a batch, if there are any.
+
+        For the end of training with ``accumulate``; their weights are those of an update of just
+        this size. The result's ``picked`` is empty: nothing was picked now.
+        """
+        waiting = len(self._gathering)
+        run = self._start(None, None, None, 0)
+        updates = [self._fit_gathered(run, waiting)] if waiting else []
+        picked = self.selector.nothing(0, run.device, self._dtype())
+        return run.result(picked, *combined(updates))
+
+    @property
+    def gathered(self) -> int:
+        """How many picked samples wait for an update."""
+        return len(self._gathering)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs besides the model's and the optimizer's own state."""
-        return {"selector": self.selector.state_dict(), "largest_batch": self._largest}
+        return {
+            "selector": self.selector.state_dict(),
+            "largest_batch": self._largest,
+            "gathered": self._gathering.state(),
+        }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where ``state_dict`` was taken.
@@ -280,23 +224,54 @@ class SelectiveStep:
         Raises
         ------
         OptionError
-            If the state is incomplete or belongs to another policy.
+            If the state is incomplete or belongs to another policy, or holds gathered samples and
+            this step gathers none.
         """
-        missing = {"selector", "largest_batch"} - set(state)
+        missing = {"selector", "largest_batch", "gathered"} - set(state)
         if missing:
             raise OptionError(f"the step state lacks {sorted(missing)}.")
+        if state["gathered"] and not self.accumulate:
+            raise OptionError(
+                "the step state holds gathered samples, which this step would never train on: make "
+                "it with accumulate=True."
+            )
         self.selector.load_state_dict(state["selector"])
         self._largest = int(state["largest_batch"])
+        self._gathering.load(state["gathered"])
 
-    def _start(self, inputs: Any, targets: Any) -> _Run:
-        n = batch_size(targets, inputs)
-        self._largest = max(self._largest, n)
-        parameter = next(self.model.parameters(), None)
-        tensor = first_tensor(inputs)
-        device = parameter.device if tensor is None and parameter is not None else None
-        if device is None:
-            device = tensor.device if tensor is not None else torch.device("cpu")
-        return _Run(inputs, targets, n, device, self.synchronize)
+    def _start(self, inputs: Any, targets: Any, ids: Any, n: int) -> StepRun:
+        clock = Clock(device_of(self.model, inputs), self.synchronize)
+        return StepRun(inputs, targets, ids, n, self.batch_size, clock)
+
+    def _pick(
+        self, run: StepRun, constraints: Mapping[str, Any] | None, signals: dict[str, Any]
+    ) -> Picked:
+        """Choose from a batch, after the scoring pass where there is one."""
+        signals = signals if run.ids is None else {**signals, "ids": run.ids}
+        free = not (constraints or self.selector.constraints)
+        if (k := self.selector.size(run.n)) == run.n and free:
+            run.whole = True
+            return self.selector.everything(run.n, run.device, self._dtype())
+        if isinstance(run.targets, Tensor):
+            signals = {"targets": run.targets, **signals}
+        if not k or not self.selector.needs_scoring(run.n):
+            return self.selector.without_losses(
+                run.n, run.device, self._dtype(), constraints=constraints, **signals
+            )
+        presample = self.selector.presample(run.n, constraints=constraints)
+        part = run
+        if presample is not None:
+            run.scored_indices = presample.on(run.device)
+            self._largest_presample = max(self._largest_presample, len(presample))
+            part = run.part(run.scored_indices, self._largest_presample)
+            signals = presample.rows(signals)
+        given = {name for name, value in signals.items() if value is not None}
+        wanted = (DERIVED & self.selector.policy.requires) - given
+        run.losses, made = self._score(part, wanted)
+        run.scored = True
+        run.clock.lap("scoring")
+        known = {**made, **signals}
+        return self.selector(run.losses, presample=presample, constraints=constraints, **known)
 
     def _dtype(self) -> torch.dtype:
         parameter = next((p for p in self.model.parameters() if p.is_floating_point()), None)
@@ -306,94 +281,77 @@ class SelectiveStep:
         """Return how many repeats fill ``size`` up to what a full batch would have."""
         return max(0, size - n) if self.last_batch == "pad" else 0
 
-    def _score(self, run: _Run) -> tuple[Tensor, Any]:
-        """Return the losses of all n candidates, and the model's outputs."""
+    def _score(self, run: StepRun, wanted: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the losses of all samples of a run, and their signals."""
         n, inputs, targets = run.n, run.inputs, run.targets
-        padding = self._padding(n, self.batch_size)
+        padding = self._padding(n, run.full)
         if padding:
             rows = torch.arange(n + padding, device=run.device) % n
             inputs, targets = take(inputs, rows, n), take(targets, rows, n)
         update_norm = self.update_bn == "scored"
+        forward = ScoringForward(self.model, self.loss_fn, self._last_layer, self.scoring_mode)
         with (
             scoring_pass(
                 self.model, self.scoring_mode, update_norm=update_norm, devices=(run.device,)
             ),
             self.autocast(),
         ):
-            outputs = call_model(self.model, inputs)
-            losses = check_per_sample(self.loss_fn(outputs, targets), n + padding)
+            losses, signals = forward(inputs, targets, n + padding, wanted)
         if padding:
-            rows = torch.arange(n, device=losses.device)
-            losses, outputs = losses[:n], take(outputs, rows, n + padding)
-        return losses.detach(), outputs
+            losses, signals = losses[:n], {name: value[:n] for name, value in signals.items()}
+        return losses, signals
 
-    def _train(self, run: _Run, picked: Picked, scored: Tensor | None, ids: Any) -> StepResult:
+    def _train(self, run: StepRun, picked: Picked) -> StepResult:
+        """Make an update on the picked samples of a batch."""
+        loss, losses, picked = self._fit(run, picked, self.selector.size(self.batch_size))
+        if loss is None:
+            return self._nothing(run, picked)
+        return run.result(picked, loss, len(picked), losses.detach()[: len(picked)])
+
+    def _gathers(self, run: StepRun) -> bool:
+        """Whether picked samples wait for others; where all of a full batch is taken, none do."""
+        plain = run.whole and self.selector.size(self.batch_size) == self.batch_size
+        return self.accumulate and (self.gathered > 0 or not plain)
+
+    def _gather(self, run: StepRun, picked: Picked) -> StepResult:
+        """Keep the picked samples, and make an update for every full batch that there is."""
+        self._gathering.add(run, picked)
+        run.clock.lap("selection")
+        updates = []
+        while self.gathered >= self.batch_size:
+            updates.append(self._fit_gathered(run, self.batch_size))
+        return run.result(picked, *combined(updates))
+
+    def _fit_gathered(self, run: StepRun, size: int) -> tuple[Tensor | None, int]:
+        """Make an update on the oldest samples; return its loss, and how many they were."""
+        gathered = self._gathering.pop(size)
+        inputs, targets, ids = gathered.samples
+        batch = StepRun(inputs, targets, ids, size, self.batch_size, run.clock)
+        batch.scored, batch.positions = gathered.scored, gathered.positions
+        loss, _, picked = self._fit(batch, gathered.pick(), self.batch_size)
+        return loss, len(picked)
+
+    def _fit(self, run: StepRun, picked: Picked, full: int) -> tuple[Tensor | None, Tensor, Picked]:
+        """Make an update; return its loss (None without one), those of the samples, and these."""
         self.optimizer.zero_grad(set_to_none=True)
+        size = full if self.last_batch == "pad" else 0
+        forward = TrainingForward(self.model, self.loss_fn, self.autocast, self.selector, size)
         with ExitStack() as stack:
-            if self.update_bn == "scored" and scored is not None:
+            if self.update_bn == "scored" and run.scored:
                 norms = [b for m in norm_modules(self.model) for b in norm_buffers(m)]
                 stack.enter_context(buffers_kept(norms))
-            losses, outputs, picked = self._forward(run, picked, checked=scored is not None)
+            losses, outputs, picked = forward(run, picked)
             if len(picked) == 0:
-                return self._nothing(run, scored, picked)
+                return None, losses, picked
             loss = self._loss(run, losses, picked)
             self._backward(loss)
-        run.lap("training")
+        run.clock.lap("training")
         self._update()
-        run.lap("update")
-        self._observe(run, picked, losses, outputs, ids, scored is not None)
-        batch_loss = self._batch_loss(losses, picked, scored)
-        return StepResult(loss.detach(), batch_loss, picked, run.timings, scored)
+        run.clock.lap("update")
+        self._observe(run, picked, losses, outputs)
+        return loss.detach(), losses, picked
 
-    def _forward(self, run: _Run, picked: Picked, *, checked: bool) -> tuple[Tensor, Any, Picked]:
-        """Return the losses of the picked samples, without those that are not finite.
-
-        ``checked`` samples had their losses looked at in the scoring pass.
-        """
-        guard = not checked and self.selector.nonfinite == "exclude"
-        before = [(b, b.detach().clone()) for b in self.model.buffers()] if guard else []
-        losses, outputs = self._forward_rows(run, picked)
-        if checked:
-            return losses, outputs, picked
-        values = losses.detach()[: len(picked)]
-        good = values.isfinite()
-        if bool(good.all()):
-            return losses, outputs, picked
-        # A NaN reaches every gradient and BatchNorm's statistics: forward again without it.
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
-        if guard:
-            good = self._finite_alone(run, picked, good)
-        self.selector.exclude_nonfinite(to_host(picked.indices[~good]), to_host(values[~good]))
-        left = _left_out(picked, good)
-        if len(left):
-            losses, outputs = self._forward_rows(run, left)
-            if not bool(losses.detach().isfinite().all()):
-                left = _left_out(left, torch.zeros_like(left.indices, dtype=torch.bool))
-        return losses, outputs, left
-
-    def _finite_alone(self, run: _Run, picked: Picked, together: Tensor) -> Tensor:
-        """Return which losses are finite when no sample sees another, as in eval mode.
-
-        Under BatchNorm one NaN makes the losses of the whole batch NaN; the others are innocent.
-        """
-        with scoring_pass(self.model, devices=(run.device,)):
-            alone = self._forward_rows(run, picked)[0][: len(picked)].isfinite()
-        return together if bool(alone.all()) else alone
-
-    def _forward_rows(self, run: _Run, picked: Picked) -> tuple[Tensor, Any]:
-        rows, inputs, targets = picked.indices, run.inputs, run.targets
-        padding = self._padding(len(picked), self.selector.size(self.batch_size))
-        if padding:
-            rows = rows[torch.arange(len(picked) + padding, device=rows.device) % len(picked)]
-        if padding or len(picked) < run.n:
-            inputs, targets = take(inputs, rows, run.n), take(targets, rows, run.n)
-        with self.autocast():
-            outputs = call_model(self.model, inputs)
-            return check_per_sample(self.loss_fn(outputs, targets), rows.shape[0]), outputs
-
-    def _loss(self, run: _Run, losses: Tensor, picked: Picked) -> Tensor:
+    def _loss(self, run: StepRun, losses: Tensor, picked: Picked) -> Tensor:
         k = len(picked)
         if run.whole and k == losses.shape[0] == run.n:
             return losses.mean()  # the very operation of the plain loop, to the last bit
@@ -409,72 +367,41 @@ class SelectiveStep:
             self.scaler.step(self.optimizer)
             self.scaler.update()
 
-    def _observe(
-        self, run: _Run, picked: Picked, losses: Tensor, outputs: Any, ids: Any, scored: bool
-    ) -> None:
+    def _observe(self, run: StepRun, picked: Picked, losses: Tensor, outputs: Any) -> None:
         if not self.selector.listens:
             return
-        k = len(picked)
-        rows = torch.arange(k, device=picked.indices.device)
-        logits = _logits(outputs, losses.shape[0])
+        k, size = len(picked), losses.shape[0]
+        logits = find_logits(outputs, size)
+        positions = picked.indices
+        if run.positions is not None:
+            positions = run.positions[positions]
         self.selector.observe(
             Feedback(
                 self.selector.step - 1,
-                picked.indices,
+                positions,
                 picked.weights,
                 losses.detach()[:k],
-                None if logits is None else take(logits.detach(), rows, losses.shape[0]),
+                None if logits is None else logits.detach()[:k],
                 take(run.targets, picked.indices, run.n),
-                None if ids is None else take(ids, picked.indices, run.n),
-                scored,
+                None if run.ids is None else take(run.ids, picked.indices, run.n),
+                run.scored,
+                self._learned(run, picked, outputs, size),
             )
         )
 
-    def _batch_loss(self, losses: Tensor, picked: Picked, scored: Tensor | None) -> Tensor:
-        if scored is None:
-            whole = len(picked) + picked.excluded == picked.n
-            return losses.detach()[: len(picked)].mean() if whole else _nan(losses.device)
-        values = scored.to(weight_dtype(scored.dtype))
-        return values[values.isfinite()].mean() if picked.excluded else values.mean()
+    def _learned(self, run: StepRun, picked: Picked, outputs: Any, size: int) -> dict[str, Tensor]:
+        """Return what the policy learns of the picked samples from ``size`` rows of outputs."""
+        if not self._learns_from:
+            return {}
+        k = len(picked)
+        rows = picked.indices[torch.arange(size, device=picked.indices.device) % k]
+        targets = take(run.targets, rows, run.n)
+        with self.autocast():
+            signals = learned(self.loss_fn, outputs, targets, size, self._learns_from)
+        return {name: value[:k] for name, value in signals.items()}
 
-    def _nothing(
-        self, run: _Run, scored: Tensor | None, picked: Picked | None = None
-    ) -> StepResult:
+    def _nothing(self, run: StepRun, picked: Picked | None = None) -> StepResult:
         """Return the result of a step that trained on nothing."""
-        nan = _nan(run.device)
         if picked is None:
             picked = self.selector.nothing(run.n, run.device, self._dtype())
-        batch_loss = nan if scored is None else self._batch_loss(scored, picked, scored)
-        return StepResult(nan, batch_loss, picked, run.timings, scored, updated=False)
-
-
-def _left_out(picked: Picked, good: Tensor) -> Picked:
-    """Return the pick without some of its samples, their weight spread over the others."""
-    weights = picked.weights[good]
-    total = weights.sum()
-    scale = picked.weights.sum() / total if len(weights) else total
-    return Picked(
-        picked.indices[good],
-        weights * scale,
-        picked.n,
-        lambda: picked.solution,
-        int((~good).sum()),
-        picked.fallback,
-    )
-
-
-def _logits(outputs: Any, n: int) -> Tensor | None:
-    """Return what can be taken for the logits of a model's outputs: one row per sample."""
-    logits = getattr(outputs, "logits", None)
-    tensor = logits if isinstance(logits, Tensor) else first_tensor(outputs)
-    return tensor if tensor is not None and tensor.ndim and tensor.shape[0] == n else None
-
-
-def _model_signals(outputs: Any, targets: Any, n: int) -> dict[str, Any]:
-    logits = None if outputs is None else _logits(outputs, n)
-    found = {"logits": logits, "targets": targets if isinstance(targets, Tensor) else None}
-    return {name: value for name, value in found.items() if value is not None}
-
-
-def _nan(device: torch.device) -> Tensor:
-    return torch.full((), float("nan"), device=device)
+        return run.result(picked, None)

@@ -6,7 +6,7 @@ same number of updates; what differs is which samples of a batch are trained on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from subsetopt import OptionError
 from subsetopt.policies import make_policy
 from subsetopt_torch.data import DataSet
+from subsetopt_torch.result import StepResult, Timings
 from subsetopt_torch.scoring import scoring_pass
 from subsetopt_torch.selector import BatchSelector
-from subsetopt_torch.step import SelectiveStep, StepResult, Timings
+from subsetopt_torch.step import SelectiveStep
 
 __all__ = [
     "Experiment",
@@ -53,6 +54,8 @@ class Settings:
         Passes over the training set, samples per batch, learning rate of plain SGD.
     solver, time_limit
         For the policies; the baselines keep the defaults.
+    policy_options
+        Options of the policies: ``{policy: {name: value}}``.
     """
 
     policies: tuple[str, ...] = ("obtf",)
@@ -63,6 +66,7 @@ class Settings:
     lr: float = 0.1
     solver: str = "auto"
     time_limit: float | None = None
+    policy_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Look at every value before any work begins."""
@@ -74,7 +78,7 @@ class Settings:
         if not 0.0 < self.lr < float("inf"):
             raise OptionError(f"lr must be a positive number, got {self.lr!r}.")
         for policy in self.policies:
-            make_policy(policy)
+            make_policy(policy, **self.policy_options.get(policy, {}))
             self.selector(policy, 0)
 
     @property
@@ -89,7 +93,12 @@ class Settings:
         if method == "uniform":
             return BatchSelector("uniform", rate=self.rate, seed=seed)
         return BatchSelector(
-            method, rate=self.rate, solver=self.solver, time_limit=self.time_limit, seed=seed
+            method,
+            rate=self.rate,
+            solver=self.solver,
+            time_limit=self.time_limit,
+            policy_options=self.policy_options.get(method),
+            seed=seed,
         )
 
 
@@ -121,6 +130,8 @@ class Run:
         method that makes no scoring pass.
     fallbacks
         Selections that ended in a uniform draw.
+    policy_curves
+        What the policy remembers of its steps: label to (steps, values); empty where nothing.
     """
 
     method: str
@@ -132,6 +143,7 @@ class Run:
     seconds: dict[str, float] = field(default_factory=dict)
     residuals: list[float] = field(default_factory=list)
     fallbacks: int = 0
+    policy_curves: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
 
     @property
     def accuracy(self) -> float:
@@ -179,12 +191,11 @@ class Experiment:
                 self.runs.append(run_one(self.settings, self.data, method, seed, report))
 
     def _warm_up(self) -> None:
-        """Make one selection per method, so that no run pays for compiling kernels."""
-        losses = torch.linspace(0.1, 2.0, self.settings.batch_size) ** 3
+        """Make one step per method, then forgotten, so that no run pays for compiling kernels."""
+        rows = torch.arange(min(self.settings.batch_size, len(self.data.train_x)))
         for method in self.settings.methods:
-            selector = self.settings.selector(method, 0)
-            if selector.needs_scoring(len(losses)):
-                selector(losses)
+            step = _make_step(self.settings, self.data, method, 0)
+            step(self.data.train_x[rows], self.data.train_y[rows], ids=rows)
 
     def of(self, method: str) -> list[Run]:
         """Return the runs of a method."""
@@ -215,13 +226,8 @@ def run_one(
     on_step: Callable[[Run], None] = lambda run: None,
 ) -> Run:
     """Train one method with one seed."""
-    model = make_model(data.train_x.shape[1], data.classes, seed)
-    step = SelectiveStep(
-        model,
-        nn.CrossEntropyLoss(reduction="none"),
-        torch.optim.SGD(model.parameters(), lr=settings.lr),
-        settings.selector(method, seed),
-    )
+    step = _make_step(settings, data, method, seed)
+    model = step.model
     run = Run(method, seed, seconds=dict.fromkeys(Timings.__dataclass_fields__, 0.0))
     run.curve.append(Point(0, 0, 0, _accuracy(model, data), float("nan")))
     order = torch.Generator().manual_seed(seed)
@@ -231,15 +237,28 @@ def run_one(
         for rows in torch.split(shuffled, settings.batch_size):
             x, y = data.train_x[rows], data.train_y[rows]
             probe = _Probe(step, x, y, run.steps)
-            result = step(x, y)
+            result = step(x, y, ids=rows)
             probe.read(result, run)
             _count(run, result)
             losses.append(float(result.batch_loss))
             on_step(run)
         run.fallbacks = step.selector.fallbacks
-        accuracy, loss = _accuracy(model, data), float(np.mean(losses))
+        known = [loss for loss in losses if not np.isnan(loss)]
+        accuracy, loss = _accuracy(model, data), float(np.mean(known)) if known else float("nan")
         run.curve.append(Point(epoch, run.steps, run.backpropagated, accuracy, loss))
+    curves = getattr(step.selector.policy, "curves", None)
+    run.policy_curves = {} if curves is None else curves()
     return run
+
+
+def _make_step(settings: Settings, data: DataSet, method: str, seed: int) -> SelectiveStep:
+    model = make_model(data.train_x.shape[1], data.classes, seed)
+    return SelectiveStep(
+        model,
+        nn.CrossEntropyLoss(reduction="none"),
+        torch.optim.SGD(model.parameters(), lr=settings.lr),
+        settings.selector(method, seed),
+    )
 
 
 @contextmanager
@@ -289,14 +308,17 @@ class _Probe:
         values = losses.double()
         scale = float(values.abs().mean())
         picked = result.picked
-        subset = (values[picked.indices] * picked.weights.double()).sum()
+        rows = picked.indices
+        if result.losses is not None and result.scored_indices is not None:
+            rows = torch.searchsorted(result.scored_indices, rows)
+        subset = (values[rows] * picked.weights.double()).sum()
         if scale > 0.0:
             run.residuals.append(abs(float(values.mean() - subset)) / scale)
 
 
 def _count(run: Run, result: StepResult) -> None:
-    run.steps += 1
-    run.backpropagated += len(result.picked)
+    run.steps += int(result.updated)
+    run.backpropagated += result.trained
     run.scored += 0 if result.losses is None else len(result.losses)
     for part in run.seconds:
         run.seconds[part] += getattr(result.timings, part)

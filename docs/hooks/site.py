@@ -112,7 +112,7 @@ def _policies() -> str:
         ("policy", "what it does", "signals", "reference"),
         (
             (
-                f"`{spec.name}`",
+                _card(spec.name),
                 spec.summary,
                 ", ".join(f"`{signal}`" for signal in sorted(spec.requires)) or "-",
                 spec.reference or "-",
@@ -120,6 +120,12 @@ def _policies() -> str:
             for spec in list_policies()
         ),
     )
+
+
+def _card(name: str) -> str:
+    """Return the name of a policy, as a link where it has a method card."""
+    path = Path(__file__).parents[1] / "methods" / f"{name}.md"
+    return f"[`{name}`](methods/{name}.md)" if path.exists() else f"`{name}`"
 
 
 def _classes(rows: Iterable[Any]) -> str:

@@ -7,6 +7,7 @@ from subsetopt.objectives.mean_matching import MeanMatching
 from subsetopt.objectives.sampling_design import SamplingDesign
 from subsetopt.objectives.scored_matching import ScoredMatching
 from subsetopt.objectives.vector_matching import VectorMatching
+from subsetopt.objectives.weighted_scores import WeightedScores
 
 __all__ = [
     "FacilityLocation",
@@ -18,4 +19,5 @@ __all__ = [
     "Sense",
     "TopScores",
     "VectorMatching",
+    "WeightedScores",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -26,7 +26,18 @@ __all__ = [
 Signals = Mapping[str, Array]
 
 # Signals that only a forward pass over the candidates can give; the others come with the batch.
-FORWARD_SIGNALS = frozenset({"losses", "logits", "outputs", "features"})
+FORWARD_SIGNALS = frozenset(
+    {
+        "losses",
+        "logits",
+        "outputs",
+        "features",
+        "upper_bound",
+        "logit_gradients",
+        "last_layer_gradients",
+        "gradient_norms",
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +66,8 @@ class Feedback:
     step
         The selection this belongs to, counted from 0.
     indices, weights
-        The chosen candidates (k,) and their training weights (k,).
+        The chosen candidates (k,) and their training weights (k,). Where samples of several
+        batches were gathered for one update, the indices are positions in those batches.
     losses
         Their losses in the training forward, shape (k,), detached.
     logits, targets
@@ -65,6 +77,10 @@ class Feedback:
         Their sample ids, shape (k,), or None.
     scored
         Whether a scoring pass preceded the choice.
+    signals
+        Derived signals of the chosen samples (``upper_bound``, ``logit_gradients``), one row each,
+        made from the training forward's own logits: those that the policy names in its attribute
+        ``learns_from``.
     """
 
     step: int
@@ -75,6 +91,7 @@ class Feedback:
     targets: Any = None
     ids: Array | None = None
     scored: bool = False
+    signals: Signals = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -85,6 +102,15 @@ class Policy(Protocol):
     one number per sample arrive as NumPy arrays. A policy that requires anything larger (logits,
     features) gets every signal where the model left it, and brings its own result to the host with
     ``to_host``: one vector of n scores instead of n x classes numbers.
+
+    Further methods a policy may have. ``presample(state, rng)`` returns the positions of the
+    candidates that get the scoring pass, distinct, or None for all; signals then have one row for
+    each, in ascending order, ``positions`` holds these, and the problem is over them.
+    ``weigh(solution)`` returns the training weights of ``solution.indices``, in place of
+    ``solution.weights``. ``draw(n, k, rng)`` returns ids and weights of k of the samples 0 to n-1
+    of a data set, and ``epoch_order(n, rng)`` all of them in order, where stating a problem over
+    them would cost more. ``curves()`` returns what there is to plot over the steps: a mapping from
+    labels to (steps, values).
 
     A policy to which the optima of its problem are not all alike may have an attribute ``solver``:
     what a selector's ``solver="auto"`` then stands for.
@@ -165,8 +191,8 @@ def signal(signals: Signals, name: str, policy: str) -> Array:
 def candidate_count(signals: Signals) -> int:
     """Return n: the length of any signal.
 
-    The selector always passes ``positions`` (0 to n-1), so that a policy that reads nothing knows
-    how many candidates there are.
+    The selector always passes ``positions`` (0 to n-1, or what was presampled), so that a policy
+    that reads nothing knows how many candidates there are.
 
     Raises
     ------

@@ -7,16 +7,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from subsetopt.objectives import TopScores
-from subsetopt.policies.arrays import to_host
-from subsetopt.policies.base import Signals, StatelessPolicy, signal
-from subsetopt.problem import Problem
+from subsetopt.policies.arrays import Array
+from subsetopt.policies.base import Signals, signal
+from subsetopt.policies.scored import ScoredPolicy
 
 __all__ = ["BigLoss"]
 
 
 @dataclass(frozen=True)
-class BigLoss(StatelessPolicy):
+class BigLoss(ScoredPolicy):
     """Choose the k samples with the largest losses.
 
     AdaSelection's reading of Selective-Backprop. Fast on clean data; on noisy data it trains on
@@ -36,6 +35,6 @@ class BigLoss(StatelessPolicy):
 
     requires: ClassVar[frozenset[str]] = frozenset({"losses"})
 
-    def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
-        """Return a top-k of the losses."""
-        return Problem(TopScores(to_host(signal(signals, "losses", "big-loss"))), k)
+    def scores(self, signals: Signals, k: int, rng: np.random.Generator) -> Array:
+        """Return the losses."""
+        return signal(signals, "losses", "big-loss")

@@ -8,16 +8,15 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from subsetopt.errors import OptionError, ProblemError
-from subsetopt.objectives import TopScores
-from subsetopt.policies.arrays import Array, as_float64, from_host, namespace, to_host
-from subsetopt.policies.base import Signals, StatelessPolicy, signal
-from subsetopt.problem import Problem
+from subsetopt.policies.arrays import Array, as_float64, from_host, namespace
+from subsetopt.policies.base import Signals, signal
+from subsetopt.policies.scored import ScoredPolicy
 
 __all__ = ["ProportionalLoss"]
 
 
 @dataclass(frozen=True)
-class ProportionalLoss(StatelessPolicy):
+class ProportionalLoss(ScoredPolicy):
     r"""Draw k samples one after the other, with probability proportional to the loss.
 
     The k largest of the keys :math:`\log l_i + G_i` with independent Gumbel :math:`G_i`: the order
@@ -52,8 +51,8 @@ class ProportionalLoss(StatelessPolicy):
         if self.negative not in ("raise", "shift"):
             raise OptionError(f"negative must be 'raise' or 'shift', got {self.negative!r}.")
 
-    def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
-        """Return a top-k of random keys.
+    def scores(self, signals: Signals, k: int, rng: np.random.Generator) -> Array:
+        """Return random keys, the k largest of which are the draw.
 
         Raises
         ------
@@ -62,8 +61,7 @@ class ProportionalLoss(StatelessPolicy):
         """
         losses = as_float64(signal(signals, "losses", "proportional-loss"))
         gumbel = -np.log(rng.standard_exponential(losses.shape[0]))
-        keys = to_host(_keys(losses, from_host(gumbel, losses), shift=self.negative == "shift"))
-        return Problem(TopScores(keys), k)
+        return _keys(losses, from_host(gumbel, losses), shift=self.negative == "shift")
 
 
 def _keys(losses: Array, gumbel: Array, *, shift: bool) -> Array:

@@ -40,6 +40,7 @@ class PolicySpec:
 
 
 _OBTF = "Dong et al., One Backward from Ten Forward"
+_ADASELECTION = "Zhang et al., AdaSelection"
 
 _BUILTIN = (
     PolicySpec(
@@ -51,7 +52,7 @@ _BUILTIN = (
         "big-loss",
         "subsetopt.policies.big_loss:BigLoss",
         ("losses",),
-        "Zhang et al., AdaSelection, section 3.1",
+        _ADASELECTION + ", section 3.1",
         "the k largest losses",
     ),
     PolicySpec(
@@ -69,11 +70,109 @@ _BUILTIN = (
         "k drawn without replacement, each draw proportional to the loss",
     ),
     PolicySpec(
+        "selective-backprop",
+        "subsetopt.policies.selective_backprop:SelectiveBackprop",
+        ("losses",),
+        "Jiang et al., Accelerating Deep Learning by Focusing on the Biggest Losers",
+        "each kept with a probability that rises with the rank of its loss",
+    ),
+    PolicySpec(
+        "gradient-norm",
+        "subsetopt.policies.gradient_norm:GradientNorm",
+        ("gradient_norms",),
+        _ADASELECTION + ", section 3.1",
+        "the k largest per-sample gradients over all parameters",
+    ),
+    PolicySpec(
+        "upper-bound",
+        "subsetopt.policies.upper_bound:UpperBound",
+        ("upper_bound",),
+        "Katharopoulos & Fleuret, Not All Samples Are Created Equal, eq. 20",
+        "the k largest gradients with respect to the model's outputs",
+    ),
+    PolicySpec(
+        "adaboost",
+        "subsetopt.policies.adaboost:AdaBoost",
+        ("losses",),
+        _ADASELECTION + ", eq. 1",
+        "the k largest AdaBoost weights",
+    ),
+    PolicySpec(
+        "coreset-1",
+        "subsetopt.policies.coreset_1:Coreset1",
+        ("losses",),
+        _ADASELECTION + ", section 3.1",
+        "half of k from the largest losses, half from the smallest",
+    ),
+    PolicySpec(
+        "coreset-2",
+        "subsetopt.policies.coreset_2:Coreset2",
+        ("losses",),
+        _ADASELECTION + ", section 3.1",
+        "the k losses nearest the mean",
+    ),
+    PolicySpec(
         "obtf",
         "subsetopt.policies.obtf:Obtf",
         ("losses",),
         _OBTF + ", eq. 5",
         "the subset whose mean loss is the batch's",
+    ),
+    PolicySpec(
+        "adaselection",
+        "subsetopt.policies.adaselection:AdaSelection",
+        ("losses",),
+        _ADASELECTION + ", eqs. 2-6",
+        "the k largest of several policies' scores, weighted as training goes",
+    ),
+    PolicySpec(
+        "importance",
+        "subsetopt.policies.importance:Importance",
+        ("upper_bound",),
+        "Katharopoulos & Fleuret, Not All Samples Are Created Equal, algorithm 1",
+        "weighted draws in proportion to the upper bound, once they pay",
+    ),
+    PolicySpec(
+        "rho-loss",
+        "subsetopt.policies.rho_loss:RhoLoss",
+        ("ids", "losses"),
+        "Mindermann et al., ICML 2022, eq. 3",
+        "the k largest losses in excess of a held-out model's",
+    ),
+    PolicySpec(
+        "online-batch",
+        "subsetopt.policies.online_batch:OnlineBatch",
+        ("ids",),
+        "Loshchilov & Hutter, Online Batch Selection for Faster Training, 2015",
+        "draws whose probability falls with the rank of the latest known loss",
+    ),
+    PolicySpec(
+        "prioritized",
+        "subsetopt.policies.prioritized:Prioritized",
+        ("ids",),
+        "Schaul et al., Prioritized Experience Replay, ICLR 2016",
+        "weighted draws in proportion to a power of the latest known loss",
+    ),
+    PolicySpec(
+        "gradient-matching",
+        "subsetopt.policies.gradient_matching:GradientMatching",
+        ("logit_gradients",),
+        "Killamsetty et al., GRAD-MATCH, ICML 2021",
+        "the subset whose mean gradient is the batch's",
+    ),
+    PolicySpec(
+        "balanced",
+        "subsetopt.policies.balanced:Balanced",
+        ("losses", "upper_bound"),
+        "Deville & Tille, Biometrika 2004",
+        "weighted draws in proportion to the upper bound, balanced on the loss",
+    ),
+    PolicySpec(
+        "uncertainty",
+        "subsetopt.policies.uncertainty:Uncertainty",
+        ("logits",),
+        "Coleman et al., Select via Proxy, eqs. 1-3",
+        "the k samples that the model is least sure of",
     ),
 )
 
@@ -141,7 +240,7 @@ def make_policy(name: str, **options: Any) -> Policy:
         raise OptionError(
             f"no policy named {name!r}.{did_you_mean(name, _rows)} Registered: {', '.join(_rows)}."
         )
-    maker = _load(spec)
+    maker = load_target(spec)
     if options:
         _check_options(spec.name, maker, options)
     return maker(**options)
@@ -160,7 +259,14 @@ def _check_options(name: str, maker: Callable[..., Policy], options: dict[str, A
             )
 
 
-def _load(spec: PolicySpec) -> Callable[..., Policy]:
+def load_target(spec: PolicySpec) -> Callable[..., Policy]:
+    """Return the class or function behind a row.
+
+    Raises
+    ------
+    OptionError
+        If it cannot be imported.
+    """
     if not isinstance(spec.target, str):
         return spec.target
     module, _, attribute = spec.target.partition(":")

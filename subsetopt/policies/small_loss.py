@@ -7,16 +7,15 @@ from typing import ClassVar
 
 import numpy as np
 
-from subsetopt.objectives import TopScores
-from subsetopt.policies.arrays import as_float64, to_host
-from subsetopt.policies.base import Signals, StatelessPolicy, signal
-from subsetopt.problem import Problem
+from subsetopt.policies.arrays import Array, as_float64
+from subsetopt.policies.base import Signals, signal
+from subsetopt.policies.scored import ScoredPolicy
 
 __all__ = ["SmallLoss"]
 
 
 @dataclass(frozen=True)
-class SmallLoss(StatelessPolicy):
+class SmallLoss(ScoredPolicy):
     """Choose the k samples with the smallest losses (min-k).
 
     Robust to outliers, and slow: it keeps training on what the model already knows.
@@ -35,8 +34,7 @@ class SmallLoss(StatelessPolicy):
 
     requires: ClassVar[frozenset[str]] = frozenset({"losses"})
 
-    def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
-        """Return a top-k of the negated losses."""
+    def scores(self, signals: Signals, k: int, rng: np.random.Generator) -> Array:
+        """Return the negated losses."""
         # In float64 first: negating an unsigned integer wraps around.
-        losses = as_float64(signal(signals, "losses", "small-loss"))
-        return Problem(TopScores(to_host(-losses)), k)
+        return -as_float64(signal(signals, "losses", "small-loss"))

@@ -51,9 +51,11 @@ class NearestMean:
         """Return the losses nearest the target."""
         objective = problem.objective
         assert isinstance(objective, MeanMatching)
-        distance = np.abs(objective.values - objective.target)
-        # Keys below 0, so that "at most" takes as many as it may.
-        keys = distance - (distance.max() + 1.0)
+        order = np.argsort(np.abs(objective.values - objective.target), kind="stable")
+        keys = np.empty(problem.n)
+        # Places and not distances, less a constant: small distances would round to ties. Below 0,
+        # so that "at most" takes as many as it may.
+        keys[order] = np.arange(problem.n) - problem.n
         chosen = problem.constraints.greedy_by(keys)
         if isinstance(chosen, str):
             return RawResult(None, infeasible=True, extras={"why": chosen})

@@ -3,39 +3,22 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 import pytest
+from selector_parts import DEVICES, POLICIES, losses, with_bad
 
 import subsetopt as so
 from subsetopt import registry
-from subsetopt.policies import Feedback, SelectionState, Signals, StatelessPolicy, to_host
 from subsetopt.spec import CONSTRAINTS
 
 torch = pytest.importorskip("torch")
 
 import subsetopt_torch as st  # noqa: E402
-from subsetopt_torch.signals import to_device  # noqa: E402
-
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.cuda,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-        ],
-    ),
-]
-POLICIES = ["uniform", "big-loss", "small-loss", "proportional-loss", "obtf"]
-
-
-def losses(n: int = 128, seed: int = 5, **keywords: Any) -> torch.Tensor:
-    values = np.random.default_rng(seed).exponential(size=n)
-    return torch.as_tensor(values, dtype=keywords.pop("dtype", torch.float32), **keywords)
+from subsetopt_torch.transfer import to_device  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -223,12 +206,6 @@ def test_losses_that_are_no_vector(vector: torch.Tensor, message: str) -> None:
 # Bad losses
 
 
-def with_bad(n: int = 64) -> torch.Tensor:
-    vector = losses(n)
-    vector[3], vector[10], vector[20] = float("nan"), float("inf"), -float("inf")
-    return vector
-
-
 @pytest.mark.parametrize("policy", POLICIES)
 def test_nonfinite_losses_raise_with_their_positions(policy: str) -> None:
     selector = st.BatchSelector(policy, k=5, seed=0)
@@ -264,49 +241,6 @@ def test_fewer_finite_losses_than_k() -> None:
     torch.testing.assert_close(picked.weights, torch.full((3,), 1 / 3))
     nothing = selector(torch.full((4,), float("nan")))
     assert len(nothing) == 0 and nothing.excluded == 4
-
-
-# Constraints
-
-
-def test_constraints_hold_per_batch_and_for_all_batches() -> None:
-    groups = torch.arange(128) % 4
-    selector = st.BatchSelector("obtf", k=12, seed=0, constraints={"quotas": {0: 3, 1: (5, 6)}})
-    picked = selector(losses(), constraints={"groups": groups, "include": torch.tensor([5])})
-    counts = np.bincount(groups[picked.indices].numpy(), minlength=4)
-    assert counts[0] == 3 and counts[1] in (5, 6) and 5 in picked.indices
-    with pytest.raises(so.ProblemError, match="quotas need groups"):
-        selector(losses())
-
-
-@pytest.mark.parametrize("policy", POLICIES)
-def test_excluded_samples_and_bad_ones_together(policy: str) -> None:
-    selector = st.BatchSelector(policy, k=61, seed=0, nonfinite="exclude")
-    mask = np.zeros(64, dtype=bool)
-    picked = selector(with_bad(), constraints={"exclude": mask})
-    assert len(picked) == 61
-    with pytest.warns(st.SelectionWarning, match="No subset satisfies"):
-        picked = selector(with_bad(), constraints={"exclude": [0, 1]})
-    assert picked.fallback is not None
-    assert len(picked) == 59 and not {0, 1, 3, 10, 20} & set(picked.indices.tolist())
-
-
-@dataclass
-class OwnGroups(StatelessPolicy):
-    requires: ClassVar[frozenset[str]] = frozenset({"losses"})
-
-    def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> so.Problem:
-        groups = np.arange(len(signals["losses"])) % 2
-        quotas = {0: k // 2}
-        return so.Problem(so.MeanMatching(signals["losses"]), k, groups=groups, quotas=quotas)
-
-
-def test_constraints_of_the_policy_are_kept() -> None:
-    selector = st.BatchSelector(OwnGroups(), k=10, seed=0)
-    picked = selector(losses(), constraints={"include": [1]})
-    assert (picked.indices % 2 == 0).sum() == 5 and 1 in picked.indices
-    with pytest.raises(so.ProblemError, match="policy sets groups itself"):
-        selector(losses(), constraints={"groups": np.zeros(128), "quotas": {0: 10}})
 
 
 # Fallbacks
@@ -410,81 +344,6 @@ def test_no_global_random_state_is_touched() -> None:
         st.BatchSelector(policy, rate=0.1)(losses())
     assert np.array_equal(np.random.get_state()[1], np_state)  # noqa: NPY002
     assert torch.equal(torch.get_rng_state(), torch_state)
-
-
-# Signals
-
-
-@dataclass
-class Recorder(StatelessPolicy):
-    """Chooses by the logits' norm and remembers what it was given."""
-
-    requires: ClassVar[frozenset[str]] = frozenset({"losses", "logits", "ids"})
-
-    def __post_init__(self) -> None:
-        self.seen: list[Signals] = []
-        self.told: list[Feedback] = []
-
-    def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> so.Problem:
-        self.seen.append(signals)
-        return so.Problem(so.TopScores(to_host((signals["logits"] ** 2).sum(1))), k)
-
-    def observe(self, feedback: Feedback) -> None:
-        self.told.append(feedback)
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"seen": len(self.seen)}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        self.seen = [{}] * state["seen"]
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_a_policy_that_wants_more_than_vectors_works_on_the_device(device: str) -> None:
-    policy = Recorder()
-    selector = st.BatchSelector(policy, k=2, nonfinite="exclude")
-    logits = torch.eye(4, 3, device=device) * torch.arange(1.0, 5.0, device=device)[:, None]
-    vector = torch.tensor([1.0, 2.0, float("nan"), 3.0], device=device)
-    ids = np.array([7, 8, 9, 5])
-    picked = selector(vector, logits=logits, ids=ids, targets=torch.zeros(4))
-    assert picked.indices.tolist() == [0, 1]
-    (seen,) = policy.seen
-    assert set(seen) == {"losses", "logits", "ids", "positions"}
-    assert all(isinstance(seen[n], torch.Tensor) for n in ("losses", "logits", "ids"))
-    assert seen["logits"].device.type == device and seen["ids"].tolist() == [7, 8, 9, 5]
-    assert seen["losses"].tolist() == [1.0, 2.0, 2.0, 3.0]
-
-
-def test_signals_that_are_missing_or_too_short() -> None:
-    selector = st.BatchSelector(Recorder(), k=2)
-    with pytest.raises(so.ProblemError, match="needs the signal 'ids': pass ids= to the selector"):
-        selector(losses(4), logits=torch.ones(4, 2))
-    with pytest.raises(so.ProblemError, match=r"'logits' has shape \(3, 2\) for 4 candidates"):
-        selector(losses(4), logits=torch.ones(3, 2), ids=torch.arange(4))
-
-
-def test_choosing_without_losses() -> None:
-    selector = st.BatchSelector("uniform", rate=0.25, seed=0)
-    assert not selector.needs_scoring(8)
-    assert len(selector.without_losses(8)) == 2
-    obtf = st.BatchSelector("obtf", rate=0.25, seed=0)
-    assert obtf.needs_scoring(8)
-    with pytest.raises(so.ProblemError, match="needs the signal 'losses'"):
-        obtf.without_losses(8)
-
-
-class Sometimes(Recorder):
-    requires: ClassVar[frozenset[str]] = frozenset({"losses"})
-
-    def needs_scoring(self, state: SelectionState) -> bool:
-        return state.step % 2 == 1 and (state.n, state.k) == (8, 2)
-
-
-def test_needs_scoring_sees_the_state() -> None:
-    selector = st.BatchSelector(Sometimes(), rate=0.25)
-    assert not selector.needs_scoring(8)
-    selector.everything(8)
-    assert selector.needs_scoring(8)
 
 
 def test_repr() -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from step_parts import CROSS_ENTROPY, Counting, assert_same, batch, make, network, saved, unchanged
 
 import subsetopt as so
 from subsetopt.policies import Feedback, Signals, StatelessPolicy
@@ -17,50 +17,6 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import subsetopt_torch as st  # noqa: E402
-
-CROSS_ENTROPY = nn.CrossEntropyLoss(reduction="none")
-
-
-def network(seed: int = 0) -> nn.Sequential:
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        return nn.Sequential(
-            nn.Linear(6, 16), nn.BatchNorm1d(16), nn.ReLU(), nn.Dropout(0.3), nn.Linear(16, 4)
-        )
-
-
-def batch(n: int = 32, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return torch.randn(n, 6, generator=generator), torch.randint(0, 4, (n,), generator=generator)
-
-
-def make(
-    model: nn.Module | None = None,
-    policy: Any = "obtf",
-    *,
-    selector: dict[str, Any] | None = None,
-    loss_fn: Callable[[Any, Any], Any] = CROSS_ENTROPY,
-    **keywords: Any,
-) -> st.SelectiveStep:
-    model = network() if model is None else model
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    chosen = {"seed": 0, **(selector or {"rate": 0.25})}
-    return st.SelectiveStep(
-        model, loss_fn, optimizer, st.BatchSelector(policy, **chosen), **keywords
-    )
-
-
-def assert_same(a: nn.Module, b: nn.Module) -> None:
-    ours, theirs = a.state_dict(), b.state_dict()
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-
-
-def unchanged(model: nn.Module, before: dict[str, torch.Tensor]) -> bool:
-    return all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
-
-
-def saved(model: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 @pytest.mark.parametrize("size", [{"rate": 1.0}, {"k": 32}, {"k": 100}])
@@ -125,14 +81,6 @@ def test_losses_reported() -> None:
     parts = (timings.scoring, timings.selection, timings.training, timings.update)
     assert min(parts) > 0.0 and timings.total == sum(parts)
     assert "losses" not in repr(result).replace("batch_loss", "")
-
-
-class Counting(nn.Linear):
-    seen: ClassVar[list[tuple[int, bool]]]
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        self.seen.append((len(x), torch.is_grad_enabled()))
-        return super().forward(x)
 
 
 @pytest.mark.parametrize(
@@ -310,46 +258,6 @@ def test_the_last_batch_is_padded(policy: str, rate: float, rest: int) -> None:
     torch.testing.assert_close(ours.weight, plain.weight)
 
 
-# Builds of batches and models
-
-
-class Keywords(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(6, 4)
-
-    def forward(self, features: torch.Tensor, scale: torch.Tensor, note: Any = None) -> Any:
-        assert note is None or len(note) == len(features)
-        return {"logits": self.linear(features) * scale[:, None]}, None
-
-
-def of_parts(outputs: Any, targets: Any) -> torch.Tensor:
-    return CROSS_ENTROPY(outputs[0]["logits"], targets["label"])
-
-
-@pytest.mark.parametrize("build", ["dict", "tuple"])
-@pytest.mark.parametrize("rate", [0.25, 1.0])
-def test_nested_batches_and_outputs(build: str, rate: float) -> None:
-    x, y = batch()
-    note = [str(i) for i in range(32)]
-    inputs: Any = {"features": x, "scale": x[:, 0], "note": note}
-    if build == "tuple":
-        inputs = tuple(inputs.values())
-    model = Keywords()
-    twin = copy.deepcopy(model)
-    result = make(model, loss_fn=of_parts, selector={"rate": rate})(inputs, {"label": y})
-    rows = result.picked.indices
-    losses = of_parts(twin(x[rows], x[rows, 0]), {"label": y[rows]})
-    torch.testing.assert_close(result.loss, (losses * result.picked.weights).sum().detach())
-
-
-def test_targets_may_be_part_of_the_outputs() -> None:
-    def model_loss(outputs: torch.Tensor, targets: None) -> torch.Tensor:
-        return outputs.square().sum(1)
-
-    assert make(loss_fn=model_loss)(batch()[0], None).updated
-
-
 def test_constraints_per_batch() -> None:
     x, y = batch()
     step = make(selector={"rate": 0.25, "constraints": {"quotas": {0: 2, 1: 2, 2: 2, 3: 2}}})
@@ -392,91 +300,6 @@ def test_policies_get_signals_and_feedback() -> None:
     torch.testing.assert_close((told.losses * told.weights).sum(), result.loss)
     with pytest.raises(so.ProblemError, match="needs the signal 'ids'"):
         step(x, y)
-
-
-# Mixed precision
-
-
-@pytest.mark.parametrize("inside", [True, False])
-def test_autocast(inside: bool) -> None:
-    def region() -> Any:
-        return torch.autocast("cpu", dtype=torch.bfloat16)
-
-    ours, plain = nn.Linear(6, 4), nn.Linear(6, 4)
-    plain.load_state_dict(ours.state_dict())
-    x, y = batch()
-    if inside:
-        step = make(ours, autocast=region)
-        result = step(x, y)
-    else:
-        step = make(ours)
-        with region():
-            result = step(x, y)
-    rows = result.picked.indices
-    with region():
-        losses = CROSS_ENTROPY(plain(x[rows]), y[rows])
-    (losses * result.picked.weights).sum().backward()
-    torch.optim.SGD(plain.parameters(), lr=0.1).step()
-    assert_same(ours, plain)
-
-
-@pytest.mark.parametrize("dtype", ["bfloat16", "float64"])
-@pytest.mark.parametrize("policy", ["obtf", "uniform"])
-def test_models_of_other_dtypes(dtype: str, policy: str) -> None:
-    wanted = getattr(torch, dtype)
-    model = nn.Linear(6, 4).to(wanted)
-    x, y = batch()
-    result = make(model, policy)(x.to(wanted), y)
-    expected = torch.float64 if dtype == "float64" else torch.float32
-    assert result.updated and result.picked.weights.dtype == expected
-
-
-def test_gradient_scaler() -> None:
-    ours, plain = network(), network()
-    step = make(ours, scaler=torch.amp.GradScaler("cpu", init_scale=1024.0))
-    other = make(plain)
-    for t in range(3):
-        torch.manual_seed(t)
-        step(*batch(seed=t))
-        torch.manual_seed(t)
-        other(*batch(seed=t))
-    for name, value in plain.state_dict().items():
-        torch.testing.assert_close(ours.state_dict()[name], value)
-
-
-# State
-
-
-@pytest.mark.parametrize("policy", ["obtf", "uniform", "proportional-loss"])
-def test_a_resumed_run_is_the_run(policy: str) -> None:
-    def trained(step: st.SelectiveStep, first: int, last: int) -> None:
-        for t in range(first, last):
-            torch.manual_seed(t)
-            step(*batch(seed=t))
-
-    straight = make(policy=policy)
-    trained(straight, 0, 8)
-    begun = make(policy=policy)
-    trained(begun, 0, 4)
-    checkpoint = copy.deepcopy(
-        {
-            "model": begun.model.state_dict(),
-            "optimizer": begun.optimizer.state_dict(),
-            "step": begun.state_dict(),
-        }
-    )
-    resumed = make(network(seed=9), policy, selector={"rate": 0.25, "seed": 77})
-    resumed.model.load_state_dict(checkpoint["model"])
-    resumed.optimizer.load_state_dict(checkpoint["optimizer"])
-    resumed.load_state_dict(checkpoint["step"])
-    trained(resumed, 4, 8)
-    assert_same(resumed.model, straight.model)
-    assert resumed.state_dict() == straight.state_dict()
-
-
-def test_a_state_that_does_not_fit() -> None:
-    with pytest.raises(so.OptionError, match=r"lacks \['largest_batch', 'selector'\]"):
-        make().load_state_dict({})
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,8 @@ import subsetopt as so
 torch = pytest.importorskip("torch")
 
 from subsetopt_torch.data import DataSet, load_data, read_idx  # noqa: E402
-from subsetopt_torch.report import table, write_json, write_picture  # noqa: E402
+from subsetopt_torch.pictures import write_accuracy  # noqa: E402
+from subsetopt_torch.report import table, write_json  # noqa: E402
 from subsetopt_torch.training import (  # noqa: E402
     Experiment,
     Run,
@@ -103,7 +104,7 @@ def test_table(experiment: Experiment) -> None:
 
 def test_files(experiment: Experiment, tmp_path: Path) -> None:
     write_json(experiment, tmp_path / "results.json")
-    write_picture(experiment, tmp_path / "accuracy.png")
+    write_accuracy(experiment, tmp_path / "accuracy.png")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["accuracy.png", "results.json"]
     content = json.loads((tmp_path / "results.json").read_text())
     assert content["settings"]["rate"] == 0.25 and content["data"]["train"] == 160

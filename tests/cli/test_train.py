@@ -50,6 +50,35 @@ def test_digits(tmp_path: Path) -> None:
     assert content["machine"]["torch_threads"] == 1
 
 
+def test_policies_that_remember_their_steps_get_a_picture(tmp_path: Path) -> None:
+    output, error = call(
+        *QUICK, "--policy", "adaselection", "--policy", "importance", "--out", "made"
+    )
+    assert error is None, output
+    pictures = {p.name for p in (tmp_path / "made").iterdir() if p.suffix == ".png"}
+    assert pictures == {"accuracy.png", "adaselection.png", "importance.png"}
+    content = json.loads((tmp_path / "made" / "results.json").read_text())
+    curves = {run["method"]: run["policy_curves"] for run in content["runs"]}
+    assert set(curves["adaselection"]) == {"big-loss", "small-loss", "uniform"}
+    steps, tau = curves["importance"]["tau"]
+    assert len(steps) == len(tau) > 0 and tau[-1] > tau[0]
+    assert curves["uniform"] == {}
+
+
+def test_options_of_policies(tmp_path: Path) -> None:
+    def residuals(out: str, *options: str) -> dict[str, float]:
+        output, error = call(*QUICK, "--policy", "obtf", *options, "--out", out)
+        assert error is None, output
+        content = json.loads((tmp_path / out / "results.json").read_text())
+        assert content["settings"]["policy_options"] == (
+            {"obtf": {"choices": 1}} if options else {}
+        )
+        return {run["method"]: run["residual"]["median"] for run in content["runs"]}
+
+    plain, first_match = residuals("a"), residuals("b", "--policy-option", "obtf:choices=1")
+    assert plain["obtf"] != first_match["obtf"] and plain["uniform"] == first_match["uniform"]
+
+
 def test_the_folder_has_a_default(tmp_path: Path) -> None:
     output, error = call(*QUICK, "--rate", "0.5")
     assert error is None, output
@@ -64,6 +93,9 @@ def test_the_folder_has_a_default(tmp_path: Path) -> None:
         (["--rate", "1.5"], r"rate must be in \(0, 1\], got 1.5"),
         (["--rate", "nan"], r"rate must be in \(0, 1\], got nan"),
         (["--solver", "swop"], "no solver named 'swop'"),
+        (["--policy-option", "choices"], "must be policy:name=value, got 'choices'"),
+        (["--policy-option", "chioces=2"], "Did you mean 'choices'"),
+        (["--policy-option", "choices=two"], "choices must be an integer >= 1, got 'two'"),
         (["--seeds", "0"], "seeds must be at least 1"),
         (["--time-limit", "-1"], "time_limit must be at least 0"),
         (["--threads", "0"], "threads must be at least 1"),

@@ -121,6 +121,16 @@ def test_tables_hold_every_row(hooks: ModuleType) -> None:
         assert f"| `{status.name}` | {status.value} |" in page
 
 
+def test_every_policy_has_a_method_card(hooks: ModuleType) -> None:
+    table = hooks.on_page_markdown("<!-- generated: policies -->")
+    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    for row in policies.list_policies():
+        card = f"methods/{row.name}.md"
+        assert (ROOT / "docs" / card).exists(), f"docs/{card} is missing"
+        assert f"| [`{row.name}`]({card}) |" in table
+        assert f"- {row.name}: {card}" in navigation
+
+
 def test_an_unknown_table_is_an_error(hooks: ModuleType) -> None:
     with pytest.raises(Exception, match="nothing is generated as 'solver'"):
         hooks.on_page_markdown("<!-- generated: solver -->")

@@ -1,0 +1,83 @@
+"""From a solver's answer to indices and weights, also when there is no answer."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+import subsetopt as so
+from subsetopt.policies import Policy, to_host
+
+__all__ = ["no_answer", "training_weights", "uniform_draw"]
+
+
+def training_weights(policy: Policy, name: str, solution: so.Solution) -> NDArray[np.float64]:
+    """Return the weights to train with: the policy's, if it has a say in them.
+
+    Parameters
+    ----------
+    policy, name
+        Its optional method ``weigh(solution)`` is asked; the name is for messages. Without one,
+        and where nothing was chosen, the weights are the solution's.
+    solution
+        Holds a subset.
+
+    Returns
+    -------
+    NDArray[np.float64]
+        Aligned with ``solution.indices``.
+
+    Raises
+    ------
+    ProblemError
+        If there is not one finite weight per chosen candidate.
+    """
+    weigh = getattr(policy, "weigh", None)
+    if weigh is None or not solution.indices.size:
+        return solution.weights
+    weights = np.array(to_host(weigh(solution)), dtype=np.float64)
+    shape = solution.indices.shape
+    if weights.shape != shape:
+        raise so.ProblemError(
+            f"weigh of the policy {name!r} returned weights of shape {weights.shape} for "
+            f"{shape[0]} chosen candidates; return one each, shape {shape}."
+        )
+    if not np.isfinite(weights).all():
+        at = int(np.flatnonzero(~np.isfinite(weights))[0])
+        raise so.ProblemError(
+            f"weigh of the policy {name!r} returned {weights[at]} for the candidate "
+            f"{solution.indices[at]}; weights must be finite."
+        )
+    return weights
+
+
+def uniform_draw(
+    problem: so.Problem, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Return a uniform subset of the candidates that are not excluded, and equal weights."""
+    allowed = np.arange(problem.n)
+    if problem.exclude is not None:
+        allowed = np.delete(allowed, problem.exclude)
+    size = min(problem.k, allowed.size)
+    indices = np.sort(rng.choice(allowed, size, replace=False))
+    return indices, np.full(size, 1.0 / size if size else 0.0)
+
+
+def no_answer(problem: so.Problem, error: so.SubsetOptError, deadline: so.Deadline) -> so.Solution:
+    """Return the Solution that stands for a solver that raised."""
+    minimize = problem.objective.sense == "minimize"
+    return so.Solution(
+        np.empty(0, dtype=np.int64),
+        np.empty(0),
+        problem.n,
+        math.nan,
+        -math.inf if minimize else math.inf,
+        so.Status.ERROR,
+        so.StopReason.OTHER,
+        "none",
+        solve_time=deadline.elapsed(),
+        scale=problem.objective.scale,
+        extras={"error": f"{type(error).__name__}: {error}"},
+    )

@@ -1,0 +1,76 @@
+"""Checks of what a selector is made with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+import subsetopt as so
+from subsetopt.policies import Policy, make_policy
+
+__all__ = ["as_policy", "check_size", "checked_seed", "process_rank"]
+
+
+def checked_seed(seed: object) -> int:
+    """Return a nonnegative int.
+
+    Raises
+    ------
+    OptionError
+        If it is anything else.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+        raise so.OptionError(
+            f"seed must be a nonnegative int or None, got {seed!r}: a selector derives the seed "
+            "of every step and rank from it."
+        )
+    return int(seed)
+
+
+def as_policy(policy: str | Policy, options: Mapping[str, Any] | None) -> Policy:
+    """Return a policy object for a registered name or such an object.
+
+    Raises
+    ------
+    OptionError
+        If it is neither, an option is unknown, or options come with an object.
+    """
+    if isinstance(policy, str):
+        return make_policy(policy, **(options or {}))
+    if options:
+        raise so.OptionError("policy_options belong into the policy object: pass them to it.")
+    if not isinstance(policy, Policy):
+        raise so.OptionError(
+            f"policy must be a registered name or a policy object, got {type(policy).__name__}."
+        )
+    return policy
+
+
+def check_size(rate: float | None, k: int | None) -> None:
+    """Raise unless exactly one of rate and k is given, and is possible.
+
+    Raises
+    ------
+    ProblemError
+        If not.
+    """
+    if (rate is None) == (k is None):
+        raise so.ProblemError(
+            f"pass rate (a fraction of each batch) or k (a count), one of them; got rate={rate!r}, "
+            f"k={k!r}."
+        )
+    if rate is not None:
+        so.size_from_rate(1, rate)
+    elif isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 0:
+        raise so.ProblemError(f"k must be an integer >= 0, got {k!r}; for a fraction use rate.")
+
+
+def process_rank() -> int:
+    """Return the number of this process among those of ``torch.distributed``, 0 without it."""
+    distributed = torch.distributed
+    if distributed.is_available() and distributed.is_initialized():
+        return int(distributed.get_rank())
+    return 0

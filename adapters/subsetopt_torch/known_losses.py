@@ -1,0 +1,103 @@
+"""Losses whose gradients with respect to the outputs are known in closed form."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from subsetopt.policies import (
+    binary_cross_entropy_gradients,
+    cross_entropy_gradients,
+    squared_error_gradients,
+)
+
+__all__ = ["closed_form", "is_known"]
+
+
+def is_known(loss_fn: object) -> bool:
+    """Return whether a loss may have a closed form; its outputs and targets decide."""
+    return _options(loss_fn) is not None
+
+
+def closed_form(loss_fn: object, outputs: Any, targets: Any) -> Tensor | None:
+    """Return the gradients of a known loss with respect to its outputs, of their shape.
+
+    Known are cross entropy, binary cross entropy with logits and the squared error: the modules of
+    ``torch.nn`` and ``functools.partial`` of the functions in ``torch.nn.functional``, with
+    ``reduction="none"`` and outputs of shape (n, C) for cross entropy and (n,) for the others, from
+    which they make one loss per sample.
+
+    Returns
+    -------
+    Tensor | None
+        None for any other loss.
+    """
+    options = _options(loss_fn)
+    if options is None or not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
+        return None
+    loss = options.pop("loss")
+    if loss == "cross_entropy":
+        return _cross_entropy(outputs, targets, options) if outputs.ndim == 2 else None
+    if outputs.ndim != 1 or outputs.shape != targets.shape:
+        return None
+    if loss == "mse":
+        return torch.as_tensor(squared_error_gradients(outputs, targets))
+    weight = options.pop("weight")
+    gradients: Tensor = binary_cross_entropy_gradients(outputs, targets, **options)
+    scaled = gradients if weight is None else gradients * weight.to(gradients.dtype)
+    return scaled if scaled.shape == outputs.shape else None
+
+
+def _cross_entropy(outputs: Tensor, targets: Tensor, options: dict[str, Any]) -> Tensor | None:
+    numbers = targets.ndim == 1 and not targets.is_floating_point()
+    if not numbers and targets.shape != outputs.shape:
+        return None
+    gradients: Tensor = cross_entropy_gradients(
+        outputs,
+        targets,
+        label_smoothing=options["label_smoothing"],
+        class_weights=options["weight"],
+        ignore_index=options["ignore_index"],
+    )
+    return gradients
+
+
+# The options that each known loss may have, with torch's defaults.
+_KNOWN: dict[str, dict[str, Any]] = {
+    "cross_entropy": {"weight": None, "ignore_index": -100, "label_smoothing": 0.0},
+    "binary_cross_entropy": {"weight": None, "pos_weight": None},
+    "mse": {},
+}
+_MODULES: dict[type, str] = {
+    nn.CrossEntropyLoss: "cross_entropy",
+    nn.BCEWithLogitsLoss: "binary_cross_entropy",
+    nn.MSELoss: "mse",
+}
+_FUNCTIONS: dict[Any, str] = {
+    functional.cross_entropy: "cross_entropy",
+    functional.binary_cross_entropy_with_logits: "binary_cross_entropy",
+    functional.mse_loss: "mse",
+}
+
+
+def _options(loss_fn: object) -> dict[str, Any] | None:
+    """Return the name of a known loss and its options as they are now, or None."""
+    if type(loss_fn) in _MODULES:
+        loss = _MODULES[type(loss_fn)]
+        given = {name: getattr(loss_fn, name) for name in (*_KNOWN[loss], "reduction")}
+        hooked = vars(loss_fn)["_forward_hooks"] or vars(loss_fn)["_forward_pre_hooks"]
+        plain = not hooked and "forward" not in vars(loss_fn)
+    elif isinstance(loss_fn, partial) and loss_fn.func in _FUNCTIONS:
+        loss, given = _FUNCTIONS[loss_fn.func], loss_fn.keywords
+        plain = not loss_fn.args and set(given) <= {*_KNOWN[loss], "reduction"}
+    else:
+        return None
+    if not plain or given.get("reduction") != "none":
+        return None
+    options = {**_KNOWN[loss], **given, "loss": loss}
+    del options["reduction"]
+    return options

@@ -1,0 +1,168 @@
+"""Between the device and the host: one transfer in each direction."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from subsetopt import ProblemError
+from subsetopt.policies import to_host
+
+__all__ = [
+    "Both",
+    "as_loss_vector",
+    "check_per_sample",
+    "cleared",
+    "constraints_to_host",
+    "policy_signals",
+    "to_device",
+    "weight_dtype",
+]
+
+
+class Both(NamedTuple):
+    """A vector that was brought to the host already, and where it came from."""
+
+    host: NDArray[Any]
+    device: Tensor
+
+
+def as_loss_vector(losses: Any) -> Tensor:
+    """Return per-sample losses as a detached tensor of shape (n,).
+
+    Raises
+    ------
+    ProblemError
+        If they are not a vector of real numbers.
+    """
+    tensor = losses if isinstance(losses, Tensor) else torch.as_tensor(losses)
+    tensor = tensor.detach()
+    if tensor.ndim != 1:
+        hint = (
+            "a reduced loss has no samples left to choose from: use reduction='none'"
+            if tensor.ndim == 0
+            else "reduce it to one number per sample, for example losses.flatten(1).mean(1)"
+        )
+        raise ProblemError(f"losses must have shape (n,), got {tuple(tensor.shape)}; {hint}.")
+    if tensor.is_complex():
+        raise ProblemError(f"losses must be real numbers, got dtype {tensor.dtype}.")
+    return tensor
+
+
+def check_per_sample(losses: object, n: int) -> Tensor:
+    """Return what a loss function gave for n samples, refusing anything but n losses.
+
+    Raises
+    ------
+    ProblemError
+        If the loss is reduced or has another shape.
+    """
+    if not isinstance(losses, Tensor):
+        raise ProblemError(
+            f"loss_fn must return a tensor of per-sample losses, got {type(losses).__name__}."
+        )
+    if losses.ndim == 0:
+        raise ProblemError(
+            "loss_fn returned one number for the whole batch: a reduced loss has no samples left "
+            "to choose from. Build it with reduction='none', for example "
+            "torch.nn.CrossEntropyLoss(reduction='none')."
+        )
+    if losses.shape != (n,):
+        raise ProblemError(
+            f"loss_fn returned shape {tuple(losses.shape)} for {n} samples, expected ({n},): one "
+            "loss per sample. Use reduction='none' and take the mean over any further dimension, "
+            "for example losses.flatten(1).mean(1)."
+        )
+    return losses
+
+
+def weight_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of weights for losses of a dtype: the same, at least float32."""
+    wide = dtype.is_floating_point and dtype.itemsize >= 4
+    return dtype if wide else torch.float32
+
+
+def to_device(
+    indices: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    device: torch.device,
+    dtype: torch.dtype,
+) -> tuple[Tensor, Tensor]:
+    """Return indices and weights on a device, packed into one transfer.
+
+    The float64 bits of the weights travel as the second row of an int64 array.
+    """
+    packed = np.empty((2, indices.size), dtype=np.int64)
+    packed[0] = indices
+    packed[1] = weights.view(np.int64)
+    if device.type == "mps":  # no float64 there to read the bits as
+        return (
+            torch.from_numpy(packed[0]).to(device),
+            torch.from_numpy(weights.astype(np.float32)).to(device, dtype),
+        )
+    moved = torch.from_numpy(packed).to(device)
+    return moved[0], moved[1].view(torch.float64).to(dtype)
+
+
+def policy_signals(
+    signals: Mapping[str, Any], names: frozenset[str], n: int, device: torch.device
+) -> dict[str, Any]:
+    """Return the named signals, all as NumPy vectors or all as tensors on the device.
+
+    Vectors go to the host. As soon as one of them is larger (logits), everything stays on the
+    device and the policy brings its own scores to the host: n numbers, not n x classes.
+
+    Raises
+    ------
+    ProblemError
+        If a signal does not have one row per candidate.
+    """
+    taken = {name: signals[name] for name in sorted(names)}
+    shapes = {name: _shape(value) for name, value in taken.items()}
+    for name, shape in shapes.items():
+        if not shape or shape[0] != n:
+            raise ProblemError(
+                f"the signal {name!r} has shape {shape} for {n} candidates; pass one row each."
+            )
+    if all(len(shape) == 1 for shape in shapes.values()):
+        return {
+            name: value.host if isinstance(value, Both) else to_host(value)
+            for name, value in taken.items()
+        }
+    return {
+        name: torch.as_tensor(value.device if isinstance(value, Both) else value)
+        .detach()
+        .to(device)
+        for name, value in taken.items()
+    }
+
+
+def _shape(value: Any) -> tuple[int, ...]:
+    if isinstance(value, Both):
+        return value.host.shape
+    return tuple(value.shape) if isinstance(value, Tensor) else np.shape(value)
+
+
+def cleared(signal: Any, rows: NDArray[np.int64]) -> Any:
+    """Return a NumPy or torch signal with zeros in some of its rows; the signal stays as it is."""
+    if not rows.size:
+        return signal
+    if isinstance(signal, Tensor):
+        return signal.index_fill(0, torch.from_numpy(rows).to(signal.device), 0)
+    copied = signal.copy()
+    copied[rows] = 0
+    return copied
+
+
+def constraints_to_host(constraints: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return constraints with every tensor as a NumPy array; None entries are dropped."""
+    return {
+        name: to_host(value) if isinstance(value, Tensor) else value
+        for name, value in (constraints or {}).items()
+        if value is not None
+    }

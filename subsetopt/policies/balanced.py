@@ -1,0 +1,181 @@
+"""Balanced: a random subset, hard samples likelier, whose weighted totals are the batch's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.errors import OptionError, ProblemError, did_you_mean
+from subsetopt.inclusion import inclusion_probabilities
+from subsetopt.objectives import SamplingDesign
+from subsetopt.policies.arrays import Array, as_float64, namespace, to_host
+from subsetopt.policies.base import Feedback, SelectionState, Signals, signal
+from subsetopt.policies.sample_scores import (
+    SCORE_SIGNALS,
+    SampleScore,
+    check_number,
+    check_score,
+    mixed_scores,
+    read_scores,
+)
+from subsetopt.policies.weight_cap import Clipped, WeightCap
+from subsetopt.problem import Problem
+from subsetopt.solution import Solution
+
+__all__ = ["Balanced"]
+
+Balance = Literal["loss", "logit_gradients"]
+
+# The signals that are balanced, the most important first.
+_BALANCES: dict[str | None, tuple[str, ...]] = {
+    None: (),
+    "loss": ("losses",),
+    "logit_gradients": ("losses", "logit_gradients"),
+}
+
+
+@dataclass
+class Balanced:
+    r"""Draw k samples without replacement, balanced on the loss, in proportion to a score.
+
+    The inclusion probabilities are
+
+    .. math:: \pi_i = \min(1, c\, \tilde s_i), \quad \sum_i \pi_i = k, \qquad
+              \tilde s_i = (1 - m)\, s_i / \bar s + m,
+
+    and the cube method draws a subset S with exactly these, of exactly k samples, such that
+    :math:`\sum_{i \in S} w_i l_i` with the weights :math:`w_i = 1 / (n \pi_i)` is the mean loss of
+    the batch, up to the last few candidates. The weighted gradient is unbiased without a cap; with
+    one the weights are :math:`\min(w_i, M / k)`.
+
+    Parameters
+    ----------
+    score
+        ``"upper_bound"``: the norm of the gradient of the loss with respect to the logits;
+        ``"loss"``: the loss; ``"gradient_norm"``: the norm of the gradient with respect to all
+        parameters, exact and expensive.
+    mix
+        m, from 0 to 1: how much of a uniform draw is mixed in. It bounds the weights by
+        ``1 / (m k)`` without any bias, and is advisable where scores are older than the gradients
+        (recorded ones) or of another forward pass (dropout): 0.2, say.
+    balance
+        What is balanced besides the size: ``"loss"``; ``"logit_gradients"``, the loss and after it
+        the gradient with respect to every logit; None, nothing.
+    max_weight
+        M, the largest training weight in units of 1/k, at least 1; None: no cap. Where a sample
+        that looked easy turns out hard, its gradient has a huge weight: at high learning rates
+        training diverges without a cap.
+
+    Raises
+    ------
+    OptionError
+        If an option is out of range.
+
+    Notes
+    -----
+    A sample whose score is 0 is never drawn unless ``mix > 0`` or fewer than k scores are positive.
+
+    References
+    ----------
+    Deville & Tille, Efficient balanced sampling: the cube method, Biometrika 2004; the scores are
+    those of Katharopoulos & Fleuret, ICML 2018, eq. 20.
+
+    Examples
+    --------
+    >>> import subsetopt as so
+    >>> bounds, losses = np.array([0.1, 0.8, 0.3, 1.2]), np.array([0.1, 1.5, 0.4, 3.0])
+    >>> policy = Balanced(mix=0.2)
+    >>> signals = {"upper_bound": bounds, "losses": losses}
+    >>> problem = policy.propose(signals, 2, np.random.default_rng(0))
+    >>> problem.objective.inclusion.round(3)
+    array([0.167, 0.633, 0.3  , 0.9  ])
+    >>> drawn = so.solve(problem, seed=0)
+    >>> policy.weigh(drawn).size
+    2
+    """
+
+    score: SampleScore = "upper_bound"
+    mix: float = 0.0
+    balance: Balance | None = "loss"
+    max_weight: float | None = 10.0
+    _cap: WeightCap = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        check_score(self.score)
+        self.mix = check_number("mix", self.mix, 0.0, 1.0)
+        if not isinstance(self.balance, (str, type(None))) or self.balance not in _BALANCES:
+            raise OptionError(
+                f"balance must be 'loss', 'logit_gradients' or None, got {self.balance!r}."
+                f"{did_you_mean(str(self.balance), [name for name in _BALANCES if name])}"
+            )
+        self._cap = WeightCap(self.max_weight)
+
+    @property
+    def requires(self) -> frozenset[str]:
+        """The signal behind the score, and what is balanced."""
+        return frozenset({SCORE_SIGNALS[self.score], *_BALANCES[self.balance]})
+
+    @property
+    def clipped(self) -> Clipped:
+        """What the cap cut from the weights in all: samples, weight, selections looked at."""
+        return self._cap.total
+
+    @property
+    def last_clipped(self) -> Clipped:
+        """What the cap cut from the weights of the last selection."""
+        return self._cap.last
+
+    def needs_scoring(self, state: SelectionState) -> bool:
+        """Return True."""
+        return True
+
+    def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
+        """Return the balanced design of the scores.
+
+        Raises
+        ------
+        ProblemError
+            If a signal is missing or malformed, or a score is negative.
+        """
+        scores = mixed_scores(read_scores(signals, self.score, "balanced"), self.mix)
+        totals = [signal(signals, name, "balanced") for name in _BALANCES[self.balance]]
+        table = to_host(_side_by_side(scores, *map(as_float64, totals)))
+        pi = inclusion_probabilities(table[:, 0], k)
+        return Problem(SamplingDesign(pi, table[:, 1:] if totals else None), k)
+
+    def weigh(self, solution: Solution) -> NDArray[np.float64]:
+        """Return the weights to train with: those of the solution, capped."""
+        return self._cap(solution.weights)
+
+    def observe(self, feedback: Feedback) -> None:
+        """Learn nothing."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the record of what was cut."""
+        return self._cap.state_dict()
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take up a record.
+
+        Raises
+        ------
+        OptionError
+            If the state is not one of this policy.
+        """
+        self._cap.load_state_dict(state)
+
+
+def _side_by_side(*parts: Array) -> Array:
+    """Return vectors and matrices as the columns of one matrix: one transfer to the host."""
+    columns = [part[:, None] if part.ndim == 1 else part for part in parts]
+    for part in columns:
+        if part.ndim != 2 or part.shape[0] != columns[0].shape[0]:
+            raise ProblemError(
+                f"every signal must have one row for each of the {columns[0].shape[0]} candidates, "
+                f"got shape {tuple(part.shape)}."
+            )
+    return namespace(columns[0]).concat(columns, axis=1)

@@ -1,0 +1,229 @@
+"""What policies remember of samples: the latest loss of each, by id."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.errors import OptionError, ProblemError
+from subsetopt.policies.arrays import Array, to_host
+from subsetopt.policies.base import Feedback, Signals, StatelessPolicy, signal
+
+__all__ = ["LossMemory", "RememberingPolicy", "check_count", "checked_ids", "checked_state"]
+
+# The memory is an array indexed by id: a larger id would be a mistake, and take all there is.
+_MOST_IDS = 1 << 31
+_LARGEST = float(np.finfo(np.float32).max)
+_STORED = np.dtype("<f8")
+
+
+class LossMemory:
+    """The latest loss of every sample, by id.
+
+    An array that grows to the largest id seen: 8 bytes per sample.
+
+    Attributes
+    ----------
+    size
+        One more than the largest id seen.
+
+    Examples
+    --------
+    >>> memory = LossMemory()
+    >>> memory.record(np.array([3, 0]), np.array([0.5, 2.0]))
+    >>> memory.of(np.array([0, 1, 3, 900])), memory.size
+    (array([2. , nan, 0.5, nan]), 4)
+    """
+
+    __slots__ = ("_losses", "size")
+
+    def __init__(self) -> None:
+        self._losses = np.empty(0)
+        self.size = 0
+
+    def of(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the latest loss of each id, float64; NaN for samples never seen."""
+        losses = np.full(ids.size, np.nan)
+        inside = ids < self.size
+        losses[inside] = self._losses[ids[inside]]
+        return losses
+
+    def first(self, n: int) -> NDArray[np.float64]:
+        """Return the latest losses of the ids 0 to n-1, a new array; NaN for samples never seen."""
+        losses = np.full(n, np.nan)
+        known = min(n, self.size)
+        losses[:known] = self._losses[:known]
+        return losses
+
+    def record(self, ids: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
+        """Take up losses; of an id that is there twice, the last."""
+        if not ids.size:
+            return
+        size = max(self.size, int(ids.max()) + 1)
+        if size > self._losses.size:
+            self._losses = np.append(self.first(self.size), np.full(size, np.nan))
+        self._losses[ids] = losses
+        self.size = size
+
+    def to_bytes(self) -> bytes:
+        """Return the losses as bytes, which ``torch.load`` reads without trusting the file."""
+        return self._losses[: self.size].astype(_STORED, copy=False).tobytes()
+
+    def from_bytes(self, stored: bytes) -> None:
+        """Take up what ``to_bytes`` returned."""
+        self._losses = np.frombuffer(stored, _STORED).astype(np.float64)
+        self.size = self._losses.size
+
+
+class RememberingPolicy(StatelessPolicy):
+    """The part that policies with a memory of losses by id share.
+
+    They read ids only, so that they need no scoring pass and can choose before anything is loaded.
+    A subclass has a ``name``, writes ``propose``, and keeps in step with what it learns in
+    ``_changed``.
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset({"ids"})
+    name: ClassVar[str]
+
+    def __init__(self) -> None:
+        self.memory = LossMemory()
+        self.step = 0
+
+    def observe(self, feedback: Feedback) -> None:
+        """Remember the losses of the samples that were trained on.
+
+        Raises
+        ------
+        ProblemError
+            If there are no ids, or they or the losses are malformed.
+        """
+        if feedback.ids is None:
+            raise ProblemError(
+                f"policy {self.name!r} remembers samples by id, and the feedback has no ids: pass "
+                "ids= with every batch."
+            )
+        self._learn(feedback.ids, feedback.losses)
+
+    def refresh(self, ids: Array, losses: Array) -> None:
+        """Remember losses that were computed outside training, all of them or some.
+
+        Parameters
+        ----------
+        ids
+            Sample ids, shape (m,).
+        losses
+            Their losses, shape (m,).
+
+        Raises
+        ------
+        ProblemError
+            If they are malformed.
+        """
+        self._learn(ids, losses)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the remembered losses and the number of selections made, as plain values."""
+        return {"losses": self.memory.to_bytes(), "step": self.step}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where the state was taken.
+
+        Raises
+        ------
+        OptionError
+            If the state was saved by another policy.
+        """
+        checked_state(self.name, state, self.state_dict())
+        self.memory.from_bytes(state["losses"])
+        self.step = int(state["step"])
+
+    @abstractmethod
+    def _changed(self, ids: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
+        """Take note of losses that the memory was told."""
+
+    def _candidates(self, signals: Signals) -> NDArray[np.int64]:
+        return checked_ids(signal(signals, "ids", self.name))
+
+    def _learn(self, ids: Array, losses: Array) -> None:
+        checked = checked_ids(ids)
+        told = _checked_losses(losses, checked)
+        self.memory.record(checked, told)
+        self._changed(checked, told)
+
+
+def checked_ids(ids: Array) -> NDArray[np.int64]:
+    """Return sample ids as int64 on the host.
+
+    Raises
+    ------
+    ProblemError
+        If they are not a vector of integers from 0 to below 2**31.
+    """
+    array = to_host(ids)
+    if array.ndim != 1:
+        raise ProblemError(f"ids must have shape (n,), got {array.shape}; pass one per sample.")
+    if array.dtype.kind not in "iu" and array.size:
+        raise ProblemError(
+            f"ids must be integers that number the samples from 0, got dtype {array.dtype}; pass "
+            "positions in the data set."
+        )
+    if array.size and not (array.min() >= 0 and array.max() < _MOST_IDS):
+        worst = array.min() if array.min() < 0 else array.max()
+        raise ProblemError(
+            f"ids must lie between 0 and 2**31 - 1, got {worst}: losses are remembered in an array "
+            "indexed by id. Number the samples from 0."
+        )
+    return array.astype(np.int64, copy=False)
+
+
+def check_count(name: str, value: object) -> int | None:
+    """Return an option that is a number of steps, or None.
+
+    Raises
+    ------
+    OptionError
+        If it is neither None nor an integer of at least 1.
+    """
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise OptionError(f"{name} must be an integer >= 1 or None, got {value!r}.")
+    return int(value)
+
+
+def checked_state(name: str, state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
+    """Raise unless a state to load has the entries of one's own.
+
+    Raises
+    ------
+    OptionError
+        If not.
+    """
+    if set(state) != set(own):
+        raise OptionError(
+            f"a state of {name} holds {sorted(own)}, got {sorted(state)}: it was saved by another "
+            "policy."
+        )
+
+
+def _checked_losses(losses: Array, ids: NDArray[np.int64]) -> NDArray[np.float64]:
+    array = to_host(losses)
+    if array.shape != ids.shape:
+        raise ProblemError(
+            f"losses must be one per id, shape {ids.shape}, got shape {array.shape}."
+        )
+    values: NDArray[np.float64] = array.astype(np.float64, copy=False)
+    # Also refuses NaN, for which no comparison holds.
+    bad = ~(np.abs(values) <= _LARGEST)
+    if bad.any():
+        at = int(bad.argmax())
+        raise ProblemError(
+            f"losses must be finite in single precision, got {values[at]} for id {ids[at]}; leave "
+            "out the samples that are not."
+        )
+    return values

@@ -1,0 +1,44 @@
+"""Upper bound: the k largest gradients with respect to the model's outputs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from subsetopt.policies.arrays import Array
+from subsetopt.policies.base import Signals, signal
+from subsetopt.policies.scored import ScoredPolicy
+
+__all__ = ["UpperBound"]
+
+
+@dataclass(frozen=True)
+class UpperBound(ScoredPolicy):
+    r"""Choose the k samples whose loss moves most with the model's outputs.
+
+    .. math:: s_i = \Bigl\lVert \frac{\partial l_i}{\partial z_i} \Bigr\rVert_2
+
+    with :math:`z_i` the outputs of the last layer (logits); up to a constant it bounds the norm of
+    the sample's whole gradient from above. A top-k is biased toward hard samples; for an unbiased
+    use of the same scores see ``importance`` and ``balanced``.
+
+    References
+    ----------
+    Katharopoulos & Fleuret, Not All Samples Are Created Equal, eq. 20.
+
+    Examples
+    --------
+    >>> import numpy as np, subsetopt as so
+    >>> bounds = np.array([0.1, 3.0, 2.0])
+    >>> problem = UpperBound().propose({"upper_bound": bounds}, 2, np.random.default_rng(0))
+    >>> so.solve(problem).indices
+    array([1, 2])
+    """
+
+    requires: ClassVar[frozenset[str]] = frozenset({"upper_bound"})
+
+    def scores(self, signals: Signals, k: int, rng: np.random.Generator) -> Array:
+        """Return the bounds."""
+        return signal(signals, "upper_bound", "upper-bound")
