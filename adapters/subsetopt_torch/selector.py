@@ -160,7 +160,7 @@ class BatchSelector:
     def needs_scoring(self, n: int) -> bool:
         """Return whether a forward pass over n candidates is needed before the next selection."""
         state = SelectionState(self.step, n, self.size(n))
-        return bool(self.policy.requires) and self.policy.needs_scoring(state)
+        return bool(state.k and self.policy.requires) and self.policy.needs_scoring(state)
 
     def presample(
         self, n: int, *, constraints: Mapping[str, Any] | None = None

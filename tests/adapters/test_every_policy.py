@@ -63,3 +63,10 @@ def test_trains_and_resumes(name: str, accumulate: bool) -> None:
         assert torch.equal(mine.weights, theirs.weights)
     for key, value in model.state_dict().items():
         assert torch.equal(again.state_dict()[key], value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nothing_is_scored_for_an_empty_choice(name: str) -> None:
+    options = OPTIONS.get(name, {})
+    selector = st.BatchSelector(name, rate=0.25, seed=0, policy_options=options)
+    assert selector.needs_scoring(0) is False
