@@ -44,6 +44,7 @@ def train(
     policy_option: _PolicyOptions = None,
     rate: Annotated[float, typer.Option(help="Fraction of each batch to train on.")] = 0.1,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
+    first_seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
     epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Samples per batch.")] = 128,
     lr: Annotated[float, typer.Option(help="Learning rate of SGD.")] = 0.1,
@@ -82,7 +83,9 @@ def train(
     check_threads(threads)
     policies = tuple(policy or ("obtf",))
     options = parse_policy_options(policy_option or (), tuple(dict.fromkeys(policies)))
-    settings = Settings(policies, rate, seeds, epochs, batch_size, lr, solver, time_limit, options)
+    settings = Settings(
+        policies, rate, seeds, epochs, batch_size, lr, solver, time_limit, options, first_seed
+    )
     folder = out or Path("runs") / f"train-{data}"
     experiment = Experiment(settings, load_data(data, data_dir))
     check_writable(folder)
@@ -116,7 +119,7 @@ def _with_progress(experiment: Experiment, console: Console) -> None:
         task = progress.add_task("", total=total)
 
         def on_run(method: str, seed: int) -> Callable[[Run], None]:
-            progress.update(task, description=f"{method}, seed {seed + 1} of {settings.seeds}")
+            progress.update(task, description=f"{method}, seed {seed}")
             return lambda run: progress.advance(task)
 
         experiment.execute(on_run)

@@ -212,6 +212,8 @@ class BatchSelector:
             batch, over those of the selector; always of all n candidates.
         signals
             What else the policy requires: ``logits=`` (n, classes), ``targets=``, ``ids=`` (n,).
+            ``upper_bound`` and ``logit_gradients`` follow from logits and targets by plain cross
+            entropy where they are not given.
 
         Returns
         -------

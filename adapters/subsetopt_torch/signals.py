@@ -204,8 +204,16 @@ def _of_gradients(gradients: Tensor, wanted: frozenset[str]) -> dict[str, Tensor
     if "logit_gradients" in wanted:
         made["logit_gradients"] = rows
     if "upper_bound" in wanted:
-        made["upper_bound"] = row_norms(rows)
+        made["upper_bound"] = _norms(rows)
     return made
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """Return the norms of rows; in float64, where there is one, their squares never underflow."""
+    if rows.device.type == "mps" or rows.dtype == torch.float64:
+        return torch.as_tensor(row_norms(rows))
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+    return norms.to(rows.dtype)
 
 
 def _logits_of(outputs: Any, n: int) -> Tensor:

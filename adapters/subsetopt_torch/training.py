@@ -49,13 +49,15 @@ class Settings:
     rate
         Fraction of each batch to train on, in (0, 1].
     seeds
-        Number of seeds: 0 to seeds - 1.
+        Number of seeds, counted on from ``first_seed``.
     epochs, batch_size, lr
         Passes over the training set, samples per batch, learning rate of plain SGD.
     solver, time_limit
         For the policies; the baselines keep the defaults.
     policy_options
         Options of the policies: ``{policy: {name: value}}``.
+    first_seed
+        The first of the seeds; seeds that nothing was tuned on tell more.
     """
 
     policies: tuple[str, ...] = ("obtf",)
@@ -67,12 +69,15 @@ class Settings:
     solver: str = "auto"
     time_limit: float | None = None
     policy_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    first_seed: int = 0
 
     def __post_init__(self) -> None:
         """Look at every value before any work begins."""
         for name in ("seeds", "epochs", "batch_size"):
             if getattr(self, name) < 1:
                 raise OptionError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.first_seed < 0:
+            raise OptionError(f"first_seed must be at least 0, got {self.first_seed}.")
         if not 0.0 < self.rate <= 1.0:
             raise OptionError(f"rate must be in (0, 1], got {self.rate!r}.")
         if not 0.0 < self.lr < float("inf"):
@@ -185,7 +190,8 @@ class Experiment:
             Called with method and seed before a run; returns what is called after every step.
         """
         self._warm_up()
-        for seed in range(self.settings.seeds):
+        first = self.settings.first_seed
+        for seed in range(first, first + self.settings.seeds):
             for method in self.settings.methods:
                 report = on_run(method, seed)
                 self.runs.append(run_one(self.settings, self.data, method, seed, report))

@@ -113,7 +113,9 @@ class Policy(Protocol):
     labels to (steps, values).
 
     A policy to which the optima of its problem are not all alike may have an attribute ``solver``:
-    what a selector's ``solver="auto"`` then stands for.
+    what a selector's ``solver="auto"`` then stands for. One that learns from derived signals of the
+    training forward names them in an attribute ``learns_from``: any of ``upper_bound`` and
+    ``logit_gradients``, which ``feedback.signals`` then holds.
     """
 
     @property

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError, did_you_mean
 from subsetopt.objectives import VectorMatching
@@ -36,7 +37,12 @@ class GradientMatching(StatelessPolicy):
         last layer's weights, C x H numbers per sample for H inputs of that layer.
     weights
         ``"uniform"``: 1/k each, exactly k samples; ``"nonnegative"``: at least 0, fitted together
-        with the choice, at most k samples. Their sum need not be 1: the gradient is what matches.
+        with the choice, at most k samples.
+    total
+        Whether nonnegative weights are to sum to 1, as well as match the gradient: every
+        :math:`v_i` then has one more coordinate, the mean norm of all of them. Without it nothing
+        bounds the weight of an easy sample, whose :math:`v_i` is nearly 0, and training diverges
+        where the fit makes use of that. Uniform weights sum to 1 anyway.
 
     Raises
     ------
@@ -46,8 +52,8 @@ class GradientMatching(StatelessPolicy):
     Notes
     -----
     The choice is not random: the same signals give the same problem. With nonnegative weights
-    there is a subset without error once k is at least the number of independent coordinates,
-    C - 1 for the logit gradients of C classes, and ``omp``, which ``auto`` takes, finds it.
+    there is a subset without error once k is at least the number of independent coordinates, C for
+    the logit gradients of C classes and the total, and ``omp``, which ``auto`` takes, finds it.
 
     References
     ----------
@@ -58,15 +64,18 @@ class GradientMatching(StatelessPolicy):
     >>> import subsetopt as so
     >>> gradients = np.array([[0.5, -0.5], [-0.2, 0.2], [0.1, -0.1], [0.8, -0.8]])
     >>> problem = GradientMatching(weights="nonnegative").propose(
-    ...     {"logit_gradients": gradients}, 1, np.random.default_rng(0)
+    ...     {"logit_gradients": gradients}, 2, np.random.default_rng(0)
     ... )
     >>> solution = so.solve(problem, seed=0)
-    >>> float((solution.weights @ gradients[solution.indices])[0].round(6))
-    0.3
+    >>> (solution.weights @ gradients[solution.indices]).round(6), gradients.mean(axis=0)
+    (array([ 0.3, -0.3]), array([ 0.3, -0.3]))
+    >>> float(solution.weights.sum().round(6))
+    1.0
     """
 
     signal: Literal["logit_gradients", "last_layer_gradients"] = "logit_gradients"
     weights: Literal["uniform", "nonnegative"] = "uniform"
+    total: bool = True
 
     def __post_init__(self) -> None:
         for name, known in (("signal", _SIGNALS), ("weights", _WEIGHTS)):
@@ -75,6 +84,8 @@ class GradientMatching(StatelessPolicy):
                     f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}."
                     f"{did_you_mean(str(value), known)}"
                 )
+        if not isinstance(self.total, bool):
+            raise OptionError(f"total must be True or False, got {self.total!r}.")
 
     @property
     def requires(self) -> frozenset[str]:  # type: ignore[override]
@@ -84,4 +95,12 @@ class GradientMatching(StatelessPolicy):
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
         """Return the vector matching problem; the vectors are brought to the host once."""
         vectors = to_host(signal(signals, self.signal, "gradient-matching"))
+        if self.total and self.weights == "nonnegative" and vectors.ndim == 2:
+            vectors = np.column_stack([vectors, _units(vectors)])
         return Problem(VectorMatching(vectors, weights=self.weights), k)
+
+
+def _units(vectors: NDArray[Any]) -> NDArray[Any]:
+    """Return the mean norm of the vectors, once for each, in their dtype; ones if all are 0."""
+    unit = np.linalg.norm(vectors, axis=1).mean() if len(vectors) else 0.0
+    return np.full(len(vectors), unit if unit > 0.0 else 1.0, dtype=vectors.dtype)

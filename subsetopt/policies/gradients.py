@@ -85,7 +85,7 @@ def cross_entropy_gradients(
             f"logits must have shape (n, C) with at least one class, got {tuple(logits.shape)}."
         )
     targets = _beside(targets, logits)
-    _check_targets(logits, targets, ignore_index)
+    none_ignored = _check_targets(logits, targets, ignore_index)
     if not 0.0 <= label_smoothing <= 1.0:
         raise OptionError(f"label_smoothing must be in [0, 1], got {label_smoothing!r}.")
     if targets.ndim == 2:
@@ -97,6 +97,8 @@ def cross_entropy_gradients(
         gradients = _softmax_minus(logits, wanted)
     else:
         gradients = _softmax_minus_one(logits, hot)
+    if none_ignored:
+        return gradients
     return xp.where((targets == ignore_index)[:, None], 0.0, gradients)
 
 
@@ -257,7 +259,8 @@ def _weighted(
     return wanted if class_weights is None else wanted * _class_weights(class_weights, logits)
 
 
-def _check_targets(logits: Array, targets: Array, ignore_index: int) -> None:
+def _check_targets(logits: Array, targets: Array, ignore_index: int) -> bool:
+    """Return whether it is known that no target is the ignored class."""
     n, classes = logits.shape
     if tuple(targets.shape) not in ((n,), (n, classes)):
         raise ProblemError(
@@ -265,7 +268,7 @@ def _check_targets(logits: Array, targets: Array, ignore_index: int) -> None:
             f"({n}, {classes}) for logits of shape ({n}, {classes}), got {tuple(targets.shape)}."
         )
     if targets.ndim == 2:
-        return
+        return True
     xp = namespace(targets)
     if not xp.isdtype(targets.dtype, "integral"):
         raise ProblemError(
@@ -273,15 +276,16 @@ def _check_targets(logits: Array, targets: Array, ignore_index: int) -> None:
             f"{targets.dtype}; class probabilities have shape ({n}, {classes})."
         )
     if n == 0 or str(_device(targets)) != "cpu":
-        return  # to look at values on another device would wait for it; the loss has done so
+        return False  # to look at values on another device would wait for it; the loss has done so
     if int(xp.min(targets)) >= 0 and int(xp.max(targets)) < classes:
-        return
+        return not 0 <= ignore_index < classes
     wrong = ((targets < 0) | (targets >= classes)) & (targets != ignore_index)
     if bool(xp.any(wrong)):
         raise ProblemError(
             f"targets hold the class number {int(targets[wrong][0])}, but logits have {classes} "
             f"columns: accepted are 0 to {classes - 1} and ignore_index={ignore_index}."
         )
+    return False
 
 
 def _class_weights(class_weights: Array, logits: Array) -> Array:
@@ -316,6 +320,8 @@ def _floating(array: Array) -> Array:
 def _beside(values: Any, array: Array) -> Array:
     """Return values as an array of the kind of another, on its device."""
     values = values.detach() if hasattr(values, "detach") else values
+    if type(values) is type(array) and _device(values) == _device(array):
+        return values
     return namespace(array).asarray(values, device=_device(array))
 
 

@@ -142,7 +142,7 @@ def test_chunks_follow_from_the_memory_of_gradients(monkeypatch: pytest.MonkeyPa
         return vectorized(function, **keywords)
 
     monkeypatch.setattr(sample_gradients, "vmap", recorded)
-    monkeypatch.setattr(sample_gradients, "_CHUNK_BYTES", 1000)
+    monkeypatch.setitem(sample_gradients._CHUNK_BYTES, "cpu", 1000)
     model = nn.Linear(6, 4)
     expected = by_loop(model, CROSS_ENTROPY, *batch())
     torch.testing.assert_close(st.gradient_norms(model, CROSS_ENTROPY, *batch()), expected)

@@ -307,6 +307,19 @@ def test_rows_that_are_left_out_are_zero(loss: str) -> None:
         assert bool((seen[name][5] != 0).any())
 
 
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_tiny_gradients_have_a_norm(dtype: str) -> None:
+    policy = Taking("upper_bound", "logit_gradients")
+    model = nn.Linear(6, 4).to(getattr(torch, dtype))
+    make(model, policy, loss_fn=lambda o, y: CROSS_ENTROPY(o, y) * 1e-25)(
+        batch()[0].to(model.weight.dtype), batch()[1]
+    )
+    (seen,) = policy.seen
+    expected = seen["logit_gradients"].double().norm(dim=1)
+    assert bool((expected > 1e-27).all())
+    torch.testing.assert_close(seen["upper_bound"].double(), expected, rtol=1e-6, atol=0.0)
+
+
 # A selector by itself
 
 

@@ -131,6 +131,7 @@ def test_a_file_is_whole_or_not_there(experiment: Experiment, tmp_path: Path) ->
         ({"rate": 0.0}, r"rate must be in \(0, 1\], got 0.0"),
         ({"rate": 1.1}, r"rate must be in \(0, 1\], got 1.1"),
         ({"seeds": 0}, "seeds must be at least 1, got 0"),
+        ({"first_seed": -1}, "first_seed must be at least 0, got -1"),
         ({"epochs": 0}, "epochs must be at least 1"),
         ({"batch_size": 0}, "batch_size must be at least 1"),
         ({"lr": 0.0}, "lr must be a positive number"),

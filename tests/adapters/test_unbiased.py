@@ -117,7 +117,6 @@ CASES: dict[str, Callable[[], Iterator[Draw]]] = {
     "importance": importance,
     "multinomial": multinomial,
     "balanced": lambda: balanced(max_weight=None),
-    "balanced, unmixed": lambda: balanced(max_weight=None, mix=0.0),
     "balanced, on logit gradients": lambda: balanced(max_weight=None, balance="logit_gradients"),
 }
 
@@ -128,4 +127,4 @@ def test_the_mean_gradient_is_the_batchs(case: str) -> None:
 
 
 def test_the_bias_of_a_cap_would_be_seen() -> None:
-    assert standard_errors(balanced(mix=0.0, max_weight=3.0)).max() > 2 * STANDARD_ERRORS
+    assert standard_errors(balanced(max_weight=3.0)).max() > 2 * STANDARD_ERRORS

@@ -65,6 +65,13 @@ def test_policies_that_remember_their_steps_get_a_picture(tmp_path: Path) -> Non
     assert curves["uniform"] == {}
 
 
+def test_seeds_begin_where_asked(tmp_path: Path) -> None:
+    output, error = call(*QUICK, "--first-seed", "7", "--out", "made")
+    assert error is None, output
+    content = json.loads((tmp_path / "made" / "results.json").read_text())
+    assert {run["seed"] for run in content["runs"]} == {7}
+
+
 def test_options_of_policies(tmp_path: Path) -> None:
     def residuals(out: str, *options: str) -> dict[str, float]:
         output, error = call(*QUICK, "--policy", "obtf", *options, "--out", out)
