@@ -158,12 +158,14 @@ def _solve(
     """Relax, round, polish."""
     objective = problem.objective
     assert isinstance(objective, (MeanMatching, VectorMatching))
-    # Squares overflow or vanish long before the values do.
-    unit = objective.scale if objective.scale > _TINY else 1.0
     if isinstance(objective, MeanMatching):
-        vectors, target = objective.values[:, None] / unit, np.array([objective.target]) / unit
+        vectors, target = objective.values[:, None], np.array([objective.target])
     else:
-        vectors, target = objective.vectors / unit, objective.target / unit
+        vectors, target = objective.vectors, objective.target
+    # Squares overflow or vanish long before the values do.
+    unit = max(objective.scale, float(np.abs(target).max(initial=0.0)))
+    unit = unit if unit > _TINY else 1.0
+    vectors, target = vectors / unit, target / unit
     enough = 0.5 * (objective.tolerance / unit) ** 2
     if isinstance(objective, VectorMatching) and objective.weights == "nonnegative":
         cone = WeightedCone(problem, vectors, target)
