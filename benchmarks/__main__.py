@@ -8,6 +8,7 @@ import typer
 
 from benchmarks import (
     backends,
+    cards,
     exactness,
     fuzz,
     gradients,
@@ -15,6 +16,7 @@ from benchmarks import (
     many,
     overrun,
     proof,
+    proxies,
     report,
     sampling,
     solvers,
@@ -39,6 +41,8 @@ for _name, _command in (
     ("fuzz", fuzz.fuzz),
     ("gradients", gradients.gradients),
     ("sampling", sampling.sampling),
+    ("cards", cards.cards),
+    ("proxy", proxies.proxy),
     ("report", report.report),
 ):
     app.command(_name)(_command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
@@ -13,7 +14,9 @@ import numpy as np
 from subsetopt import registry
 from subsetopt.budget import Deadline
 from subsetopt.errors import OptionError, SubsetOptError, UnsupportedProblemError
+from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
+from subsetopt.program_search import size_obstacle
 from subsetopt.solver import RawResult, SolveContext, Solver
 from subsetopt.status import StopReason
 
@@ -52,6 +55,14 @@ _WORK_PER_CANDIDATE = 64
 _BRANCH = 100_000
 # Seconds a MIP backend needs before it can be of use: start-up, model, first bound.
 _MIP_ROOM = 0.25
+# The same for matching vectors; the share of time that swap has before the backend, and the
+# backend's share of the rest.
+_VECTOR_ROOM = 1.0
+_OPENING_SHARE = 0.25
+_BACKEND_SHARE = 0.67
+# Logarithm of the number of subsets, per dimension, up to which Gurobi has a proof within seconds
+# (n to 128, norms with a heavy tail; with equal norms only of the smallest).
+_LOGARITHM_PER_DIMENSION = 3.0
 _MIP_ORDER = ("gurobi", "cpsat", "scip", "highs")
 
 
@@ -109,7 +120,9 @@ class Auto:
     about 2 ms at n = 128 without a limit. Under a work limit, half for each of the two. Under a
     time limit ``exact`` does whatever it can finish; then, if a quarter of a second is left, the
     first usable MIP backend starts from the incumbent, and ``swap`` goes on to the end. A backend
-    that fails does no harm: the failure is told in ``extras["fallbacks"]``.
+    that fails does no harm: the next is tried, and the failure told in ``extras["fallbacks"]``.
+    Other objectives: their own solver, every subset where there are few, then such a backend where
+    the problem is small enough; for vectors in half of the time, between two searches by ``swap``.
 
     Parameters
     ----------
@@ -145,20 +158,23 @@ class Auto:
         work = context.max_iterations
         if _matching(problem):
             work = opening_work(problem.n) * self.choices if work is None else (work + 1) // 2
-        opening = SolveContext(context.deadline, context.entropy, work, context.warm_start)
+        deadline = context.deadline
+        if isinstance(problem.objective, VectorMatching) and _backend_due(problem, context):
+            deadline = _part(deadline, _OPENING_SHARE)  # else swap takes all the time there is
+        opening = SolveContext(deadline, context.entropy, work, context.warm_start)
         best = self._solver(first, problem.n).solve(problem, opening)
         best.solver = best.solver or first
         if best.stop_reason is StopReason.TARGET:
             return best
         fallbacks: list[tuple[str, str]] = []
-        for name, solver, work in self._following(problem, context, first):
+        for name, solver, work, deadline in self._following(problem, context, first, fallbacks):
             stopped = best.stop_reason is StopReason.INTERRUPTED or context.deadline.expired()
             if stopped or _closed(problem, best):
                 break
             start = None if best.indices is None else np.sort(best.indices)
             entropy = context.entropy ^ 1
             try:
-                raw = solver().solve(problem, SolveContext(context.deadline, entropy, work, start))
+                raw = solver().solve(problem, SolveContext(deadline, entropy, work, start))
             except SubsetOptError as error:
                 fallbacks.append((name, str(error)))
             else:
@@ -175,34 +191,45 @@ class Auto:
         return _swap(self.start if near else "stratified", self.choices)
 
     def _following(
-        self, problem: Problem, context: SolveContext, first: str
-    ) -> Iterator[tuple[str, Callable[[], Solver], int | None]]:
-        """Yield what follows the first solver: name, maker, work limit.
+        self,
+        problem: Problem,
+        context: SolveContext,
+        first: str,
+        failures: list[tuple[str, str]],
+    ) -> Iterator[tuple[str, Callable[[], Solver], int | None, Deadline]]:
+        """Yield what follows the first solver: name, maker, work limit, deadline.
 
-        A generator, so that what is left of the time is looked at when a solver is due.
+        A generator, so that what is left of the time, and what has failed, is looked at when a
+        solver is due.
         """
-        timed = context.deadline.limited
+        deadline = context.deadline
+        timed = deadline.limited
         given = context.max_iterations
         swap = partial(self._solver, "swap", problem.n)
         if _matching(problem):
             if given is not None:
-                yield "exact", partial(_exact, None), given // 2
+                yield "exact", partial(_exact, None), given // 2, deadline
                 return
             # What a few thousand nodes prove is proved before more is searched.
-            yield "exact", partial(_exact, 0), None
-            yield "swap", swap, _WORK + _WORK_PER_CANDIDATE * problem.n
-            yield "exact", partial(_exact, _BRANCH), None if timed else _WORK
+            yield "exact", partial(_exact, 0), None, deadline
+            yield "swap", swap, _WORK + _WORK_PER_CANDIDATE * problem.n, deadline
+            yield "exact", partial(_exact, _BRANCH), None if timed else _WORK, deadline
         elif first != "exhaustive" and given is None and _takes("exhaustive", problem):
             if _enumerable(problem):
-                yield "exhaustive", partial(registry.create, "exhaustive"), None
+                yield "exhaustive", partial(registry.create, "exhaustive"), None, deadline
         if not timed or given is not None:
             return
-        if context.deadline.remaining() > _MIP_ROOM:
+        if _backend_due(problem, context):
             usable = registry.available_solvers(problem)
-            for name in [name for name in _MIP_ORDER if name in usable][:1]:
-                yield name, partial(registry.create, name), None
+            vectors = isinstance(problem.objective, VectorMatching)
+            share = _BACKEND_SHARE if vectors and first == "swap" else 1.0
+            for name in [name for name in _MIP_ORDER if name in usable]:
+                before = len(failures)
+                yield name, partial(registry.create, name), None, _part(deadline, share)
+                if len(failures) == before:
+                    break  # the next is for where a license is too small
         if first == "swap":
-            yield "swap", swap, None
+            yield "swap", swap, None, deadline
 
 
 @lru_cache
@@ -227,6 +254,26 @@ def opening_work(n: Any) -> Any:
 def _matching(problem: Problem) -> bool:
     """Whether this is scalar mean matching, which has its own exact solver."""
     return type(problem.objective).__name__ == "MeanMatching"
+
+
+def _backend_due(problem: Problem, context: SolveContext) -> bool:
+    """Whether there is time for a mixed-integer backend, and some hope of a proof by it."""
+    remaining = context.deadline.remaining()
+    if math.isinf(remaining) or context.max_iterations is not None:
+        return False
+    if remaining <= _MIP_ROOM or size_obstacle(problem) is not None:
+        return False
+    objective = problem.objective
+    if not isinstance(objective, VectorMatching) or objective.weights != "uniform":
+        return True
+    # Of many subsets in few dimensions some match so well that no bound tells them from 0.
+    hope = math.log(max(_subsets(problem), 1)) <= _LOGARITHM_PER_DIMENSION * objective.d
+    return hope and remaining > _VECTOR_ROOM
+
+
+def _part(deadline: Deadline, share: float) -> Deadline:
+    """Return a deadline for a share of what is left."""
+    return Deadline(share * deadline.remaining(), deadline.clock)
 
 
 def _takes(name: str, problem: Problem) -> bool:

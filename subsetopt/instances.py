@@ -1,4 +1,4 @@
-"""Seeded loss vectors of many shapes, shared by tests, benchmarks and docs.
+"""Seeded losses and vectors of many shapes, shared by tests, benchmarks and docs.
 
 Each family is named for what makes it hard: ties and decimals lie on a lattice, outliers put the
 optimum out of reach of any tolerance, a planted subset has a known optimum of 0.
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError, did_you_mean
 
-__all__ = ["FAMILIES", "losses", "planted"]
+__all__ = ["FAMILIES", "losses", "planted", "vectors"]
 
 Family = Callable[[np.random.Generator, int, int], NDArray[Any]]
 
@@ -68,6 +68,30 @@ def planted(n: int, k: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray
     wanted = (n - k) * units[subset].sum() // k
     units[rest[-1]] += wanted - units[rest].sum()
     return np.ldexp(units.astype(np.float64), -20), subset
+
+
+def vectors(n: int, d: int, seed: int = 0) -> NDArray[np.float64]:
+    """Return vectors as gradients are: of Gaussian directions, and a few much larger than most.
+
+    Parameters
+    ----------
+    n, d
+        Number of vectors, and their length.
+    seed
+        Nonnegative int; same seed, same vectors.
+
+    Returns
+    -------
+    ndarray
+        Shape (n, d): rows of standard normal numbers, each times an exponential one.
+
+    Examples
+    --------
+    >>> vectors(3, 2, seed=1).shape
+    (3, 2)
+    """
+    rng = np.random.default_rng((seed, n, d))
+    return rng.normal(size=(n, d)) * rng.exponential(size=(n, 1))
 
 
 def _exponential(rng: np.random.Generator, n: int, k: int) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Mean matching and top scores as one linear model, and what every MIP backend does around it.
+"""Mean matching and top scores as one linear model, and the rows that all models share.
 
 The model is neutral: rows, values and an offset, in units in which losses are near 1. A backend
 scales it to its own tolerances, solves it, and hands numbers back to be turned into a subset and
@@ -7,54 +7,30 @@ a bound in the objective's units.
 
 from __future__ import annotations
 
-import importlib
 import math
-import sys
-import threading
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.budget import Deadline
 from subsetopt.constraints import Constraints
-from subsetopt.errors import OptionError
 from subsetopt.objectives import MeanMatching, ScoredMatching, TopScores
 from subsetopt.problem import Problem
 from subsetopt.solver import RawResult
-from subsetopt.status import StopReason
 
-__all__ = [
-    "GAP",
-    "LEAK",
-    "LinearModel",
-    "Outcome",
-    "Row",
-    "accepted",
-    "checked_integer",
-    "checked_positive",
-    "formulate",
-    "import_within",
-    "out_of_time",
-    "run_interruptible",
-]
+__all__ = ["FINEST", "GAP", "LEAK", "Frame", "LinearModel", "Row", "accepted", "formulate", "frame"]
 
 # Shares of the tolerance: the gap at which a backend of floats may stop, and what is taken off
 # its bound for its own tolerances. Together below 1, so that its proof survives our judgment.
 GAP = 0.5
 LEAK = 0.25
 
-_T = TypeVar("_T")
-
 # Right-hand side of the cost row after scaling: a backend's absolute tolerance of 1e-6 is then
 # 1e-10 of the capacity, a fifth of what the normal form of the constraints leaves for rounding.
 _CAPACITY_UNITS = 1e4
 _CAPACITY_SLACK = 0.5e-9
 # Least precision asked of a backend, relative to mean|l|: the resolution of float64 sums.
-_FINEST = 1e-14
-_POLL = 3600.0
+FINEST = 1e-14
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -78,13 +54,11 @@ class Row:
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class LinearModel:
-    r"""Minimize ``offset + values @ z``, or its magnitude, over binary ``z`` subject to rows.
+class Frame:
+    """What may be chosen, and the constraints that every objective shares.
 
-    .. math:: \min_z \; d + v \cdot z \quad\text{or}\quad \min_z \; |d + v \cdot z|
-
-    Forced items are in the offset and in the ends of the rows; excluded ones, and those that do
-    not fit into the capacity, have no variable.
+    Forced items are in the ends of the rows; excluded ones, and those that do not fit into the
+    capacity, have no variable.
 
     Attributes
     ----------
@@ -93,7 +67,37 @@ class LinearModel:
     forced
         Original indices that are always chosen.
     rows
-        The constraints.
+        The constraints; the first is that of the size.
+    """
+
+    items: NDArray[np.int64]
+    forced: NDArray[np.int64]
+    rows: tuple[Row, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of variables for items."""
+        return self.items.size
+
+    def subset(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the original indices of a choice, sorted."""
+        return np.sort(np.concatenate([self.forced, self.items[chosen]]))
+
+    def choice(self, indices: NDArray[np.int64] | None) -> NDArray[np.bool_] | None:
+        """Return original indices as a bool per variable; None for None."""
+        return None if indices is None else np.isin(self.items, indices)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class LinearModel(Frame):
+    r"""Minimize ``offset + values @ z``, or its magnitude, over binary ``z`` subject to rows.
+
+    .. math:: \min_z \; d + v \cdot z \quad\text{or}\quad \min_z \; |d + v \cdot z|
+
+    Forced items are in the offset.
+
+    Attributes
+    ----------
     values
         Value of each variable, shape (m,), in multiples of ``unit``.
     offset
@@ -108,20 +112,12 @@ class LinearModel:
         Whether the objective is a magnitude, also where its sign is known and the model linear.
     """
 
-    items: NDArray[np.int64]
-    forced: NDArray[np.int64]
-    rows: tuple[Row, ...]
     values: NDArray[np.float64]
     offset: float
     absolute: bool
     precision: float
     factor: float
     at_least_zero: bool
-
-    @property
-    def size(self) -> int:
-        """The number of variables for items."""
-        return self.items.size
 
     @property
     def span(self) -> float:
@@ -132,14 +128,6 @@ class LinearModel:
         """Return the value to minimize of a choice, a bool per variable."""
         total = self.offset + float(self.values[chosen].sum())
         return abs(total) if self.absolute else total
-
-    def subset(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
-        """Return the original indices of a choice, sorted."""
-        return np.sort(np.concatenate([self.forced, self.items[chosen]]))
-
-    def choice(self, indices: NDArray[np.int64] | None) -> NDArray[np.bool_] | None:
-        """Return original indices as a bool per variable; None for None."""
-        return None if indices is None else np.isin(self.items, indices)
 
     def bound(self, value: float, leak: float = 0.0) -> float | None:
         """Return a lower bound on the value as a bound on the objective, in its own units.
@@ -159,14 +147,6 @@ class LinearModel:
         return max(0.0, objective) if self.at_least_zero else objective
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome(Generic[_T]):
-    """What a backend call returned, and whether the user or the clock asked it to stop."""
-
-    result: _T
-    interrupted: bool = False
-
-
 def formulate(problem: Problem) -> LinearModel | RawResult:
     """Return the linear model of a problem, or its answer where there is nothing to choose.
 
@@ -181,6 +161,20 @@ def formulate(problem: Problem) -> LinearModel | RawResult:
     LinearModel or RawResult
         The result when the constraints clash (``infeasible``) or leave one subset only.
     """
+    made = frame(problem)
+    if isinstance(made, RawResult):
+        return made
+    rules, items = problem.constraints, made.items
+    rows = (*made.rows, *_band_rows(problem, rules, items))
+    values, offset, absolute, precision, factor = _objective(problem, rules, items)
+    at_least_zero = isinstance(problem.objective, MeanMatching)
+    return LinearModel(
+        items, rules.forced, rows, values, offset, absolute, precision, factor, at_least_zero
+    )
+
+
+def frame(problem: Problem) -> Frame | RawResult:
+    """Return what every model of a problem shares, or the answer where nothing is to choose."""
     rules = problem.constraints
     if problem.constrained and (why := rules.infeasibility()) is not None:
         return RawResult(None, infeasible=True, extras={"why": why, "native_status": "not called"})
@@ -189,16 +183,8 @@ def formulate(problem: Problem) -> LinearModel | RawResult:
     if need == 0 or items.size == 0 or (items.size == need and not rules.at_most):
         chosen = items[:need] if not rules.at_most else items[:0]
         return _only(problem, np.sort(np.concatenate([rules.forced, chosen])))
-    rows = (
-        *_size_rows(rules, items, need),
-        *_cost_rows(rules, items, remaining),
-        *_band_rows(problem, rules, items),
-    )
-    values, offset, absolute, precision, factor = _objective(problem, rules, items)
-    at_least_zero = isinstance(problem.objective, MeanMatching)
-    return LinearModel(
-        items, rules.forced, rows, values, offset, absolute, precision, factor, at_least_zero
-    )
+    rows = (*_size_rows(rules, items, need), *_cost_rows(rules, items, remaining))
+    return Frame(items, rules.forced, rows)
 
 
 def _only(problem: Problem, indices: NDArray[np.int64]) -> RawResult:
@@ -270,11 +256,11 @@ def _objective(
         unit = float(np.abs(objective.values).max()) or 1.0
         scores = objective.values / unit
         offset = -math.fsum(scores[rules.forced])
-        precision = max(objective.tolerance / unit, _FINEST)
+        precision = max(objective.tolerance / unit, FINEST)
         return -scores[items], offset, False, precision, -unit
     assert isinstance(objective, MeanMatching)
     unit = objective.scale or 1.0
-    precision = max(problem.k * objective.tolerance / unit, _FINEST)
+    precision = max(problem.k * objective.tolerance / unit, FINEST)
     values, offset, sign = _residual(problem, rules, unit)
     signed = values[items] if sign == 0 else sign * values[items]
     offset = offset + math.fsum(values[rules.forced])
@@ -306,101 +292,8 @@ def _residual(
     return values, constant, 0
 
 
-def checked_integer(name: str, value: object, least: int) -> None:
-    """Raise unless a hyperparameter is an integer of at least ``least``.
-
-    Raises
-    ------
-    OptionError
-        If it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise OptionError(f"{name} must be an integer >= {least}, got {value!r}.")
-
-
-def checked_positive(name: str, value: float) -> None:
-    """Raise unless a hyperparameter is a positive finite number.
-
-    Raises
-    ------
-    OptionError
-        If it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise OptionError(f"{name} must be a positive finite number, got {value!r}.")
-
-
-def import_within(name: str, deadline: Deadline) -> Any | None:
-    """Return a module, or None when its import does not end before the deadline.
-
-    An import cannot be interrupted: it goes on in the background, for the next call to find.
-    """
-    if name in sys.modules and not getattr(
-        getattr(sys.modules[name], "__spec__", None), "_initializing", False
-    ):
-        return sys.modules[name]
-    if not deadline.limited:
-        return importlib.import_module(name)
-    failure: list[BaseException] = []
-
-    def load() -> None:
-        try:
-            importlib.import_module(name)
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=load, name=f"import {name}")
-    thread.start()
-    thread.join(deadline.remaining())
-    if failure:
-        raise failure[0]
-    return None if thread.is_alive() else sys.modules[name]
-
-
-def run_interruptible(
-    work: Callable[[], _T], stop: Callable[[], None], deadline: Deadline
-) -> Outcome[_T]:
-    """Run a backend call beside this thread, so that Ctrl-C and the deadline can stop it.
-
-    Parameters
-    ----------
-    work
-        The blocking call.
-    stop
-        Asks the call to end soon; called on Ctrl-C and when the deadline has passed.
-    deadline
-        The limit; the call is expected to know it too.
-    """
-    results: list[_T] = []
-    failures: list[BaseException] = []
-    # Not Thread.join: interrupted by Ctrl-C it takes the thread for dead (Python 3.10 to 3.12).
-    done = threading.Event()
-
-    def body() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            done.set()
-
-    threading.Thread(target=body, name="subsetopt backend").start()
-    interrupted = stopped = False
-    while not done.is_set():
-        try:
-            done.wait(_POLL if stopped else min(deadline.remaining() + 1e-3, _POLL))
-        except KeyboardInterrupt:
-            interrupted = True
-        if not done.is_set() and not stopped and (interrupted or deadline.expired()):
-            stop()
-            stopped = True
-    if failures:
-        raise failures[0]
-    return Outcome(results[0], interrupted)
-
-
 def accepted(
-    problem: Problem, model: LinearModel, chosen: NDArray[np.bool_] | None
+    problem: Problem, model: Frame, chosen: NDArray[np.bool_] | None
 ) -> NDArray[np.int64] | None:
     """Return a backend's choice as indices, or None where its tolerances broke a constraint."""
     if chosen is None:
@@ -408,13 +301,3 @@ def accepted(
     indices = model.subset(chosen)
     broken = problem.constraints.violations(indices)
     return None if broken or problem.objective.violations(indices, problem.k) else indices
-
-
-def out_of_time(deadline: Deadline) -> RawResult:
-    """Return the result of a backend that there was no time to call."""
-    return RawResult(
-        None,
-        stop_reason=StopReason.TIME,
-        setup_time=deadline.elapsed(),
-        extras={"native_status": "not called"},
-    )

@@ -5,28 +5,20 @@ from __future__ import annotations
 import datetime
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.backends import import_within, out_of_time, run_interruptible
 from subsetopt.errors import OptionError, SolverError
-from subsetopt.milp import (
-    GAP,
-    LEAK,
-    LinearModel,
-    accepted,
-    formulate,
-    import_within,
-    out_of_time,
-    run_interruptible,
-)
+from subsetopt.milp import GAP, LEAK, LinearModel, accepted, formulate
 from subsetopt.problem import Problem
 from subsetopt.solver import RawResult, SolveContext
 from subsetopt.status import StopReason
 
-__all__ = ["MathOpt"]
+__all__ = ["MARGIN", "STARTUP", "UNITS", "MathOpt", "call", "meaning"]
 
 _MATHOPT = "ortools.math_opt.python.mathopt"
 _SEED_BITS = 0x7FFFFFFF
@@ -50,9 +42,9 @@ _BANDS = (0.9, 0.5, 0.25)
 # takes half of the time that it takes at 1.5e-5 (SCIP, measured), and the feasibility tolerance
 # of 1e-6 still leaves most subsets within ours.
 _BAND_UNITS = 1.5e-6
-_MIN_UNITS = 1.5e-4
-_MATHOPT_STARTUP = 3e-3
-_MATHOPT_MARGIN = 3e-3
+UNITS = 1.5e-4
+STARTUP = 3e-3
+MARGIN = 3e-3
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -63,23 +55,30 @@ class _Run:
     bound: float
     word: str
     nodes: int
-    interrupted: bool
-
-    @property
-    def reason(self) -> StopReason:
-        if self.interrupted:
-            return StopReason.INTERRUPTED
-        return _MATHOPT_STATUS.get(self.word, StopReason.OTHER)
+    reason: StopReason
 
 
 @dataclass(frozen=True, slots=True)
 class MathOpt:
-    """What SCIP and HiGHS share: a feasibility form first, then the minimizing form."""
+    """What SCIP and HiGHS share: a feasibility form first, then the minimizing form.
+
+    Attributes
+    ----------
+    solver_type
+        MathOpt's name of it.
+    native_params
+        Sets the backend's own parameters; the last argument tells the feasibility form.
+    node_limit, band_share
+        Nodes without another limit, and the share of all limits for the first form.
+    for_dense
+        Native parameters for programs with dense rows of large numbers.
+    """
 
     solver_type: str
     native_params: Callable[[Any, Mapping[str, Any], bool], Any]
     node_limit: int
     band_share: float
+    for_dense: Mapping[str, Any] = field(default_factory=dict)
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found within the context's limits."""
@@ -87,7 +86,7 @@ class MathOpt:
         if isinstance(model, RawResult):
             return model
         mathopt = import_within(_MATHOPT, context.deadline)
-        if mathopt is None or context.deadline.remaining() < _MATHOPT_STARTUP:
+        if mathopt is None or context.deadline.remaining() < STARTUP:
             return out_of_time(context.deadline)
         setup = context.deadline.elapsed()
         best, reason = self._search(mathopt, model, context)
@@ -105,7 +104,7 @@ class MathOpt:
         self, mathopt: Any, model: LinearModel, context: SolveContext
     ) -> tuple[_Run, StopReason]:
         """Look for a subset within tolerance first; minimize when there is none."""
-        nodes = self._nodes(context)
+        nodes = self.nodes(context)
         start, floor, used = model.choice(context.warm_start), -math.inf, 0
         for attempt, band in enumerate(_BANDS if model.absolute else ()):
             share = None if nodes is None else max(1, int(self.band_share * (nodes - used)))
@@ -124,7 +123,8 @@ class MathOpt:
         run = replace(run, bound=max(run.bound, floor), nodes=run.nodes + used)
         return run, run.reason
 
-    def _nodes(self, context: SolveContext) -> int | None:
+    def nodes(self, context: SolveContext) -> int | None:
+        """Return the limit of nodes; None where only the clock limits."""
         if context.max_iterations is not None:
             return context.max_iterations
         return None if context.deadline.limited else self.node_limit
@@ -139,12 +139,12 @@ class MathOpt:
         start: NDArray[np.bool_] | None,
         attempt: int,
     ) -> _Run:
-        units = _BAND_UNITS if band else _MIN_UNITS
+        units = _BAND_UNITS if band else UNITS
         scale = min(max(units / model.precision, 1.0), 1e5)
         native, z, hint = _mathopt_model(mathopt, model, scale, band, start)
-        room = context.deadline.remaining() - _MATHOPT_MARGIN
+        room = context.deadline.remaining() - MARGIN
         if room <= 0.0:
-            return _Run(None, -math.inf, "TIME", 0, False)
+            return _Run(None, -math.inf, "TIME", 0, StopReason.TIME)
         parameters = mathopt.SolveParameters(
             random_seed=(context.entropy + attempt) & _SEED_BITS,
             node_limit=nodes,
@@ -154,16 +154,16 @@ class MathOpt:
         if context.deadline.limited:
             room = room * self.band_share if band else room
             parameters.time_limit = datetime.timedelta(seconds=room)
-        self._set_native(parameters, context.backend_params, band is not None)
+        self.set_native(parameters, context.backend_params, band=band is not None)
         asked = list(context.backend_params)
         outcome = run_interruptible(
-            lambda: _call(mathopt, native, self.solver_type, parameters, hint, asked),
+            lambda: call(mathopt, native, self.solver_type, parameters, hint, asked),
             lambda: None,
             context.deadline,
         )
         return _read(outcome.result, z, model, scale, band, outcome.interrupted)
 
-    def _set_native(self, parameters: Any, params: Mapping[str, Any], band: bool) -> None:
+    def set_native(self, parameters: Any, params: Mapping[str, Any], *, band: bool) -> None:
         """Set MathOpt's own fields, and hand all other names to the backend."""
         fields = set(type(parameters).__dataclass_fields__)
         native = {name: value for name, value in params.items() if name not in fields}
@@ -217,7 +217,7 @@ def _linear(
     )
 
 
-def _call(
+def call(
     mathopt: Any, native: Any, solver_type: str, parameters: Any, hint: Any, asked: list[str]
 ) -> Any:
     """Solve, and tell a refused parameter from a failure."""
@@ -235,6 +235,17 @@ def _call(
         raise SolverError(message) from None
 
 
+def meaning(result: Any, *, interrupted: bool) -> tuple[str, StopReason]:
+    """Return the native status, or the limit that was reached, as a word and as a reason."""
+    word = result.termination.reason.name
+    if word in ("FEASIBLE", "NO_SOLUTION_FOUND"):
+        limit = result.termination.limit
+        word = word if limit is None else limit.name
+    if interrupted:
+        return word, StopReason.INTERRUPTED
+    return word, _MATHOPT_STATUS.get(word, StopReason.OTHER)
+
+
 def _read(
     result: Any,
     z: list[Any],
@@ -243,10 +254,7 @@ def _read(
     band: float | None,
     interrupted: bool,
 ) -> _Run:
-    word = result.termination.reason.name
-    if word in ("FEASIBLE", "NO_SOLUTION_FOUND"):
-        limit = result.termination.limit
-        word = word if limit is None else limit.name
+    word, reason = meaning(result, interrupted=interrupted)
     chosen = None
     if result.has_primal_feasible_solution():
         chosen = np.array(result.variable_values(z)) > 0.5
@@ -256,7 +264,7 @@ def _read(
         constant = 0.0 if model.absolute else model.offset
         bound = result.termination.objective_bounds.dual_bound / scale + constant
     nodes = int(result.solve_stats.node_count)
-    return _Run(chosen, bound, word, nodes, interrupted)
+    return _Run(chosen, bound, word, nodes, reason)
 
 
 def _better_choice(

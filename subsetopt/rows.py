@@ -10,6 +10,8 @@ _ALL = FEATURES
 _MIP = ("MeanMatching", "TopScores")
 _LINEAR = (*_MIP, "ScoredMatching")
 _UNIFORM = ("MeanMatching", "VectorMatching[uniform]")
+_COVERAGE = ("FacilityLocation", "KCenter")
+_PROGRAMS = (*_LINEAR, "VectorMatching[uniform]", *_COVERAGE)
 _FW = CONSTRAINTS - {"capacity"} | {"time_limit", "seed", "bound"}
 _LINEAR_FW = "Lacoste-Julien & Jaggi, NeurIPS 2015"
 _OBTF = "Dong et al., One Backward from Ten Forward, eq. 5"
@@ -48,29 +50,29 @@ BUILTIN = (
     SolverSpec(
         "gurobi",
         "subsetopt.solvers.gurobi_:Gurobi",
-        _LINEAR,
+        (*_LINEAR, "VectorMatching", *_COVERAGE),
         _ALL,
         requires=("gurobipy",),
         extra="gurobi",
         guarantee="exact",
         reference="Gurobi Optimizer reference manual",
-        summary="mixed-integer program; the free license takes 1,999 variables",
+        summary="mixed-integer program; the free license takes 1,999 variables, 200 in squares",
     ),
     SolverSpec(
         "cpsat",
         "subsetopt.solvers.ortools_:CPSat",
-        _LINEAR,
+        _PROGRAMS,
         _ALL,
         requires=("ortools",),
         extra="ortools",
         guarantee="exact",
         reference="Perron & Furnon, OR-Tools CP-SAT",
-        summary="constraint programming on losses scaled to integers",
+        summary="constraint programming on values scaled to integers",
     ),
     SolverSpec(
         "scip",
         "subsetopt.solvers.ortools_:Scip",
-        _LINEAR,
+        _PROGRAMS,
         _ALL,
         requires=("ortools",),
         extra="ortools",
@@ -81,7 +83,7 @@ BUILTIN = (
     SolverSpec(
         "highs",
         "subsetopt.solvers.ortools_:Highs",
-        _LINEAR,
+        _PROGRAMS,
         _ALL,
         requires=("ortools",),
         extra="ortools",

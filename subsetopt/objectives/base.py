@@ -15,6 +15,10 @@ __all__ = ["Objective", "Sense", "as_finite_vector"]
 
 Sense = Literal["minimize", "maximize"]
 
+# BLAS wakes its threads for products of more values than this, which takes milliseconds where
+# another process keeps a core busy.
+_UNTHREADED = 8192
+
 
 class Objective(ABC):
     """A number for every weighted subset of ``n`` candidates.
@@ -111,15 +115,19 @@ def as_finite_vector(values: ArrayLike, name: str) -> tuple[NDArray[np.float64],
             )
         )
     vector: NDArray[np.float64] = array.astype(np.float64, copy=False)
-    # The sum of squares is finite only when every value is, and costs less than asking each.
-    if source.itemsize <= 4:
-        squares = vector.dot(vector)  # of float32 values it cannot overflow
-    else:
-        with np.errstate(over="ignore", invalid="ignore"):
-            squares = vector.dot(vector)
-    if not math.isfinite(squares):
+    if not _surely_finite(vector, source):
         _require_finite(vector, name)
     return vector, source
+
+
+def _surely_finite(vector: NDArray[np.float64], source: np.dtype[Any]) -> bool:
+    """Whether a sum over the values is finite, which it is only when every value is."""
+    if source.itemsize <= 4 and vector.size <= _UNTHREADED:
+        return math.isfinite(vector.dot(vector))  # of float32 values it cannot overflow
+    with np.errstate(over="ignore", invalid="ignore"):
+        if vector.size <= _UNTHREADED:
+            return math.isfinite(vector.dot(vector))
+        return math.isfinite(float(np.add.reduce(vector)))
 
 
 def _require_finite(vector: NDArray[np.float64], name: str) -> None:

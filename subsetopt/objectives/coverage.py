@@ -19,6 +19,9 @@ Distance = Literal["euclidean", "cosine"]
 # Clients evaluated together: some megabytes for a hundred chosen.
 _CLIENTS = 4096
 _ROWS = 512
+# Share of the squared norms below which the square root of a squared distance that was made from
+# them is wrong by a part of the tolerance, and differs with the shape of the product.
+_CANCELLED = 1e-8
 _SINGLE = float(np.finfo(np.float32).eps)
 _DOUBLE = float(np.finfo(np.float64).eps)
 
@@ -179,8 +182,11 @@ class FacilityLocation(Objective):
         if self.metric in ("cosine", "dot"):
             return products
         own, others = (np.square(points[part]).sum(axis=1) for part in (chosen, clients))
-        distances = np.maximum(own[:, None] + others[None, :] - 2.0 * products, 0.0)
+        sizes = own[:, None] + others[None, :]
+        distances = np.maximum(sizes - 2.0 * products, 0.0)
         if self.metric == "euclidean":
+            if points.dtype == np.float64:
+                _mend(distances, distances < _CANCELLED * sizes, points[chosen], points[clients])
             near: NDArray[Any] = self.width - np.sqrt(distances)
             return near
         kernel: NDArray[Any] = np.exp(-distances / self.width)
@@ -291,6 +297,16 @@ def _unit(points: NDArray[np.float64]) -> NDArray[np.float64]:
         norms = np.linalg.norm(unit, ord=order, axis=1, keepdims=True) if unit.size else unit
         unit = np.divide(unit, norms, out=np.zeros_like(unit), where=norms > 0.0)
     return unit
+
+
+def _mend(
+    squares: NDArray[Any], wrong: NDArray[np.bool_], rows: NDArray[Any], columns: NDArray[Any]
+) -> None:
+    """Compute squared distances of near points anew, by differences."""
+    for i in np.flatnonzero(wrong.any(axis=1)):
+        near = np.flatnonzero(wrong[i])
+        difference = columns[near] - rows[i]
+        squares[i, near] = np.einsum("ij,ij->i", difference, difference)
 
 
 def _check_metric(metric: object, known: tuple[str, ...]) -> None:

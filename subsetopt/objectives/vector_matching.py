@@ -91,13 +91,12 @@ class VectorMatching(Objective):
                 f"weights must be 'uniform' or 'nonnegative', got {weights!r}."
                 f"{did_you_mean(str(weights), _WEIGHTINGS)}"
             )
-        self.vectors, dtype = _as_finite_matrix(vectors)
+        #: The norm of every vector, shape (n,).
+        self.vectors, self.norms, dtype = _as_finite_matrix(vectors)
         self.n, self.d = self.vectors.shape
         self.weights = weights
         self.at_most = weights == "nonnegative"
         self.target = _target(target, self.vectors)
-        #: The norm of every vector, shape (n,).
-        self.norms = _norms(self.vectors)
         self.scale = float(np.add.reduce(self.norms)) / self.n if self.n else 0.0
         if not math.isfinite(self.scale):
             raise ProblemError(
@@ -139,7 +138,8 @@ class VectorMatching(Objective):
 
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
         """Return ``||target - sum_i w_i v_i||`` over the chosen indices."""
-        return _norm(self.target - weights @ self.vectors[indices])
+        # Not by BLAS, see objectives/base.py.
+        return _norm(self.target - np.einsum("i,ij->j", weights, self.vectors[indices]))
 
 
 def _norm(vector: NDArray[np.float64]) -> float:
@@ -152,22 +152,33 @@ def _norm(vector: NDArray[np.float64]) -> float:
     return largest * math.sqrt(float(np.square(vector / largest).sum()))
 
 
-def _norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the norm of every row, without overflow of the squares."""
+def _norms(vectors: NDArray[np.float64]) -> NDArray[np.float64] | None:
+    """Return the norm of every row; None where squares overflow, vanish or are not finite."""
     if not vectors.size:
         return np.zeros(vectors.shape[0])
+    with np.errstate(over="ignore", invalid="ignore"):
+        squares = np.einsum("ij,ij->i", vectors, vectors)
+        largest, total = float(squares.max()), float(np.add.reduce(squares))
+    # A NaN makes the total one, too.
+    if not (1e-200 < largest < 1e280 and math.isfinite(total)):
+        return None
+    return np.asarray(np.sqrt(squares))
+
+
+def _scaled_norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the norm of every row of a finite matrix, without overflow of the squares."""
     largest = float(max(vectors.max(), -vectors.min()))
     if largest == 0.0:
         return np.zeros(vectors.shape[0])
-    if 1e-100 < largest < 1e140:
-        return np.asarray(np.sqrt(np.einsum("ij,ij->i", vectors, vectors)))
     unit = vectors / largest
     with np.errstate(over="ignore"):
         return np.asarray(largest * np.sqrt(np.einsum("ij,ij->i", unit, unit)))
 
 
-def _as_finite_matrix(values: ArrayLike) -> tuple[NDArray[np.float64], np.dtype[Any]]:
-    """Return the vectors as a finite float64 matrix in C order, and the dtype they came in."""
+def _as_finite_matrix(
+    values: ArrayLike,
+) -> tuple[NDArray[np.float64], NDArray[np.float64], np.dtype[Any]]:
+    """Return the vectors as a finite float64 matrix in C order, their norms and former dtype."""
     try:
         array = np.asarray(values)
     except ValueError:
@@ -179,8 +190,16 @@ def _as_finite_matrix(values: ArrayLike) -> tuple[NDArray[np.float64], np.dtype[
         )
     if array.shape[1] == 0:
         raise ProblemError("vectors must have at least one coordinate, got shape (n, 0).")
+    if array.dtype == np.float64:
+        # Norms in the usual range tell that every value is finite: no other look is needed.
+        matrix = np.ascontiguousarray(array)
+        norms = _norms(matrix)
+        if norms is not None:
+            return matrix, norms, array.dtype
     flat, dtype = as_finite_vector(array.reshape(-1), "vectors")
-    return np.ascontiguousarray(flat.reshape(array.shape)), dtype
+    matrix = np.ascontiguousarray(flat.reshape(array.shape))
+    norms = _norms(matrix)
+    return matrix, _scaled_norms(matrix) if norms is None else norms, dtype
 
 
 def _target(target: ArrayLike | None, vectors: NDArray[np.float64]) -> NDArray[np.float64]:

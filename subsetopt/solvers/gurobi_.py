@@ -1,64 +1,45 @@
-"""Gurobi: mean matching and top scores as a mixed-integer linear program."""
+"""Gurobi: every objective that a mixed-integer program can state, linear or quadratic."""
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, Literal
 
 import gurobipy as gp
 import numpy as np
 from gurobipy import GRB
 
+from subsetopt.backends import checked_integer, checked_positive, out_of_time, run_interruptible
 from subsetopt.budget import Deadline
-from subsetopt.errors import OptionError, SolverError, SolverLicenseError, did_you_mean
-from subsetopt.milp import (
-    GAP,
-    LEAK,
-    LinearModel,
-    accepted,
-    checked_integer,
-    checked_positive,
-    formulate,
-    out_of_time,
-    run_interruptible,
+from subsetopt.errors import OptionError, SolverLicenseError, UnsupportedProblemError
+from subsetopt.milp import GAP, LEAK, LinearModel, accepted, formulate, frame
+from subsetopt.milp_gurobi import (
+    SCALE,
+    STARTUP,
+    GurobiPrograms,
+    environment,
+    license_errors,
+    meaning,
+    set_native,
+    too_large,
+    unlimited,
 )
+from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
+from subsetopt.program_search import improve, needs_programs, require_size, search
 from subsetopt.solver import RawResult, SolveContext
 from subsetopt.status import StopReason
+from subsetopt.vector_form import SquareForm
 
-__all__ = ["Gurobi"]
+__all__ = ["Gurobi", "VectorNorm"]
 
-_STATUS = {
-    GRB.OPTIMAL: ("OPTIMAL", StopReason.COMPLETED),
-    GRB.INFEASIBLE: ("INFEASIBLE", StopReason.COMPLETED),
-    GRB.ITERATION_LIMIT: ("ITERATION_LIMIT", StopReason.ITERATION),
-    GRB.NODE_LIMIT: ("NODE_LIMIT", StopReason.NODE),
-    GRB.TIME_LIMIT: ("TIME_LIMIT", StopReason.TIME),
-    GRB.SOLUTION_LIMIT: ("SOLUTION_LIMIT", StopReason.OTHER),
-    GRB.INTERRUPTED: ("INTERRUPTED", StopReason.INTERRUPTED),
-    GRB.NUMERIC: ("NUMERIC", StopReason.NUMERICAL),
-    GRB.SUBOPTIMAL: ("SUBOPTIMAL", StopReason.NUMERICAL),
-    GRB.USER_OBJ_LIMIT: ("USER_OBJ_LIMIT", StopReason.TARGET),
-    GRB.WORK_LIMIT: ("WORK_LIMIT", StopReason.ITERATION),
-    GRB.MEM_LIMIT: ("MEM_LIMIT", StopReason.MEMORY),
-}
+VectorNorm = Literal["auto", "quadratic", "absolute"]
 
-# Losses of mean 1e3 with tolerances of 1e-9: a residual of 1e-7 of the mean is then far above
-# what feasibility and integrality tolerances can hide (scaling alone makes IntFeasTol leak).
-_SCALE = 1e3
-_TOLERANCE = 1e-9
 # Share of the tolerance at which to stop; the rest is for rounding.
 _STOP_AT = 0.95
-_STARTUP = 2e-3
-
-_lock = threading.RLock()
-_env: gp.Env | None = None
-_env_pid = -1
-_of_parents: list[gp.Env | None] = []
+_TOLERANCE = 1e-9
+# Variables that the license which comes with pip takes in a quadratic model.
+_LICENSED_SQUARES = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +50,8 @@ class Gurobi:
               \textstyle\sum z = k,\; z \in \{0, 1\}^n
 
     A magnitude whose sign is the same for every subset, and top scores, are linear and need no t.
+    Vectors are matched in their Euclidean norm, by one of two forms. Facility location has a
+    variable for each pair, k-center a program for each radius that is tried.
 
     Parameters
     ----------
@@ -79,13 +62,21 @@ class Gurobi:
         ``max_iterations`` is given.
     mip_focus
         Gurobi's MIPFocus: 0 balanced, 1 feasibility, 2 proof, 3 bound.
+    form
+        How vectors are matched. ``"quadratic"``: by the square of the norm, with n + d variables;
+        ``"absolute"``: by absolute values and tangents, as the other backends do; ``"auto"``: the
+        first where the license takes it. Nonnegative weights need the first, with 2n + d variables.
 
     Raises
     ------
     OptionError
         If a hyperparameter is out of range, or ``backend_params`` names no Gurobi parameter.
     SolverLicenseError
-        If there is no valid license, or it does not cover the size (pip's: 1,999 variables).
+        If there is no valid license, or it does not cover the size (pip's: 1,999 variables, 200
+        where the objective is quadratic).
+    UnsupportedProblemError
+        If vectors, facilities or centers are too many for any mixed-integer program, or
+        nonnegative weights are asked for by absolute values.
 
     Notes
     -----
@@ -102,6 +93,7 @@ class Gurobi:
     threads: int = 0
     work_limit: float = 10.0
     mip_focus: int = 0
+    form: VectorNorm = "auto"
 
     def __post_init__(self) -> None:
         checked_integer("threads", self.threads, 0)
@@ -109,27 +101,34 @@ class Gurobi:
         if self.mip_focus > 3:
             raise OptionError(f"mip_focus must be 0, 1, 2 or 3, got {self.mip_focus}.")
         checked_positive("work_limit", self.work_limit)
+        if self.form not in ("auto", "quadratic", "absolute"):
+            raise OptionError(f"form must be 'auto', 'quadratic' or 'absolute', got {self.form!r}.")
 
     @staticmethod
     def license_problem() -> str | None:
         """Return why no Gurobi environment can be made here, or None when one can."""
         try:
-            with _environment(None):
+            with environment(None):
                 return None
         except SolverLicenseError as error:
             return str(error)
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found within the context's limits."""
+        if needs_programs(problem):
+            return self._solve_programs(problem, context)
         model = formulate(problem)
         if isinstance(model, RawResult):
             return model
         deadline = context.deadline
         wait = deadline.remaining() if deadline.limited else None
-        with _environment(wait) as env:
-            if env is None or deadline.remaining() < _STARTUP:
+        with environment(wait) as env:
+            if env is None or deadline.remaining() < STARTUP:
                 return out_of_time(deadline)
-            with _license_errors(model), gp.Model(env=env) as native:
+            with (
+                license_errors(model.size, model.size + model.absolute),
+                gp.Model(env=env) as native,
+            ):
                 variables, magnitude = _build(native, model)
                 _hint(variables, magnitude, model, context)
                 self._configure(native, model, context)
@@ -139,16 +138,69 @@ class Gurobi:
                     native, variables, problem, model, deadline, setup, outcome.interrupted
                 )
 
-    def _configure(self, native: gp.Model, model: LinearModel, context: SolveContext) -> None:
-        precision = model.precision * _SCALE
-        settings: dict[str, Any] = {
+    def _solve_programs(self, problem: Problem, context: SolveContext) -> RawResult:
+        """Solve a problem of vectors, facilities or centers."""
+        require_size(problem)
+        deadline = context.deadline
+        with environment(deadline.remaining() if deadline.limited else None) as env:
+            if env is None or deadline.remaining() < STARTUP:
+                return out_of_time(deadline)
+            run = GurobiPrograms(env, context, self._settings(), self.work_limit)
+            form = self._square(problem, env)
+            if form is None:
+                return search(problem, context, run)
+            if isinstance(form, RawResult):
+                return form
+            raw = improve(problem, context, form, run)
+            if raw.stop_reason is not StopReason.NUMERICAL or form.weighted:
+                return raw
+            # The root of a tiny square is not to be trusted: absolute values can prove it.
+            start = raw.indices if raw.indices is not None else context.warm_start
+            more = search(problem, replace(context, warm_start=start), run)
+            bounds = [bound for bound in (raw.bound, more.bound) if bound is not None]
+            return replace(
+                more, bound=max(bounds, default=None), iterations=raw.iterations + more.iterations
+            )
+
+    def _square(self, problem: Problem, env: gp.Env) -> SquareForm | RawResult | None:
+        """Return the quadratic form where it is wanted, or the answer; None for the linear one."""
+        objective = problem.objective
+        if not isinstance(objective, VectorMatching):
+            return None
+        weighted = objective.weights == "nonnegative"
+        if self.form == "absolute":
+            if weighted:
+                raise UnsupportedProblemError(
+                    "absolute values cannot bound nonnegative weights; use form='quadratic'."
+                )
+            return None
+        made = frame(problem)
+        if isinstance(made, RawResult):
+            return made
+        form = SquareForm.of(problem, made)
+        if form.variables <= _LICENSED_SQUARES or unlimited(env):
+            return form
+        if weighted:
+            raise too_large(made.size, form.variables, "solver='omp' or 'auto'")
+        if self.form == "quadratic":
+            raise too_large(made.size, form.variables, "form='absolute'")
+        return None
+
+    def _settings(self) -> dict[str, Any]:
+        return {
             "Threads": self.threads,
             "MIPFocus": self.mip_focus,
-            "Seed": context.entropy % GRB.MAXINT,
             "FeasibilityTol": _TOLERANCE,
             "IntFeasTol": _TOLERANCE,
             "OptimalityTol": _TOLERANCE,
             "MIPGap": 0.0,
+        }
+
+    def _configure(self, native: gp.Model, model: LinearModel, context: SolveContext) -> None:
+        precision = model.precision * SCALE
+        settings: dict[str, Any] = {
+            **self._settings(),
+            "Seed": context.entropy % GRB.MAXINT,
             "MIPGapAbs": GAP * precision,
         }
         if model.absolute:
@@ -159,7 +211,7 @@ class Gurobi:
             settings["WorkLimit"] = self.work_limit
         for name, value in settings.items():
             native.setParam(name, value)
-        _set_native(native, context.backend_params)
+        set_native(native, context.backend_params)
         if context.deadline.limited and "TimeLimit" not in context.backend_params:
             native.setParam("TimeLimit", context.deadline.remaining())
 
@@ -177,12 +229,12 @@ def _build(native: gp.Model, model: LinearModel) -> tuple[gp.MVar, gp.Var | None
             native.addConstr(total >= row.low)
         if np.isfinite(row.high):
             native.addConstr(total <= row.high)
-    values = model.values * _SCALE
+    values = model.values * SCALE
     if not model.absolute:
         native.setObjective(values @ z, GRB.MINIMIZE)
         return z, None
     t = native.addVar(lb=0.0, obj=1.0)
-    offset = model.offset * _SCALE
+    offset = model.offset * SCALE
     native.addConstr(values @ z - t <= -offset)
     native.addConstr(values @ z + t >= -offset)
     return z, t
@@ -194,20 +246,7 @@ def _hint(z: gp.MVar, t: gp.Var | None, model: LinearModel, context: SolveContex
         return
     z.setAttr("Start", chosen.astype(np.float64))
     if t is not None:
-        t.setAttr("Start", model.value(chosen) * _SCALE)
-
-
-def _set_native(native: gp.Model, params: Mapping[str, Any]) -> None:
-    """Set Gurobi parameters verbatim; an unknown name or value is refused."""
-    for name, value in params.items():
-        try:
-            native.setParam(name, value)
-        except (gp.GurobiError, TypeError, ValueError, AttributeError) as error:
-            known = [p for p in dir(GRB.Param) if not p.startswith("_")]
-            near = "" if name in known else did_you_mean(name, known)
-            raise OptionError(
-                f"Gurobi does not take backend_params[{name!r}] = {value!r}: {error}.{near}"
-            ) from None
+        t.setAttr("Start", model.value(chosen) * SCALE)
 
 
 def _read(
@@ -219,15 +258,13 @@ def _read(
     setup: float,
     interrupted: bool,
 ) -> RawResult:
-    word, reason = _STATUS.get(native.Status, (str(native.Status), StopReason.OTHER))
-    if native.Status == GRB.INTERRUPTED and not interrupted and deadline.expired():
-        reason = StopReason.TIME
+    word, reason = meaning(native, deadline, interrupted=interrupted)
     indices = accepted(problem, model, np.asarray(z.X) > 0.5) if native.SolCount > 0 else None
     bound = None
     if native.SolCount > 0 or native.Status != GRB.INFEASIBLE:
         # ObjBound of the linear form lacks the constant.
         constant = 0.0 if model.absolute else model.offset
-        bound = model.bound(native.ObjBound / _SCALE + constant, LEAK * model.precision)
+        bound = model.bound(native.ObjBound / SCALE + constant, LEAK * model.precision)
     return RawResult(
         indices,
         bound=bound,
@@ -237,60 +274,3 @@ def _read(
         infeasible=native.Status == GRB.INFEASIBLE,
         extras={"native_status": word, "work": native.Work},
     )
-
-
-@contextlib.contextmanager
-def _environment(wait: float | None) -> Iterator[gp.Env | None]:
-    """Hold this process's environment; None when others hold it for longer than ``wait``."""
-    if not _lock.acquire(timeout=-1 if wait is None else min(wait, threading.TIMEOUT_MAX)):
-        yield None
-        return
-    try:
-        yield _shared_environment()
-    finally:
-        _lock.release()
-
-
-def _shared_environment() -> gp.Env:
-    global _env, _env_pid
-    if _env is None or _env_pid != os.getpid():
-        # An environment inherited over a fork must be neither used nor closed by the child.
-        _of_parents.append(_env)
-        _env = None
-        try:
-            # The banner of the license is printed at the start unless told otherwise before it.
-            _env = gp.Env(params={"OutputFlag": 0, "LogToConsole": 0})
-        except gp.GurobiError as error:
-            raise SolverLicenseError(
-                f"Gurobi cannot start here (error {error.errno}: {error.message}). Check the "
-                "license file (GRB_LICENSE_FILE), or use solver='cpsat' or 'auto'."
-            ) from None
-        _env_pid = os.getpid()
-    return _env
-
-
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
-
-
-@contextlib.contextmanager
-def _license_errors(model: LinearModel) -> Iterator[None]:
-    """Turn Gurobi's errors into ours."""
-    try:
-        yield
-    except gp.GurobiError as error:
-        if error.errno == GRB.Error.SIZE_LIMIT_EXCEEDED:
-            raise SolverLicenseError(
-                f"the size-limited Gurobi license does not cover this problem: {model.size:,} "
-                f"candidates make {model.size + model.absolute:,} variables, the license that "
-                "comes with pip takes 2,000 (mean matching of 1,999 candidates), and 200 when the "
-                "objective is quadratic. Use solver='cpsat' or 'auto', or a full license."
-            ) from None
-        if error.errno == GRB.Error.NO_LICENSE:
-            raise SolverLicenseError(f"Gurobi's license is not valid: {error.message}.") from None
-        raise SolverError(f"Gurobi failed (error {error.errno}): {error.message}.") from None

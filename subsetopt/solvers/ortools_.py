@@ -1,4 +1,4 @@
-"""CP-SAT, SCIP and HiGHS through OR-Tools: mean matching and top scores, exactly.
+"""CP-SAT, SCIP and HiGHS through OR-Tools: every objective that has a linear form, exactly.
 
 OR-Tools' modules are imported on the first solve that needs them (CP-SAT's takes half a second).
 ``highspy`` cannot live in one process with OR-Tools and is never imported.
@@ -14,41 +14,37 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.budget import Deadline
-from subsetopt.errors import OptionError, did_you_mean
-from subsetopt.milp import (
-    LinearModel,
-    Row,
-    accepted,
+from subsetopt.backends import (
     checked_integer,
     checked_positive,
-    formulate,
     import_within,
     out_of_time,
     run_interruptible,
 )
+from subsetopt.errors import OptionError
+from subsetopt.milp import LinearModel, accepted, formulate
+from subsetopt.milp_cpsat import (
+    LARGEST_SUM,
+    MARGIN,
+    STARTUP,
+    CPSatPrograms,
+    add_row,
+    configure,
+    meaning,
+    set_native,
+)
 from subsetopt.milp_mathopt import MathOpt
 from subsetopt.problem import Problem
+from subsetopt.program_mathopt import MathOptPrograms
+from subsetopt.program_search import needs_programs, require_size, search
 from subsetopt.solver import RawResult, SolveContext
-from subsetopt.status import StopReason
 
 __all__ = ["CPSat", "Highs", "Scip"]
 
 _CP_MODEL = "ortools.sat.python.cp_model"
-_SEED_BITS = 0x7FFFFFFF
-
-# "LIMIT" stands for FEASIBLE and UNKNOWN: CP-SAT does not say which limit ended it.
-_CPSAT_STATUS = {
-    "OPTIMAL": StopReason.COMPLETED,
-    "INFEASIBLE": StopReason.COMPLETED,
-    "MODEL_INVALID": StopReason.OTHER,
-}
+_MATHOPT = "ortools.math_opt.python.mathopt"
 # One integer step per hundredth of the tolerance: finer is slower, coarser has fewer solutions.
 _STEPS = 100.0
-_LARGEST_SUM = 2.0**60
-_CPSAT_STARTUP = 3e-3
-# CP-SAT looks at the clock between propagations and then winds down.
-_CPSAT_MARGIN = 5e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +56,9 @@ class CPSat:
 
     with :math:`\hat v = \mathrm{round}(100\, v / \varepsilon)` for a tolerance
     :math:`\varepsilon` per chosen item, so that all sums stay below 2^62; rounding is taken off
-    the bound.
+    the bound. Vectors, facilities and centers are stated as whole numbers, too: vectors by absolute
+    values and tangents, facility location with a variable for each pair, k-center with a program
+    for each radius that is tried.
 
     Parameters
     ----------
@@ -72,6 +70,8 @@ class CPSat:
 
     Raises
     ------
+    UnsupportedProblemError
+        If vectors, facilities or centers are too many for any mixed-integer program.
     OptionError
         If a hyperparameter is out of range, or ``backend_params`` names no field of CP-SAT's
         ``SatParameters``.
@@ -95,6 +95,8 @@ class CPSat:
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found within the context's limits."""
+        if needs_programs(problem):
+            return self._solve_programs(problem, context)
         model = formulate(problem)
         if isinstance(model, RawResult):
             return model
@@ -105,16 +107,18 @@ class CPSat:
         scaled = _Integers.of(model)
         native, variables = scaled.build(cp_model, context)
         solver = cp_model.CpSolver()
-        self._configure(solver, scaled, context)
+        configure(solver.parameters, context, self.threads, scaled.gap, model.rows)
+        if context.max_iterations is not None:
+            solver.parameters.max_number_of_conflicts = context.max_iterations
+        elif not deadline.limited:
+            solver.parameters.max_deterministic_time = self.work_limit
+        set_native(solver.parameters, context)
         setup = deadline.elapsed()
-        room = deadline.remaining() - _CPSAT_MARGIN
-        if room < _CPSAT_STARTUP:
+        if deadline.remaining() < STARTUP + MARGIN:
             return out_of_time(deadline)
-        if deadline.limited and "max_time_in_seconds" not in context.backend_params:
-            solver.parameters.max_time_in_seconds = room
         outcome = run_interruptible(lambda: solver.solve(native), solver.stop_search, deadline)
         word = solver.status_name(outcome.result)
-        reason = _cpsat_reason(word, deadline, outcome.interrupted)
+        reason = meaning(word, deadline, outcome.interrupted)
         chosen = None
         if word in ("OPTIMAL", "FEASIBLE"):
             chosen = np.array([solver.boolean_value(z) for z in variables], dtype=np.bool_)
@@ -131,36 +135,15 @@ class CPSat:
             extras={"native_status": word},
         )
 
-    def _configure(self, solver: Any, scaled: _Integers, context: SolveContext) -> None:
-        parameters = solver.parameters
-        parameters.num_workers = self.threads
-        parameters.random_seed = context.entropy & _SEED_BITS
-        parameters.relative_gap_limit = 0.0
-        parameters.absolute_gap_limit = scaled.gap
-        # With symmetries of tied losses, one worker of OR-Tools 9.15 searches forever (n = 9).
-        parameters.symmetry_level = 0
-        if any(row.coefficients is not None for row in scaled.model.rows):
-            # Presolve of OR-Tools 9.15 loses the optimum of 1 in 150 knapsacks with coefficients
-            # above 2^30 (seen by enumeration; none in 600 without it).
-            parameters.cp_model_presolve = False
-        # Ctrl-C is taken by Python and handed on, so that it can be told from other ends.
-        parameters.catch_sigint_signal = False
-        if context.max_iterations is not None:
-            parameters.max_number_of_conflicts = context.max_iterations
-        elif not context.deadline.limited:
-            parameters.max_deterministic_time = self.work_limit
-        known = [name for name in dir(parameters) if not name.startswith("_")]
-        for name, value in context.backend_params.items():
-            if name not in known:
-                raise OptionError(
-                    f"CP-SAT has no parameter {name!r} (backend_params).{did_you_mean(name, known)}"
-                )
-            try:
-                setattr(parameters, name, value)
-            except (TypeError, ValueError, AttributeError) as error:
-                raise OptionError(
-                    f"CP-SAT does not take backend_params[{name!r}] = {value!r}: {error}"
-                ) from None
+    def _solve_programs(self, problem: Problem, context: SolveContext) -> RawResult:
+        """Solve a problem of vectors, facilities or centers."""
+        require_size(problem)
+        cp_model = import_within(_CP_MODEL, context.deadline)
+        if cp_model is None:
+            return out_of_time(context.deadline)
+        return search(
+            problem, context, CPSatPrograms(cp_model, context, self.threads, self.work_limit)
+        )
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -177,7 +160,7 @@ class _Integers:
         offset = model.offset if model.absolute else 0.0
         span = abs(offset) + float(np.abs(model.values).sum())
         chosen = max(1.0, model.rows[0].high)
-        step = max(model.precision / (_STEPS * chosen), span / _LARGEST_SUM)
+        step = max(model.precision / (_STEPS * chosen), span / LARGEST_SUM)
         values = np.rint(model.values / step).astype(np.int64)
         return cls(model, values, round(offset / step), step)
 
@@ -199,7 +182,7 @@ class _Integers:
         native = cp_model.CpModel()
         z = [native.new_bool_var("") for _ in range(self.model.size)]
         for row in self.model.rows:
-            _cpsat_row(cp_model, native, z, row)
+            add_row(cp_model, native, z, row)
         total = cp_model.LinearExpr.weighted_sum(z, self.values.tolist())
         chosen = self.model.choice(context.warm_start)
         for variable, value in zip(z, [] if chosen is None else chosen.tolist(), strict=False):
@@ -217,40 +200,9 @@ class _Integers:
         return native, z
 
 
-def _cpsat_row(cp_model: Any, native: Any, z: list[Any], row: Row) -> None:
-    part = [z[i] for i in row.positions]
-    if row.coefficients is None:
-        total = cp_model.LinearExpr.sum(part)
-        native.add_linear_constraint(total, int(row.low), int(row.high))
-        return
-    finest = 4e9 * row.positions.size
-    factor = min(finest, _LARGEST_SUM / (float(np.abs(row.coefficients).sum()) or 1.0))
-    if math.isinf(row.low):
-        # Costs are rounded down: no affordable subset is lost, and what is let in by mistake costs
-        # less than the capacity's own widening for rounding.
-        costs = np.floor(row.coefficients * factor).astype(np.int64)
-        native.add(
-            cp_model.LinearExpr.weighted_sum(part, costs.tolist()) <= math.floor(row.high * factor)
-        )
-        return
-    # A band is widened by what rounding may move a sum; that, too, is less than its own widening.
-    values = np.rint(row.coefficients * factor)
-    moved = 0.5 * row.positions.size
-    reach = float(np.abs(values).sum())
-    low = math.floor(min(max(row.low * factor - moved, -reach - 2.0), reach + 1.0))
-    high = math.ceil(min(max(row.high * factor + moved, -reach - 1.0), reach + 2.0))
-    total = cp_model.LinearExpr.weighted_sum(part, values.astype(np.int64).tolist())
-    native.add_linear_constraint(total, low, high)
-
-
-def _cpsat_reason(word: str, deadline: Deadline, interrupted: bool) -> StopReason:
-    if word in ("FEASIBLE", "UNKNOWN"):
-        if interrupted:
-            return StopReason.INTERRUPTED
-        # CP-SAT ends a little before the limit it is given.
-        early = deadline.remaining() < 2.0 * _CPSAT_MARGIN
-        return StopReason.TIME if early else StopReason.ITERATION
-    return _CPSAT_STATUS.get(word, StopReason.OTHER)
+# Cutting planes of dense rows of large numbers lead SCIP's LP solver into cycles (1 program in 14,
+# n = 12; none without them, and in half of the time).
+_SCIP_DENSE = {"separating/maxroundsroot": 0, "separating/maxrounds": 0}
 
 
 def _scip_params(parameters: Any, params: Mapping[str, Any], band: bool) -> None:
@@ -258,9 +210,9 @@ def _scip_params(parameters: Any, params: Mapping[str, Any], band: bool) -> None
 
     native = gscip_pb2.GScipParameters()
     if not band:
-        # Proofs to 1e-9 of the mean need more than the 1e-6 of the default.
+        # Proofs to 1e-9 of the mean need more than the 1e-6 of the default. With less than the
+        # default 1e-7 for the dual, its LP solver prints warnings.
         native.real_params["numerics/feastol"] = 1e-9
-        native.real_params["numerics/dualfeastol"] = 1e-9
     # MathOpt's own interrupter makes SCIP print errors to stderr on every solve.
     native.bool_params["misc/catchctrlc"] = True
     for name, value in params.items():
@@ -273,6 +225,10 @@ def _scip_params(parameters: Any, params: Mapping[str, Any], band: bool) -> None
         else:
             native.string_params[name] = value
     parameters.gscip = native
+
+
+# At its default 1e-6 HiGHS refuses answers of its own that are off by as much, with an error.
+_HIGHS_DENSE = {"mip_feasibility_tolerance": 1e-7}
 
 
 def _highs_params(parameters: Any, params: Mapping[str, Any], band: bool) -> None:
@@ -297,7 +253,8 @@ class Scip:
 
     First feasibility of :math:`|k \bar l - l \cdot z| \le 0.9\, k\, \varepsilon` for the tolerance
     :math:`\varepsilon`, which the minimizing form seldom reaches; where there is no such subset,
-    the minimizing form.
+    the minimizing form. Vectors are matched by absolute values and tangents; facility location has
+    a variable for each pair, k-center a program for each radius that is tried.
 
     Parameters
     ----------
@@ -308,6 +265,8 @@ class Scip:
 
     Raises
     ------
+    UnsupportedProblemError
+        If vectors, facilities or centers are too many for any mixed-integer program.
     OptionError
         If a hyperparameter is out of range, or SCIP refuses a name in ``backend_params`` (SCIP's
         own, such as ``"separating/maxrounds"``, typed by the value; or MathOpt's).
@@ -330,16 +289,16 @@ class Scip:
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found within the context's limits."""
-        backend = MathOpt("GSCIP", _scip_params, self.node_limit, self.band_share)
-        return backend.solve(problem, context)
+        backend = MathOpt("GSCIP", _scip_params, self.node_limit, self.band_share, _SCIP_DENSE)
+        return _solve_mathopt(backend, problem, context)
 
 
 @dataclass(frozen=True, slots=True)
 class Highs:
     r"""Exact solution by HiGHS' branch and cut, through OR-Tools.
 
-    The two forms of :class:`Scip`, with half of the time for the first: HiGHS finds a subset
-    within tolerance less often.
+    The forms of :class:`Scip`; for mean matching with half of the time for the first: HiGHS finds a
+    subset within tolerance less often.
 
     Parameters
     ----------
@@ -350,6 +309,8 @@ class Highs:
 
     Raises
     ------
+    UnsupportedProblemError
+        If vectors, facilities or centers are too many for any mixed-integer program.
     OptionError
         If a hyperparameter is out of range, or HiGHS refuses a name in ``backend_params`` (HiGHS'
         own options, typed by the value; or MathOpt's).
@@ -357,7 +318,8 @@ class Highs:
     Notes
     -----
     ``max_iterations`` is the node limit. HiGHS cannot be interrupted from here: after Ctrl-C it
-    runs on to its limit. MathOpt refuses a number of threads for it.
+    runs on to its limit. MathOpt refuses a number of threads for it. That of OR-Tools 9.15 prints a
+    line when it mends a solution.
 
     References
     ----------
@@ -372,8 +334,19 @@ class Highs:
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found within the context's limits."""
-        backend = MathOpt("HIGHS", _highs_params, self.node_limit, self.band_share)
+        backend = MathOpt("HIGHS", _highs_params, self.node_limit, self.band_share, _HIGHS_DENSE)
+        return _solve_mathopt(backend, problem, context)
+
+
+def _solve_mathopt(backend: MathOpt, problem: Problem, context: SolveContext) -> RawResult:
+    """Solve a problem as a linear model, or by programs."""
+    if not needs_programs(problem):
         return backend.solve(problem, context)
+    require_size(problem)
+    mathopt = import_within(_MATHOPT, context.deadline)
+    if mathopt is None:
+        return out_of_time(context.deadline)
+    return search(problem, context, MathOptPrograms(mathopt, backend, context))
 
 
 def _check_mathopt(node_limit: int, band_share: float) -> None:

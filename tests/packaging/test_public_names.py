@@ -17,8 +17,8 @@ import subsetopt as so
 # What users' code may rely on.
 CONTRACT = """
     Certificate Deadline FacilityLocation KCenter MeanMatching Problem RawResult SamplingDesign
-    ScoredMatching Solution SolveContext SolverSpec Status StopReason TopScores available_solvers
-    choose_solver inclusion_probabilities
+    ScoredMatching Solution SolveContext SolverSpec Status StopReason TopScores VectorMatching
+    WeightedScores available_solvers choose_solver inclusion_probabilities
     list_solvers register_solver select select_many solve solve_many verify
     InfeasibleError NoSolutionError OptionError ProblemError SolverError SolverLicenseError
     SolverNotFoundError SolverUnavailableError SubsetOptError UnsupportedProblemError

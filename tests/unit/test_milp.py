@@ -15,17 +15,9 @@ import pytest
 from numpy.typing import NDArray
 
 import subsetopt as so
+from subsetopt.backends import checked_integer, checked_positive, import_within, run_interruptible
 from subsetopt.budget import Deadline
-from subsetopt.milp import (
-    LinearModel,
-    Row,
-    accepted,
-    checked_integer,
-    checked_positive,
-    formulate,
-    import_within,
-    run_interruptible,
-)
+from subsetopt.milp import LinearModel, Row, accepted, formulate
 from subsetopt.solver import RawResult
 
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
 import subsetopt as so
-from subsetopt import milp_mathopt
+from subsetopt import milp_cpsat, milp_mathopt
 
 pytest.importorskip("ortools")
-from subsetopt.solvers import ortools_
 from subsetopt.solvers.ortools_ import CPSat, Highs, Scip
 
 MIP = [name for name in ("gurobi", "cpsat", "scip", "highs") if name in so.available_solvers()]
@@ -237,9 +237,10 @@ def test_hyperparameters_are_checked(make: Any, message: str) -> None:
 
 def test_an_unknown_native_status_is_never_optimal() -> None:
     deadline = so.Deadline(None)
-    assert ortools_._cpsat_reason("NEW_STATUS", deadline, False) is so.StopReason.OTHER
-    run = milp_mathopt._Run(None, 0.0, "NEW_STATUS", 0, False)
-    assert run.reason is so.StopReason.OTHER
+    assert milp_cpsat.meaning("NEW_STATUS", deadline, False) is so.StopReason.OTHER
+    termination = SimpleNamespace(reason=SimpleNamespace(name="NEW_STATUS"))
+    word, reason = milp_mathopt.meaning(SimpleNamespace(termination=termination), interrupted=False)
+    assert (word, reason) == ("NEW_STATUS", so.StopReason.OTHER)
 
 
 def test_the_native_word_is_kept() -> None:
