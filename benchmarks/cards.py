@@ -60,6 +60,10 @@ def cards(
     _tables(result, runs)
     if saved is not None:
         _take_up(result, saved)
+        result.notes.append(
+            f"Made anew: {', '.join(chosen)}, the baselines too. The other rows are those of "
+            f"{saved['machine']['date']}."
+        )
     result.notes += _NOTES
     for folder in (out, METHOD_CARDS) if save else (out,):
         folder.mkdir(parents=True, exist_ok=True)

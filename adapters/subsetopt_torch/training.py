@@ -178,7 +178,7 @@ class Experiment:
     @property
     def steps_per_run(self) -> int:
         """Updates that every run makes."""
-        batches = -(-len(self.data.train_x) // self.settings.batch_size)
+        batches = max(1, len(self.data.train_x) // self.settings.batch_size)
         return batches * self.settings.epochs
 
     def execute(self, on_run: Callable[[str, int], Callable[[Run], None]]) -> None:
@@ -240,7 +240,7 @@ def run_one(
     for epoch in range(1, settings.epochs + 1):
         losses = []
         shuffled = torch.randperm(len(data.train_x), generator=order)
-        for rows in torch.split(shuffled, settings.batch_size):
+        for rows in _batches(shuffled, settings.batch_size):
             x, y = data.train_x[rows], data.train_y[rows]
             probe = _Probe(step, x, y, run.steps)
             result = step(x, y, ids=rows)
@@ -255,6 +255,14 @@ def run_one(
     curves = getattr(step.selector.policy, "curves", None)
     run.policy_curves = {} if curves is None else curves()
     return run
+
+
+def _batches(rows: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Return the full batches: a tenth of a small last one is a few samples at the full step.
+
+    What is left over is in another order, and mostly in a batch, in the next epoch.
+    """
+    return torch.split(rows[: max(1, len(rows) // size) * size], size)
 
 
 def _make_step(settings: Settings, data: DataSet, method: str, seed: int) -> SelectiveStep:

@@ -78,6 +78,7 @@ def test_single_policies_are_put_into_the_saved_result(
     for old, new in zip(before[0]["rows"], after[0]["rows"], strict=True):
         redone = new[0] in ("full batch", "uniform", "obtf")
         assert new == (old if redone else [old[0], "0.0", *old[2:]])
+    assert "Made anew: obtf" in (results / "cards.md").read_text()
     assert (methods / "obtf.png").exists() and not (methods / "coreset-1.png").exists()
 
 
