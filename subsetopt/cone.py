@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.kernels import cone as kernel
+from subsetopt.kernels.screen import code_rows
 
-__all__ = ["ActiveSet", "nonnegative_weights", "unit_of"]
+__all__ = ["ActiveSet", "nonnegative_weights", "unit_for"]
 
 _TINY = float(np.finfo(np.float64).tiny)
 # Cosines up to this are right angles.
@@ -20,10 +21,18 @@ _CLOSED = 3
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 
 
-def unit_of(points: NDArray[np.float64], target: NDArray[np.float64]) -> float:
-    """Return what to divide points and target by, so that squares neither overflow nor vanish."""
+def unit_for(norms: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    """Return what to divide points and target by, so that squares neither overflow nor vanish.
+
+    Parameters
+    ----------
+    norms
+        Of the points.
+    target
+        The target itself.
+    """
     largest = max(
-        float(np.abs(points).max()) if points.size else 0.0,
+        float(norms.max()) if norms.size else 0.0,
         float(np.abs(target).max()) if target.size else 0.0,
     )
     return 1.0 if 1e-60 < largest < 1e60 or largest < _TINY else largest
@@ -48,6 +57,8 @@ class ActiveSet:
         Most points that may be active.
     allowed
         Positions that may join; None for all.
+    norms
+        Of the points, if they are known.
     """
 
     def __init__(
@@ -56,41 +67,51 @@ class ActiveSet:
         target: NDArray[np.float64],
         size: int,
         allowed: NDArray[np.int64] | None = None,
+        norms: NDArray[np.float64] | None = None,
     ) -> None:
-        unit = unit_of(points, target)
+        n, d = points.shape
+        if norms is None:
+            norms = _norms(points)
+        unit = unit_for(norms, target)
         self.points = points if unit == 1.0 else points / unit
         self.target = target if unit == 1.0 else target / unit
         self.unit = unit
-        n, d = points.shape
-        norms = np.sqrt(np.einsum("ij,ij->i", self.points, self.points))
-        self.inverse_norms = np.divide(1.0, norms, out=np.zeros(n), where=norms > 0.0)
+        norms = norms if unit == 1.0 else norms / unit
+        # Below this a reciprocal overflows; after scaling it is nothing.
+        positive = norms > np.finfo(np.float64).tiny
+        self.inverse_norms = np.divide(1.0, norms, out=np.zeros(n), where=positive)
         self.state = np.zeros(n, dtype=np.int8)
         if allowed is not None:
             self.state[:] = _CLOSED
             self.state[allowed] = 0
-        self.state[norms == 0.0] = _CLOSED
-        # Reading the points is what a step costs: half of the bytes where there are many.
-        self.atoms = np.empty((0, d), dtype=np.float32)
+        self.state[~positive] = _CLOSED
+        # Reading the points is what a step costs: a quarter of the bytes where there are many.
+        self.codes = np.empty((0, d), dtype=np.int16)
         if points.size >= _MANY:
-            self.atoms = self.points.astype(np.float32)
+            self.codes = np.empty((n, d), dtype=np.int16)
+            code_rows(self.points, norms, np.arange(n), self.codes)
         # More than d points are never independent.
         self.size = min(size, d, n)
         room = self.size + 1
         self.residual = self.target.copy()
-        self.ints = np.zeros(1, dtype=np.int64)
+        self.ints = np.zeros(2, dtype=np.int64)
         self.active = np.zeros(room, dtype=np.int64)
+        self.idle = np.zeros(n, dtype=np.int64)
         self._weights = np.zeros(room)
-        self.work = (np.empty(n), np.zeros((room, room)), np.zeros((room, room)), np.zeros(room))
+        self.work = (
+            np.empty(n), np.empty(n, dtype=np.int32), np.zeros((room, d)), np.zeros((room, room)),
+            np.zeros(room), np.zeros(room),
+        )  # fmt: skip
         self.floor = (_ROUNDING**2) * float(self.target @ self.target)
 
-    def step(self) -> int:
-        """Let one point join; return what the kernel returns."""
-        return int(
-            kernel.step(
-                self.points, self.atoms, self.inverse_norms, self.target, self.size, self.floor,
-                self.state, self.active, self.ints, self._weights, self.residual, *self.work,
-            )
+    def step(self, most: int = 1) -> tuple[int, int]:
+        """Let at most so many points join; return what the kernel returns."""
+        outcome, done = kernel.steps(
+            self.points, self.codes, self.inverse_norms, self.target, self.size, self.floor,
+            self.state, self.active, self.idle, self.ints, self._weights, self.residual,
+            *self.work, most,
         )  # fmt: skip
+        return int(outcome), int(done)
 
     @property
     def chosen(self) -> NDArray[np.int64]:
@@ -112,10 +133,21 @@ class ActiveSet:
         size = math.sqrt(float(self.residual @ self.residual))
         if size * size <= self.floor:
             return 0.0
-        cosines = (self.points @ self.residual) * self.inverse_norms / size
+        cosines = np.empty(self.state.size)
+        kernel.correlate(self.points, self.residual, cosines)
+        cosines *= self.inverse_norms / size
         if bool((cosines[self.state != _CLOSED] > _RIGHT).any()):
             return 0.0
         return min(self.unit * float(self.target @ self.residual) / size, self.unit * size)
+
+
+def _norms(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the norm of every row, without overflow or underflow of the squares."""
+    largest = float(np.abs(points).max()) if points.size else 0.0
+    if largest == 0.0 or 1e-60 < largest < 1e60:
+        return np.asarray(np.sqrt(np.einsum("ij,ij->i", points, points)))
+    scaled = points / largest
+    return np.asarray(largest * np.sqrt(np.einsum("ij,ij->i", scaled, scaled)))
 
 
 def nonnegative_weights(
@@ -123,9 +155,7 @@ def nonnegative_weights(
 ) -> NDArray[np.float64]:
     """Return the weights, at least 0, whose sum of points is nearest the target."""
     fit = ActiveSet(points, target, points.shape[0])
-    for _ in range(10 * points.shape[0] + 10):
-        if fit.step() != kernel.MOVED:
-            break
+    fit.step(10 * points.shape[0] + 10)
     weights = np.zeros(points.shape[0])
     weights[fit.chosen] = fit.weights
     return weights

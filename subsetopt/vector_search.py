@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.kernels import vector_state as at
 from subsetopt.kernels import vector_swap as kernel
 from subsetopt.kernels.cone import correlate
-from subsetopt.kernels.flight import fly, land
+from subsetopt.kernels.vector_start import draw, lay_out
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solver import RawResult, SolveContext
@@ -26,16 +27,16 @@ _DEFAULT_WORK = 4_000_000
 _DEFAULT_WORK_PER_COORDINATE = 200
 # A little below the tolerance, so that rounding in the final check cannot undo the proof.
 _GOAL_SHARE = 0.999
-# A flight leaves d + 1 of the points in between; with few more than that it decides nothing.
-_POINTS_PER_COORDINATE = 8
-_FLIGHT_SHARE = 0.6
-_SECONDS_PER_FLIGHT_WORK = 1.8e-10
 # Points looked at in one step while there is much to gain, at first.
 _WINDOW = 256
 _WINDOW_COORDINATES = 65_536
 # How far above the least squared residual a walk may go, as exp((_UPHILL / d)**2): a ball of d
 # dimensions gains volume with its radius the faster, the larger d is.
-_UPHILL = 10.0
+_UPHILL = 9.0
+_UPHILL_MOST = 1.5
+# Inner products that are kept: 64 MiB of them. With fewer coordinates they are not worth it.
+_KEPT = 1 << 24
+_KEPT_COORDINATES = 4
 _NO_INTS = np.empty(0, dtype=np.int64)
 _NO_FLOATS = np.empty(0, dtype=np.float64)
 _TINY = float(np.finfo(np.float64).tiny)
@@ -51,8 +52,8 @@ class VectorPool:
 
     Attributes
     ----------
-    points, columns, norms
-        Vectors (m, d) in units of ``unit``, the same as (d, m) float32, and their norms.
+    columns, norms
+        Vectors (d, m) float32 in units of ``unit``, and their norms (m,).
     unit
         What the vectors were divided by.
     items
@@ -63,7 +64,6 @@ class VectorPool:
         Constraints; empty, and infinity, without.
     """
 
-    points: NDArray[np.float64]
     columns: NDArray[np.float32]
     norms: NDArray[np.float64]
     unit: float
@@ -85,10 +85,10 @@ class VectorPool:
         target = problem.k * objective.target
         if not problem.constrained and problem.cardinality == "exact":
             order = np.argsort(objective.norms)
-            points, columns = _lay_out(objective, order, unit)
             return cls(
-                points, columns, objective.norms[order] / unit, unit, order, _NO_INTS, problem.k,
-                target / unit, _NO_INTS, _NO_INTS, _NO_INTS, _NO_FLOATS, math.inf,
+                _lay_out(objective, order, unit), objective.norms[order] / unit, unit, order,
+                _NO_INTS, problem.k, target / unit, _NO_INTS, _NO_INTS, _NO_INTS, _NO_FLOATS,
+                math.inf,
             )  # fmt: skip
         return cls._constrained(problem, objective, target, unit)
 
@@ -114,11 +114,10 @@ class VectorPool:
         if rules.costs is not None:
             costs = np.where(real, rules.costs[items], 0.0)
             capacity = rules.capacity - math.fsum(rules.costs[rules.forced])
-        points, columns = _lay_out(objective, items, unit)
         target = (target - objective.vectors[rules.forced].sum(axis=0)) / unit
         return cls(
-            points, columns, norms[order] / unit, unit, items, rules.forced, size, target,
-            codes, low, high, costs, capacity,
+            _lay_out(objective, items, unit), norms[order] / unit, unit, items, rules.forced,
+            size, target, codes, low, high, costs, capacity,
         )  # fmt: skip
 
     def indices(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -139,12 +138,11 @@ class VectorPool:
 
 def _lay_out(
     objective: VectorMatching, items: NDArray[np.int64], unit: float
-) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
-    """Return the vectors of some candidates by rows, and by columns in single precision."""
-    points = np.empty((items.size, objective.d))
+) -> NDArray[np.float32]:
+    """Return the vectors of some candidates by columns in single precision."""
     columns = np.empty((objective.d, items.size), dtype=np.float32)
-    kernel.lay_out(objective.vectors, items, unit, points, columns)
-    return points, columns
+    lay_out(objective.vectors, items, 1.0 / unit, columns)
+    return columns
 
 
 class _Walk:
@@ -156,39 +154,48 @@ class _Walk:
         objective: VectorMatching,
         pool: VectorPool,
         sel: NDArray[np.int64],
-        entropy: int,
+        rng: NDArray[np.uint64],
     ) -> None:
         self.problem, self.objective = problem, objective
         self.bound = 0.0
-        m, d = pool.points.shape
+        d, m = pool.columns.shape
         self.pool = pool
         self.best = sel.copy()
-        self.ints = np.zeros(kernel.N_INTS, dtype=np.int64)
-        self.floats = floats = np.zeros(kernel.N_FLOATS)
+        self.ints = np.zeros(at.N_INTS, dtype=np.int64)
+        self.floats = floats = np.zeros(at.N_FLOATS)
         goal = _GOAL_SHARE * problem.objective.tolerance * problem.k / pool.unit
-        floats[kernel.F_GOAL] = goal * goal
-        floats[kernel.F_CAPACITY] = pool.capacity
-        self.ints[kernel.I_WIDTH] = max(_WINDOW, _WINDOW_COORDINATES // max(d, 1))
-        floats[kernel.F_THRESHOLD] = math.exp(min(2.0, (_UPHILL / max(d, 1)) ** 2))
+        floats[at.F_GOAL] = goal * goal
+        floats[at.F_CAPACITY] = pool.capacity
+        floats[at.F_WIDTH] = -1.0
+        self.ints[at.I_WIDTH] = max(_WINDOW, _WINDOW_COORDINATES // max(d, 1))
+        floats[at.F_THRESHOLD] = math.exp(min(_UPHILL_MOST, (_UPHILL / max(d, 1)) ** 2))
         count = _NO_INTS
         if pool.codes.size:
             count = np.bincount(pool.codes[sel], minlength=pool.low.size)
         if pool.costs.size:
-            floats[kernel.F_COST] = pool.costs[sel].sum()
+            floats[at.F_COST] = pool.costs[sel].sum()
+        room = _room(m, d, pool.size)
+        scratch = np.empty((2, m), dtype=np.float32)
         self.arrays = (
-            pool.points,
+            objective.vectors,
+            pool.items,
+            1.0 / pool.unit,
             pool.columns,
             pool.norms,
             pool.target,
             sel,
             self.best,
             np.zeros(m, dtype=np.float32),
-            np.empty(m, dtype=np.float32),
+            scratch[0],
+            scratch[1],
+            np.empty(m),
+            np.empty((room, m), dtype=np.float32),
+            np.full(m if room else 0, -1),
+            np.full(room, -1),
             np.empty(d),
-            np.empty(d, dtype=np.float32),
             self.ints,
             floats,
-            np.array([entropy], dtype=np.uint64),
+            rng,
             pool.codes,
             pool.low,
             pool.high,
@@ -203,16 +210,18 @@ class _Walk:
         chunk = _CHUNK
         try:
             while True:
-                done = int(self.ints[kernel.I_WORK])
+                done = int(self.ints[at.I_WORK])
                 if limit is not None and done:
                     if done >= limit:
                         return StopReason.ITERATION
                     chunk = min(_CHUNK, limit - done)
                 outcome = kernel.search(*self.arrays, chunk)
-                if outcome == kernel.REACHED or (not done and self._prove()):
+                if outcome == kernel.REACHED:
                     return StopReason.TARGET
                 if outcome == kernel.STUCK:
                     return StopReason.STAGNATION
+                if outcome == kernel.APPROACHED and self._prove():
+                    return StopReason.TARGET
                 if context.deadline.expired():
                     return StopReason.TIME
         except KeyboardInterrupt:
@@ -220,45 +229,19 @@ class _Walk:
 
     def _prove(self) -> bool:
         """Find a lower bound by the residual's direction; tell whether the best is there."""
+        if self.ints[at.I_CENTRAL]:
+            return False
         chosen = self.pool.indices(self.best)
         self.bound = projection_bound(self.problem, self.objective, chosen)
         goal = self.bound + _GOAL_SHARE * self.objective.tolerance
-        self.floats[kernel.F_GOAL] = (goal * self.problem.k / self.pool.unit) ** 2
-        return bool(self.floats[kernel.F_BEST] <= self.floats[kernel.F_GOAL])
+        self.floats[at.F_GOAL] = (goal * self.problem.k / self.pool.unit) ** 2
+        return bool(self.floats[at.F_BEST] <= self.floats[at.F_GOAL])
 
 
-def _flight_work(pool: VectorPool) -> int:
-    """Return the work of a flight: a product and an update of a square matrix for every point."""
-    m, d = pool.points.shape
-    return 4 * int(m) * int(d + 1) ** 2
-
-
-def _flies(problem: Problem, pool: VectorPool, context: SolveContext, limit: int | None) -> bool:
-    """Whether a flight is possible, of use, and well within the limits."""
-    m, d = pool.points.shape
-    plain = not problem.constrained and problem.cardinality == "exact"
-    if not plain or m < _POINTS_PER_COORDINATE * (d + 1):
-        return False
-    work = _flight_work(pool)
-    if limit is not None:
-        return work <= _FLIGHT_SHARE * limit
-    return work * _SECONDS_PER_FLIGHT_WORK <= _FLIGHT_SHARE * context.deadline.remaining()
-
-
-def _flown(pool: VectorPool, context: SolveContext) -> NDArray[np.int64] | None:
-    """Return positions by the flight of the cube method; None when time ran out."""
-    m, d = pool.points.shape
-    weights = np.full(m, pool.size / m)
-    basis, inverse = np.full(d + 1, -1), np.eye(d + 1)
-    rng = np.array([context.entropy], dtype=np.uint64)
-    batch = max(1, 4 * _CHUNK // (4 * (d + 1) ** 2))
-    for last in range(m, 0, -batch):
-        fly(pool.points, weights, basis, inverse, max(0, last - batch), last, rng)
-        if context.deadline.expired():
-            return None
-    chosen = np.empty(pool.size, dtype=np.int64)
-    land(weights, pool.size, chosen)
-    return chosen
+def _room(m: int, d: int, size: int) -> int:
+    """Return how many rows of inner products to keep: twice the members', if there is room."""
+    rows = min(m, 2 * size + 64)
+    return rows if d >= _KEPT_COORDINATES and rows * m <= _KEPT and rows > size + 1 else 0
 
 
 def search(problem: Problem, context: SolveContext) -> RawResult:
@@ -268,24 +251,29 @@ def search(problem: Problem, context: SolveContext) -> RawResult:
     pool = VectorPool.of(problem, objective)
     limit = context.max_iterations
     if limit is None and not context.deadline.limited:
-        limit = _DEFAULT_WORK + _DEFAULT_WORK_PER_COORDINATE * pool.points.size
-    start, spent = context.warm_start, 0
-    positions = None
-    if start is None and _flies(problem, pool, context, limit):
-        spent = _flight_work(pool)
-        positions = _flown(pool, context)
-    if positions is None:
-        if start is None:
-            start = random_subset(problem, context.generator(), context.deadline)
-        positions = pool.positions(start, problem.n)
-    walk = _Walk(problem, objective, pool, positions, context.entropy)
-    stop = walk.run(context, None if limit is None else max(0, limit - spent))
+        limit = _DEFAULT_WORK + _DEFAULT_WORK_PER_COORDINATE * pool.columns.size
+    rng = np.array([context.entropy], dtype=np.uint64)
+    walk = _Walk(problem, objective, pool, _start(problem, pool, context, rng), rng)
+    stop = walk.run(context, limit)
     return RawResult(
         pool.indices(walk.best),
         bound=walk.bound,
         stop_reason=stop,
-        iterations=spent + int(walk.ints[kernel.I_WORK]),
+        iterations=int(walk.ints[at.I_WORK]),
     )
+
+
+def _start(
+    problem: Problem, pool: VectorPool, context: SolveContext, rng: NDArray[np.uint64]
+) -> NDArray[np.int64]:
+    """Return the positions of the warm start, or of a random subset."""
+    if context.warm_start is not None:
+        return pool.positions(context.warm_start, problem.n)
+    if problem.constrained or problem.cardinality != "exact":
+        return pool.positions(random_subset(problem, context.generator()), problem.n)
+    order = np.arange(problem.n)
+    draw(pool.size, order, rng)
+    return order[: pool.size].copy()
 
 
 def descend(
@@ -295,10 +283,11 @@ def descend(
     objective = problem.objective
     assert isinstance(objective, VectorMatching)
     pool = VectorPool.of(problem, objective)
-    walk = _Walk(problem, objective, pool, pool.positions(chosen, problem.n), context.entropy)
-    walk.ints[kernel.I_DESCENT] = 1
+    rng = np.array([context.entropy], dtype=np.uint64)
+    walk = _Walk(problem, objective, pool, pool.positions(chosen, problem.n), rng)
+    walk.ints[at.I_DESCENT] = 1
     stop = walk.run(context, limit)
-    return pool.indices(walk.best), int(walk.ints[kernel.I_WORK]), stop
+    return pool.indices(walk.best), int(walk.ints[at.I_WORK]), stop
 
 
 def projection_bound(

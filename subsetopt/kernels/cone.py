@@ -1,7 +1,8 @@
-"""Nonnegative least squares with an active set, and geodesic ascent, a step at a time.
+"""Nonnegative least squares with an active set, a step at a time.
 
-Points are the rows of a matrix. The active set keeps the Gram matrix of its points and the
-Cholesky factor of it; points join at the end and leave anywhere.
+Points are the rows of a matrix. The active set keeps an orthonormal basis of the span of its
+points, and their coordinates in it (a QR factorization by columns); points join at the end and
+leave anywhere.
 """
 
 from __future__ import annotations
@@ -9,20 +10,21 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["CONVERGED", "FULL", "MOVED", "correlate", "geodesic_steps", "step", "unit_rows"]
+from subsetopt.kernels.screen import SCALE, code_vector, reach, screen
+
+__all__ = ["CONVERGED", "FULL", "MOVED", "correlate", "steps"]
 
 MOVED, CONVERGED, FULL = 0, 1, 2
+
+# What a point is: it may join, is active, is of no use until the next change, may never join.
+_OPEN, _ACTIVE, _IDLE = 0, 1, 2
 
 # Sums in any order, so that they are done several at a time; inf and nan keep their meaning.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
 # Below this share of its squared norm, what a point adds to the span of the others is rounding.
 _DEPENDENT = 1e-13
-# Cosines below this are not to be told from 0 in single precision.
-_SINGLE = 1e-4
-# Atoms this near to the point reached, as a squared sine, are that point in single precision.
-_SAME = 1e-6
-# Below this share of the target's squared norm, a residual is worth a refinement.
-_SMALL = 1e-6
+# Below this share, it is made orthogonal once more.
+_CANCELED = 0.01
 # A gradient below this share of the largest possible is rounding.
 _FLAT = 1e-14
 
@@ -45,77 +47,99 @@ def correlate(points, x, out):
         out[i] = total
 
 
+@njit(cache=True, fastmath=_FAST)
+def _project(basis, count, v, coordinates):
+    """Take the span of the basis out of v; add what was taken to the coordinates.
+
+    Four vectors at a time: both passes over them are made while they lie in the cache.
+    """
+    a = 0
+    while a + 4 <= count:
+        q0, q1, q2, q3 = basis[a], basis[a + 1], basis[a + 2], basis[a + 3]
+        t0 = t1 = t2 = t3 = 0.0
+        for c in range(v.size):
+            t0 += q0[c] * v[c]
+            t1 += q1[c] * v[c]
+            t2 += q2[c] * v[c]
+            t3 += q3[c] * v[c]
+        for c in range(v.size):
+            v[c] -= (t0 * q0[c] + t1 * q1[c]) + (t2 * q2[c] + t3 * q3[c])
+        coordinates[a] += t0
+        coordinates[a + 1] += t1
+        coordinates[a + 2] += t2
+        coordinates[a + 3] += t3
+        a += 4
+    while a < count:
+        q0 = basis[a]
+        t0 = _dot(q0, v)
+        for c in range(v.size):
+            v[c] -= t0 * q0[c]
+        coordinates[a] += t0
+        a += 1
+
+
 @njit(cache=True)
-def _factor(gram, chol, first, count):
-    """Factor rows ``first`` to ``count - 1``; False when a row depends on those before it."""
-    for a in range(first, count):
-        for b in range(a + 1):
-            total = gram[a, b] - _dot(chol[a, :b], chol[b, :b])
-            if a > b:
-                chol[a, b] = total / chol[b, b]
-            else:
-                if total <= _DEPENDENT * gram[a, a]:
-                    return False
-                chol[a, a] = np.sqrt(total)
+def _extend(basis, columns, count, point, half, r):
+    """Let a point into the factorization; False when it depends on those before it.
+
+    ``half`` are the coordinates of the target, r what is left of it.
+    """
+    v, column = basis[count], columns[count]
+    v[:] = point
+    column[:] = 0.0
+    whole = _dot(v, v)
+    _project(basis, count, v, column)
+    left = _dot(v, v)
+    if left <= _CANCELED * whole:
+        _project(basis, count, v, column)
+        left = _dot(v, v)
+    if left <= _DEPENDENT * whole:
+        return False
+    length = np.sqrt(left)
+    inverse = 1.0 / length
+    for c in range(v.size):
+        v[c] *= inverse
+    column[count] = length
+    half[count] = _dot(v, r)
+    for c in range(v.size):
+        r[c] -= half[count] * v[c]
     return True
 
 
 @njit(cache=True)
-def _solve(chol, b, count, z):
-    """Write the solution of ``chol chol' z = b`` to z."""
-    for a in range(count):
-        z[a] = (b[a] - _dot(chol[a, :a], z[:a])) / chol[a, a]
+def _solve(columns, half, count, z):
+    """Write the weights of the points that make up the coordinates of the target to z."""
+    z[:count] = half[:count]
     for a in range(count - 1, -1, -1):
-        z[a] /= chol[a, a]
+        column = columns[a]
+        z[a] /= column[a]
+        x = z[a]
         for c in range(a):
-            z[c] -= chol[a, c] * z[a]
+            z[c] -= column[c] * x
 
 
 @njit(cache=True)
-def _residual(points, active, count, w, target, r):
-    """Write ``target - sum of w times active points`` to r; return its squared norm."""
-    r[:] = target
-    for a in range(count):
-        row = points[active[a]]
+def _drop(basis, columns, active, half, w, r, count, gone):
+    """Take the point at position ``gone`` out of the active set, by rotations."""
+    last = count - 1
+    for a in range(gone, last):
+        active[a], w[a] = active[a + 1], w[a + 1]
+        columns[a, : a + 2] = columns[a + 1, : a + 2]
+    for a in range(gone, last):
+        x, y = columns[a, a], columns[a, a + 1]
+        length = np.hypot(x, y)
+        x, y = x / length, y / length
+        for b in range(a, last):
+            p, q = columns[b, a], columns[b, a + 1]
+            columns[b, a], columns[b, a + 1] = x * p + y * q, x * q - y * p
+        p, q = half[a], half[a + 1]
+        half[a], half[a + 1] = x * p + y * q, x * q - y * p
+        first, second = basis[a], basis[a + 1]
         for c in range(r.size):
-            r[c] -= w[a] * row[c]
-    return _dot(r, r)
-
-
-@njit(cache=True)
-def _refine(points, active, count, chol, target, r, z, fix):
-    """Improve the solution z once: the Gram matrix squares the condition, this takes it back."""
-    _residual(points, active, count, z, target, r)
-    for a in range(count):
-        fix[a] = _dot(points[active[a]], r)
-    _solve(chol, fix[:count].copy(), count, fix)
-    for a in range(count):
-        z[a] += fix[a]
-
-
-@njit(cache=True)
-def _drop(gram, chol, active, b, w, count, gone):
-    """Take the point at position ``gone`` out of the active set."""
-    for a in range(gone, count - 1):
-        active[a] = active[a + 1]
-        b[a] = b[a + 1]
-        w[a] = w[a + 1]
-        for c in range(count):
-            gram[a, c] = gram[a + 1, c]
-    for c in range(gone, count - 1):
-        for a in range(count - 1):
-            gram[a, c] = gram[a, c + 1]
-    _factor(gram, chol, gone, count - 1)
-
-
-@njit(cache=True, fastmath=_FAST)
-def _correlate_single(atoms, x, out):
-    """Write the inner product of every atom with x to ``out``, summed in single precision."""
-    for i in range(atoms.shape[0]):
-        total = np.float32(0.0)
-        for c in range(x.size):
-            total += atoms[i, c] * x[c]
-        out[i] = total
+            p, q = first[c], second[c]
+            first[c], second[c] = x * p + y * q, x * q - y * p
+    for c in range(r.size):
+        r[c] += half[last] * basis[last, c]
 
 
 @njit(cache=True)
@@ -123,7 +147,7 @@ def _best(scores, inverse_norms, state):
     """Return the open point with the largest normalized score, and that score."""
     best, value = -1, -np.inf
     for i in range(scores.size):
-        if state[i] == 0:
+        if state[i] == _OPEN:
             score = scores[i] * inverse_norms[i]
             if score > value:
                 best, value = i, score
@@ -131,72 +155,88 @@ def _best(scores, inverse_norms, state):
 
 
 @njit(cache=True)
-def step(
-    points, atoms, inverse_norms, target, size, floor, state, active, ints, w, r, scores, gram,
-    chol, b,
-):  # fmt: skip
-    """Let the point nearest in angle to the residual join, and refit with weights at least 0.
+def _best_coded(points, inverse_norms, codes, state, r, size, products):
+    """Return what :func:`_best` does; -1 where rounding hides it.
 
-    Parameters
-    ----------
-    points, inverse_norms
-        (n, d), and 1 / norm of each; a point with 0 here is never chosen.
-    atoms
-        (n, d) float32, the points to choose by while single precision will do; empty for none.
-    target
-        (d,).
-    size
-        Most points the active set may hold.
-    floor
-        A squared residual at most this is taken for 0.
-    state
-        (n,) int8: 0 open, 1 active, 2 of no use until the next change, 3 never allowed.
-    active, w, b, gram, chol
-        The active set: positions, weights, inner products with the target, and the Gram matrix
-        with its factor; room for size + 1.
-    ints
-        ints[0] is the size of the active set.
-    r, scores
-        (d,) the residual, kept up to date, and (n,) scratch.
-
-    Returns
-    -------
-    int
-        MOVED; CONVERGED when no point lowers the residual; FULL when one does, but has no room.
+    Only points that may be the best are looked at in double precision.
     """
+    code = np.empty(r.size, dtype=np.int16)
+    code_vector(r, size, code)
+    off = np.int64(np.ceil(reach(r.size) * SCALE * SCALE)) + 1
+    largest = np.int64(screen(codes, code, state, products))
+    if largest <= 8 * off:
+        return -1, 0.0
+    least = np.int32(largest - 2 * off)
+    best, value = -1, -np.inf
+    for i in range(products.size):
+        if products[i] >= least:
+            score = _dot(points[i], r) * inverse_norms[i]
+            if score > value:
+                best, value = i, score
+    return best, value
+
+
+@njit(cache=True)
+def _some(points, inverse_norms, r, least, state):
+    """Whether any open point has a normalized score above a least one."""
+    for i in range(points.shape[0]):
+        if state[i] == _OPEN and _dot(points[i], r) * inverse_norms[i] > least:
+            return True
+    return False
+
+
+@njit(cache=True)
+def _wake(state, idle, ints):
+    """Let the points that were of no use join again, but for the active ones."""
+    for a in range(ints[1]):
+        if state[idle[a]] == _IDLE:
+            state[idle[a]] = _OPEN
+    ints[1] = 0
+
+
+@njit(cache=True)
+def _rest(j, state, idle, ints):
+    """Mark a point as of no use until the next change."""
+    state[j] = _IDLE
+    idle[ints[1]] = j
+    ints[1] += 1
+
+
+@njit(cache=True)
+def _step(
+    points, codes, inverse_norms, target, size, floor, state, active, idle, ints, w, r, scores,
+    products, basis, columns, half, z,
+):  # fmt: skip
+    """Let one point join; return as :func:`steps` does."""
     rr = _dot(r, r)
     if rr <= floor:
         return CONVERGED
     tt = _dot(target, target)
-    choose = True
-    if atoms.shape[0]:
-        _correlate_single(atoms, (r / np.sqrt(rr)).astype(np.float32), scores)
-        j, score = _best(scores, inverse_norms, state)
-        choose = j < 0 or score <= _SINGLE
-    if choose:
+    if ints[0] >= size:
+        return FULL if _some(points, inverse_norms, r, _FLAT * np.sqrt(tt), state) else CONVERGED
+    j, score = -1, 0.0
+    if codes.shape[0]:
+        j, score = _best_coded(points, inverse_norms, codes, state, r, np.sqrt(rr), products)
+    exact = j < 0
+    if exact:
         correlate(points, r, scores)
-    z = np.empty(size + 1)
-    fix = np.empty(size + 1)
     while True:
-        j, score = _best(scores, inverse_norms, state)
+        if exact:
+            j, score = _best(scores, inverse_norms, state)
         if j < 0 or score <= _FLAT * np.sqrt(tt):
             return CONVERGED
         count = ints[0]
-        if count >= size:
-            return FULL
-        for a in range(count + 1):
-            other = points[j] if a == count else points[active[a]]
-            gram[count, a] = gram[a, count] = _dot(points[j], other)
-        if _factor(gram, chol, count, count + 1):
+        if _extend(basis, columns, count, points[j], half, r):
             break
-        state[j] = 2
-    active[count], b[count], w[count] = j, _dot(points[j], target), 0.0
-    state[j] = 1
+        _rest(j, state, idle, ints)
+        if not exact:
+            exact = True
+            correlate(points, r, scores)
+    active[count], w[count] = j, 0.0
+    state[j] = _ACTIVE
     count += 1
     while True:
-        _solve(chol, b, count, z)
-        if rr <= _SMALL * tt:
-            _refine(points, active, count, chol, target, r, z, fix)
+        _solve(columns, half, count, z)
         share, gone = 1.0, -1
         for a in range(count):
             if z[a] <= 0.0 and w[a] / (w[a] - z[a] + 1e-300) < share:
@@ -205,102 +245,63 @@ def step(
             break
         for a in range(count):
             w[a] = max(0.0, w[a] + share * (z[a] - w[a]))
-        state[active[gone]] = 2
-        _drop(gram, chol, active, b, w, count, gone)
+        _rest(active[gone], state, idle, ints)
+        _drop(basis, columns, active, half, w, r, count, gone)
         count -= 1
         if count == 0:
             break
     w[:count] = z[:count]
     ints[0] = count
-    if _residual(points, active, count, w, target, r) < rr * (1.0 - 1e-13):
+    if _dot(r, r) < rr * (1.0 - 1e-13):
         # What was dropped or dependent may be of use again, the newcomer itself excepted.
-        for i in range(state.size):
-            if state[i] == 2:
-                state[i] = 0
+        _wake(state, idle, ints)
     return MOVED
 
 
 @njit(cache=True)
-def unit_rows(vectors, norms, rows, out):
-    """Write some rows, divided by their norms, in single precision."""
-    for a in range(rows.size):
-        row = vectors[rows[a]]
-        norm = norms[rows[a]]
-        if norm > 1e-290:
-            inverse = 1.0 / norm
-            for c in range(row.size):
-                out[a, c] = row[c] * inverse
-        else:
-            for c in range(row.size):
-                out[a, c] = row[c] / norm
-
-
-@njit(cache=True, fastmath=_FAST)
-def _furthest_along(ahead, overlap, reached, keys):
-    """Return the atom whose direction from y is nearest to that of the target; -1 for none.
-
-    Squared cosines, without branches, so that they are computed several at a time.
-    """
-    for i in range(ahead.size):
-        left = 1.0 - overlap[i] * overlap[i]
-        s = max(0.0, ahead[i] - reached * overlap[i])
-        keys[i] = s * s / left if left > _SAME else 0.0
-    largest = 0.0
-    for i in range(ahead.size):
-        largest = max(largest, keys[i])
-    if largest > 0.0:
-        for i in range(ahead.size):
-            if keys[i] == largest:
-                return i
-    return -1
-
-
-@njit(cache=True)
-def geodesic_steps(vectors, norms, rows, atoms, target, y, ahead, overlap, share, steps):
-    """Make some steps of greedy iterative geodesic ascent; return how many.
+def steps(
+    points, codes, inverse_norms, target, size, floor, state, active, idle, ints, w, r, scores,
+    products, basis, columns, half, z, most,
+):  # fmt: skip
+    """Let points join, each the one nearest in angle to the residual; refit with weights >= 0.
 
     Parameters
     ----------
-    vectors, norms, rows
-        (n, d) all vectors, (n,) their norms, and (m,) which of them may be chosen.
-    atoms
-        (m, d) float32, those divided by their norms: the choice is made in single precision.
+    points, inverse_norms
+        (n, d), and 1 / norm of each; a point with 0 here is never chosen.
+    codes
+        (n, d) int16, the points divided by their norms, see :mod:`subsetopt.kernels.screen`; empty
+        for none.
     target
-        (d,) the target's unit vector.
-    y
-        (d,) the unit vector reached so far, 0 at the beginning; moved on.
-    ahead, overlap
-        (m,) the inner products of the atoms with the target and with y; the latter is kept up to
-        date by one product with the atom chosen.
-    share
-        (m,) the weights of the atoms that make y; moved on.
+        (d,).
+    size
+        Most points the active set may hold.
+    floor
+        A squared residual at most this is taken for 0.
+    state
+        (n,) int8: 0 open, 1 active, 2 of no use until the next change, 3 never allowed.
+    active, w, basis, columns, half
+        The active set: positions, weights, orthonormal basis (size + 1, d), the coordinates of
+        each point in it, by rows, and those of the target; room for size + 1.
+    idle, ints
+        (n,) the points in state 2; ints[0] is the size of the active set, ints[1] the number of
+        these.
+    r, scores, products, z
+        (d,) the residual, kept up to date, and scratch: (n,) float64 and int32, and (size + 1,).
+    most
+        Largest number of points that join.
+
+    Returns
+    -------
+    outcome, done
+        MOVED; CONVERGED when no point lowers the residual; FULL when one does, but has no room. And
+        how many joined.
     """
-    gram = np.empty(rows.size)
-    keys = np.empty(rows.size)
-    d = y.size
-    for done in range(steps):
-        reached = _dot(target, y)
-        begun = _dot(y, y) > 0.0
-        if 1.0 - reached <= _FLAT:
-            return done
-        pick = _furthest_along(ahead, overlap, reached, keys)
-        if pick < 0:
-            return done
-        row = vectors[rows[pick]] / norms[rows[pick]]
-        cosine, along = _dot(row, target), _dot(row, y)
-        forth, back = cosine - reached * along, max(0.0, reached - cosine * along)
-        if forth <= _FLAT:
-            return done
-        if not begun:
-            forth, back = 1.0, 0.0
-        for c in range(d):
-            y[c] = back * y[c] + forth * row[c]
-        size = np.sqrt(_dot(y, y))
-        y /= size
-        back, forth = back / size, forth / size
-        _correlate_single(atoms, atoms[pick], gram)
-        for i in range(rows.size):
-            overlap[i] = back * overlap[i] + forth * gram[i]
-            share[i] *= back
-        share[pick] += forth
-    return steps
+    for done in range(most):
+        outcome = _step(
+            points, codes, inverse_norms, target, size, floor, state, active, idle, ints, w, r,
+            scores, products, basis, columns, half, z,
+        )  # fmt: skip
+        if outcome != MOVED:
+            return outcome, done
+    return MOVED, most

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.cone import unit_of
+from subsetopt.cone import unit_for
 from subsetopt.errors import OptionError
-from subsetopt.kernels.cone import geodesic_steps, unit_rows
+from subsetopt.kernels.geodesic import geodesic_steps, start_products
+from subsetopt.kernels.screen import code_rows
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solver import RawResult, SolveContext
@@ -19,7 +20,9 @@ from subsetopt.status import StopReason
 __all__ = ["GeodesicAscent"]
 
 # Coordinates looked at between two looks at the clock: about 50 microseconds.
-_CHUNK = 800_000
+_CHUNK = 2_000_000
+# Without a limit, between two looks for an interrupt: about a millisecond.
+_LONG_CHUNK = 20 * _CHUNK
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ class GeodesicAscent:
         steps = problem.k - rules.forced.size
         if context.max_iterations is not None:
             steps = min(steps, context.max_iterations)
-        walk = _Walk(objective, allowed)
+        walk = _Walk(objective, allowed, _CHUNK if context.deadline.limited else _LONG_CHUNK)
         done, stop = walk.run(steps, context)
         weights = walk.weights(objective)
         support = np.flatnonzero(weights)
@@ -88,22 +91,24 @@ class GeodesicAscent:
 class _Walk:
     """The point on the sphere, and the weights that make it of unit vectors."""
 
-    def __init__(self, objective: VectorMatching, allowed: NDArray[np.int64]) -> None:
+    def __init__(self, objective: VectorMatching, allowed: NDArray[np.int64], chunk: int) -> None:
         self.allowed = allowed
-        unit = unit_of(objective.vectors, objective.target)
+        unit = unit_for(objective.norms, objective.target)
         self.norms = objective.norms[allowed] / unit
         self.vectors, self.all_norms = objective.vectors, objective.norms
-        # The choice is made in single precision, everything else in double.
-        self.atoms = np.empty((allowed.size, objective.d), dtype=np.float32)
-        unit_rows(objective.vectors, objective.norms, allowed, self.atoms)
         target = objective.target / unit
         self.length = math.sqrt(float(target @ target))
         self.target = target / self.length if self.length > 0.0 else target
         self.y = np.zeros(target.size)
         self.share = np.zeros(allowed.size)
-        self.ahead = self.atoms @ self.target.astype(np.float32)
-        self.state = (self.y, self.ahead.astype(np.float64), np.zeros(allowed.size), self.share)
-        self.batch = max(1, _CHUNK // max(self.atoms.size, 1))
+        # The choice is narrowed down in integers and made in double precision.
+        self.codes = np.empty((allowed.size, objective.d), dtype=np.int16)
+        code_rows(objective.vectors, objective.norms, allowed, self.codes)
+        self.shut = np.zeros(allowed.size, dtype=np.int8)
+        self.ahead = np.empty(allowed.size, dtype=np.float32)
+        products = np.empty(allowed.size, dtype=np.int32)
+        start_products(self.codes, self.target, self.shut, products, self.ahead)
+        self.batch = max(1, chunk // max(self.codes.size, 1))
 
     def run(self, steps: int, context: SolveContext) -> tuple[int, StopReason]:
         """Go along at most so many geodesics; return how many, and why it ended."""
@@ -114,8 +119,8 @@ class _Walk:
             while done < steps:
                 batch = min(self.batch, steps - done)
                 made = geodesic_steps(
-                    self.vectors, self.all_norms, self.allowed, self.atoms, self.target,
-                    *self.state, batch,
+                    self.vectors, self.all_norms, self.allowed, self.codes, self.shut,
+                    self.target, self.y, self.ahead, self.share, batch,
                 )  # fmt: skip
                 done += made
                 if made < batch:

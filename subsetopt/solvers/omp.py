@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +15,11 @@ from subsetopt.solver import RawResult, SolveContext
 from subsetopt.status import StopReason
 
 __all__ = ["OrthogonalMatchingPursuit"]
+
+# Coordinates looked at between two looks at the clock: about 50 microseconds.
+_CHUNK = 1_500_000
+# Without a limit, between two looks for an interrupt: about a millisecond.
+_LONG_CHUNK = 20 * _CHUNK
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,24 +54,11 @@ class OrthogonalMatchingPursuit:
         rules = problem.constraints
         allowed = rules.free if problem.constrained else None
         size = problem.k - rules.forced.size
-        fit = ActiveSet(objective.vectors, objective.target, size, allowed)
-        bound, steps, stop = None, 0, StopReason.COMPLETED
-        try:
-            while True:
-                if context.max_iterations is not None and steps >= context.max_iterations:
-                    stop = StopReason.ITERATION
-                    break
-                outcome = fit.step()
-                if outcome != MOVED:
-                    if outcome == CONVERGED and not rules.forced.size:
-                        bound = fit.dual_bound() - 0.5 * objective.tolerance
-                    break
-                steps += 1
-                if context.deadline.expired():
-                    stop = StopReason.TIME
-                    break
-        except KeyboardInterrupt:
-            stop = StopReason.INTERRUPTED
+        fit = ActiveSet(objective.vectors, objective.target, size, allowed, objective.norms)
+        outcome, steps, stop = self._run(fit, problem, context)
+        bound = None
+        if outcome == CONVERGED and not rules.forced.size:
+            bound = fit.dual_bound() - 0.5 * objective.tolerance
         if rules.forced.size or rules.codes is not None:
             # What the constraints ask for besides gets its weight in a last refit over all.
             keys = np.zeros(problem.n)
@@ -76,3 +69,23 @@ class OrthogonalMatchingPursuit:
         return RawResult(
             fit.chosen.copy(), fit.weights.copy(), bound, stop_reason=stop, iterations=steps
         )
+
+    def _run(
+        self, fit: ActiveSet, problem: Problem, context: SolveContext
+    ) -> tuple[int, int, StopReason]:
+        """Let points join until none can or a limit; return the outcome, how many, and why."""
+        limit = sys.maxsize if context.max_iterations is None else context.max_iterations
+        chunk = _CHUNK if context.deadline.limited else _LONG_CHUNK
+        batch = max(1, chunk // max(fit.points.size, 1))
+        steps, outcome = 0, MOVED
+        try:
+            while steps < limit:
+                outcome, done = fit.step(min(batch, limit - steps))
+                steps += done
+                if outcome != MOVED:
+                    return outcome, steps, StopReason.COMPLETED
+                if context.deadline.expired():
+                    return outcome, steps, StopReason.TIME
+        except KeyboardInterrupt:
+            return outcome, steps, StopReason.INTERRUPTED
+        return outcome, steps, StopReason.ITERATION
