@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
+from subsetopt.clients import Clients, clients_of
 from subsetopt.kernels.coverage import add_gains
 from subsetopt.objectives import FacilityLocation
 from subsetopt.problem import Problem
@@ -17,14 +18,21 @@ __all__ = ["Gains"]
 
 # Up to this many samples their similarities are kept, once computed: 256 MiB of float32.
 _KEPT = 8192
-# Candidates and clients computed together: 16 MiB of float32.
+# Candidates looked at between two looks at the clock.
 _CANDIDATES = 128
-_CLIENTS = 32_768
+# Above this share of all clients, a gain is computed anew rather than brought up to date.
+_MOST = 0.9
+# Gains computed one by one, as a share of all, before all are computed.
+_RESTLESS = 0.25
 _GREEDY = 1.0 - 1.0 / math.e
 
 
 class Gains:
     """Similarities of candidates to all samples, and the best one of every sample so far.
+
+    Above some thousand samples, the gains of all candidates are remembered as they once were, and
+    brought up to date by the clients alone whose best similarity has risen since: fewer and fewer
+    as the subset grows. When most candidates had to be looked at again, all are, and remembered.
 
     Attributes
     ----------
@@ -47,6 +55,13 @@ class Gains:
             self.filled[:] = True
         elif n <= _KEPT:
             self.rows = np.empty((n, n), dtype=dtype)
+        # All clients, once they are asked for.
+        self._every: Clients | None = None
+        # All gains as they once were, and the best similarities then; None before.
+        self._then: tuple[NDArray[np.float64], NDArray[Any]] | None = None
+        # The clients that have come to be covered better since; None for not looked up yet.
+        self._risen: Clients | None = None
+        self._spent, self._covered = 0, False
 
     @classmethod
     def of(cls, problem: Problem) -> Gains:
@@ -59,16 +74,54 @@ class Gains:
 
     def gains(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return what each candidate adds to the objective."""
-        total = np.zeros(candidates.size)
         if self.rows is not None:
             self._fill(candidates)
+            total = np.zeros(candidates.size)
             add_gains(self.rows, candidates, self.current, total)
             return total
-        every = np.arange(candidates.size)
-        for start in range(0, self.n, _CLIENTS):
-            clients = slice(start, start + _CLIENTS)
-            block = self._block(candidates, clients)
-            add_gains(block, every, self.current[clients], total)
+        self._spent += candidates.size
+        if self._then is None:
+            return self._anew(candidates)
+        if self._risen is None:
+            then = self._then[1]
+            risen = np.flatnonzero(self.current > then)
+            assert self.points is not None
+            self._risen = clients_of(self.objective, self.points, risen, then, self.current)
+        if self._risen.size > _MOST * self.n:
+            return self._anew(candidates)
+        return self._then[0][candidates] - self._rises(candidates, self._risen)
+
+    @property
+    def restless(self) -> bool:
+        """Whether so many gains were computed one by one that all should be, and remembered."""
+        return self.rows is None and self._spent > _RESTLESS * self.n
+
+    def remember(self, values: NDArray[np.float64]) -> None:
+        """Remember the gains (n,) as they are now; of use only for candidates yet to come."""
+        self._then = (values, self.current.copy())
+        self._risen, self._spent = None, 0
+
+    def _anew(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+        objective = self.objective
+        if objective.metric == "cosine" and objective.points is not None and not self._covered:
+            # Nothing is covered yet, and nothing is cut off at 0: a sum of products.
+            return np.asarray(objective.points[candidates] @ objective.points.sum(axis=0))
+        every = self._all()
+        every.start_from(self.current)
+        return self._rises(candidates, every)
+
+    def _all(self) -> Clients:
+        """Return all clients, made once."""
+        if self._every is None:
+            assert self.points is not None
+            every = np.arange(self.n)
+            self._every = clients_of(self.objective, self.points, every, self.current)
+        return self._every
+
+    def _rises(self, candidates: NDArray[np.int64], clients: Clients) -> NDArray[np.float64]:
+        total = np.zeros(candidates.size)
+        assert self.points is not None
+        clients.add_rises(self.points[candidates], total)
         return total
 
     def refresh(
@@ -95,8 +148,12 @@ class Gains:
             self._fill(chosen)
             row = self.rows[item]
         else:
-            row = self._block(chosen, slice(0, self.n))[0]
+            assert self.points is not None
+            one = np.empty((1, self.n), dtype=self.current.dtype)
+            self._all().fill(self.points[chosen], one, np.zeros(1, dtype=np.int64))
+            row = one[0]
         np.maximum(self.current, row, out=self.current)
+        self._covered, self._risen = True, None
 
     def bound(self, upper: NDArray[np.float64], *, greedy: bool) -> float:
         """Return a bound on the objective of every subset, from bounds on the gains.
@@ -125,12 +182,9 @@ class Gains:
         assert self.rows is not None
         missing = candidates[~self.filled[candidates]]
         if missing.size:
-            self.rows[missing] = self._block(missing, slice(0, self.n))
+            assert self.points is not None
+            self._all().fill(self.points[missing], self.rows, missing)
             self.filled[missing] = True
-
-    def _block(self, candidates: NDArray[np.int64], clients: slice) -> NDArray[Any]:
-        block = self.objective.similarities(candidates, clients, self.points)
-        return np.ascontiguousarray(block, dtype=self.current.dtype)
 
 
 def _rows(similarity: NDArray[Any]) -> NDArray[Any]:

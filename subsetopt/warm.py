@@ -32,9 +32,10 @@ def warmup() -> None:
     --------
     >>> warmup()
     """
-    from subsetopt.kernels.coverage import compile_all
+    from subsetopt.kernels import coverage, rises
 
-    compile_all()
+    coverage.compile_all()
+    rises.compile_all()
     # Small, but hard enough to reach every phase: float64, whose tolerance is far below the gaps.
     losses = np.random.default_rng(0).exponential(size=24)
     groups = np.arange(24) % 3

@@ -5,40 +5,57 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import njit
 
-from subsetopt.kernels.threads import on_all_cores
+from subsetopt.kernels.threads import share
 
-__all__ = ["add_gains", "compile_all", "relax"]
+__all__ = ["add_gains", "add_losses", "compile_all", "relax"]
 
-# Below this many operations, some milliseconds, threads do not pay: on a busy machine to start and
-# join them takes as long.
-_PARALLEL = 4_000_000
-
-
+# Operations that one core takes on at a time, some milliseconds: with fewer, threads do not pay.
+_SHARE = 4_000_000
+# Values added up in their own precision.
+_RUN = 512
 # The inputs are finite, and sums may be taken in any order.
 _FAST = {"reassoc", "contract", "nsz", "nnan"}
 
 
 @njit(cache=True, fastmath=_FAST)
 def _gain(row, current):
-    """Return the sum of what a row exceeds the current values by, in double precision."""
-    total = np.float64(0.0)
-    for i in range(row.size):
-        total += max(np.float64(row[i]) - np.float64(current[i]), 0.0)
+    """Return the sum of what a row exceeds the current values by.
+
+    In the values' own precision over short runs, which are done several at a time, and in double
+    precision over these.
+    """
+    total, zero = 0.0, row.dtype.type(0.0)
+    for first in range(0, row.size, _RUN):
+        part, best = row[first : first + _RUN], current[first : first + _RUN]
+        run = zero
+        for i in range(part.size):
+            more = part[i] - best[i]
+            run += more if more > zero else zero
+        total += run
     return total
 
 
-# Two loops, not one function compiled twice: the cache on disk tells functions by their name.
-@njit(cache=True, parallel=True)
-def _gains_parallel(rows, picks, current, gains):
-    for c in prange(picks.size):
-        gains[c] += _gain(rows[picks[c]], current)
+@njit(cache=True, fastmath=_FAST)
+def _loss(row, before, now):
+    """Return by how much the gain of a row has fallen since its best values were ``before``."""
+    total, zero = 0.0, row.dtype.type(0.0)
+    for first in range(0, row.size, _RUN):
+        last = first + _RUN
+        part, low, high = row[first:last], before[first:last], now[first:last]
+        run = zero
+        for i in range(part.size):
+            reached = part[i] if part[i] < high[i] else high[i]
+            more = reached - low[i]
+            run += more if more > zero else zero
+        total += run
+    return total
 
 
-@njit(cache=True)
-def _gains_serial(rows, picks, current, gains):
-    for c in range(picks.size):
+@njit(cache=True, nogil=True)
+def _gains(rows, picks, current, gains, first, last):
+    for c in range(first, last):
         gains[c] += _gain(rows[picks[c]], current)
 
 
@@ -48,8 +65,29 @@ def add_gains(rows: Any, picks: Any, current: Any, gains: Any) -> None:
     ``rows`` (m, n) is C-contiguous, of the dtype of ``current`` (n,); ``gains`` is float64.
     """
     if current.size:
-        many = picks.size * current.size > _PARALLEL
-        on_all_cores(_gains_parallel, _gains_serial, rows, picks, current, gains, wanted=many)
+        share(lambda part: _gains(rows, picks, current, gains, *part), _parts(gains, current))
+
+
+@njit(cache=True, nogil=True)
+def _losses(rows, before, now, losses, first, last):
+    for c in range(first, last):
+        losses[c] += _loss(rows[c], before, now)
+
+
+def add_losses(rows: Any, before: Any, now: Any, losses: Any) -> None:
+    """Add to ``losses[c]`` what the gain of row c lost when the best values rose.
+
+    The sum over i of ``max(rows[c, i] - before[i], 0) - max(rows[c, i] - now[i], 0)``, where
+    ``now`` is nowhere below ``before``.
+    """
+    if before.size:
+        share(lambda part: _losses(rows, before, now, losses, *part), _parts(losses, before))
+
+
+def _parts(results: Any, row: Any) -> list[tuple[int, int]]:
+    """Return first and last of the results that one core takes on at a time."""
+    width = max(1, _SHARE // row.size)
+    return [(first, min(first + width, results.size)) for first in range(0, results.size, width)]
 
 
 @njit(cache=True, fastmath=_FAST)
@@ -62,29 +100,20 @@ def _square(x, y):
     return total
 
 
-@njit(cache=True, parallel=True)
-def _relax_parallel(points, center, squares):
-    for i in prange(squares.size):
-        squares[i] = min(squares[i], _square(points[i], center))
-
-
-@njit(cache=True)
-def _relax_serial(points, center, squares):
-    for i in range(squares.size):
+@njit(cache=True, nogil=True)
+def _relax(points, center, squares, first, last):
+    for i in range(first, last):
         squares[i] = min(squares[i], _square(points[i], center))
 
 
 def relax(points: Any, center: Any, squares: Any) -> None:
     """Lower ``squares[i]`` to the squared distance of point i from a center, where it is less."""
-    on_all_cores(
-        _relax_parallel, _relax_serial, points, center, squares, wanted=points.size > _PARALLEL
-    )
+    share(lambda part: _relax(points, center, squares, *part), _parts(squares, center))
 
 
 def compile_all() -> None:
-    """Compile the parallel kernels too, which only large problems use."""
+    """Compile for both precisions."""
     for dtype in (np.float32, np.float64):
         rows, gains = np.zeros((1, 2), dtype=dtype), np.zeros(1)
-        on_all_cores(_gains_parallel, _gains_serial, rows, np.zeros(1, np.int64), rows[0], gains)
-    points = np.zeros((1, 2))
-    on_all_cores(_relax_parallel, _relax_serial, points, points[0], np.zeros(1))
+        add_gains(rows, np.zeros(1, np.int64), rows[0], gains)
+        add_losses(rows, rows[0], rows[0], gains)

@@ -1,13 +1,20 @@
-"""Where parallel kernels run in parallel: one at a time, and never in a forked child."""
+"""Work on all cores: by Numba's threads, one kernel at a time and never in a forked child, or ours.
+
+Numba's threads wait for each other busily, which costs little between short loops on an idle
+machine, and much where other processes keep the cores busy. Long work is better shared among
+threads that sleep.
+"""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
-__all__ = ["on_all_cores"]
+__all__ = ["on_all_cores", "share"]
+
+T = TypeVar("T")
 
 # Numba's simplest threading layer aborts the process when two threads enter it at once.
 _lock = threading.Lock()
@@ -34,3 +41,46 @@ def on_all_cores(
         return
     with _lock:
         parallel(*arguments)
+
+
+def share(work: Callable[[T], object], parts: Iterable[T]) -> None:
+    """Call ``work`` with every part, on all cores; the first error is raised here.
+
+    ``work`` has to release the interpreter's lock for this to be of use, as a kernel compiled with
+    ``nogil`` does, and parts must not touch each other's results.
+    """
+    left = list(parts)[::-1]
+    errors: list[BaseException] = []
+
+    def run() -> None:
+        while left:
+            try:
+                part = left.pop()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                work(part)
+            except BaseException as error:
+                left.clear()
+                errors.append(error)
+
+    others = [
+        threading.Thread(target=run, daemon=True) for _ in range(min(_cores(), len(left)) - 1)
+    ]
+    for thread in others:
+        thread.start()
+    try:
+        run()
+    finally:
+        left.clear()  # there is something left after an interrupt alone
+        for thread in others:
+            thread.join()
+    if errors:
+        raise errors[0]
+
+
+def _cores() -> int:
+    """Return how many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

@@ -178,15 +178,19 @@ class FacilityLocation(Objective):
             return self.similarity[clients, chosen].T
         points = self.points if points is None else points
         assert points is not None
-        products: NDArray[Any] = points[chosen] @ points[clients].T
+        return self.between(points[chosen], points[clients])
+
+    def between(self, chosen: NDArray[Any], clients: NDArray[Any]) -> NDArray[Any]:
+        """Return the similarities of some ``points`` (rows) to others (columns)."""
+        products: NDArray[Any] = chosen @ clients.T
         if self.metric in ("cosine", "dot"):
             return products
-        own, others = (np.square(points[part]).sum(axis=1) for part in (chosen, clients))
+        own, others = (np.square(points).sum(axis=1) for points in (chosen, clients))
         sizes = own[:, None] + others[None, :]
         distances = np.maximum(sizes - 2.0 * products, 0.0)
         if self.metric == "euclidean":
-            if points.dtype == np.float64:
-                _mend(distances, distances < _CANCELLED * sizes, points[chosen], points[clients])
+            if chosen.dtype == np.float64:
+                _mend(distances, distances < _CANCELLED * sizes, chosen, clients)
             near: NDArray[Any] = self.width - np.sqrt(distances)
             return near
         kernel: NDArray[Any] = np.exp(-distances / self.width)

@@ -20,8 +20,8 @@ from subsetopt.status import StopReason
 
 __all__ = ["FarthestFirst", "LazyGreedy", "StochasticGreedy"]
 
-# Gains computed together: at least, and at most.
-_FEWEST, _MOST = 8, 256
+# Gains computed together: at least, and at most, with a time limit and without.
+_FEWEST, _MOST_IN_TIME, _MOST = 8, 128, 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +84,23 @@ def _best(
     batch = _FEWEST
     while True:
         top = int(np.argmax(keys))
-        if fresh[top]:
+        stale = np.flatnonzero(~fresh)
+        if not stale.size:
+            gains.remember(upper.copy())
+        if fresh[top] and not (stale.size and gains.restless):
             return int(allowed[top]), evaluated, True
         if deadline.expired():
             return int(allowed[top]), evaluated, False
-        # Those that may still be ahead of the best known gain, the likeliest first.
-        least = keys[fresh].max(initial=-math.inf)
-        stale = np.flatnonzero(~fresh & (keys >= least))
+        if not gains.restless:
+            # Those that may still be ahead of the best known gain, the likeliest first.
+            stale = stale[keys[stale] >= keys[fresh].max(initial=-math.inf)]
         if stale.size > batch:
             stale = stale[np.argpartition(-keys[stale], batch - 1)[:batch]]
         part = allowed[stale]
         keys[stale] = upper[part] = np.minimum(gains.gains(part), keys[stale])
         fresh[stale] = True
         evaluated += part.size
-        batch = min(2 * batch, _MOST)
+        batch = min(2 * batch, _MOST_IN_TIME if deadline.limited else _MOST)
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ LAYERS = {
     "subsetopt.backends": 0,
     "subsetopt.bounds": 0,
     "subsetopt.budget": 0,
+    "subsetopt.clients": 0,
     "subsetopt.cone": 0,
     "subsetopt.constraints": 0,
     "subsetopt.coverage_form": 0,

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import subsetopt as so
-from subsetopt import gains
+from subsetopt import clients, gains
 
 RNG = np.random.default_rng(1)
 POINTS = RNG.normal(size=(40, 3))
@@ -74,13 +74,21 @@ def test_lazy_greedy_looks_at_fewer_gains() -> None:
     assert lazy.iterations < 0.5 * full.iterations
 
 
-def test_gains_in_pieces_are_those_of_kept_similarities(monkeypatch: pytest.MonkeyPatch) -> None:
-    problem = so.Problem(so.FacilityLocation(POINTS), 5)
+@pytest.mark.parametrize("metric", ["cosine", "dot", "euclidean", "rbf"])
+def test_gains_in_pieces_are_those_of_kept_similarities(
+    metric: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    points = np.random.default_rng(3).normal(size=(600, 9))
+    problem = so.Problem(so.FacilityLocation(points, metric=metric), 30)
     kept = so.solve(problem, "lazy-greedy")
     monkeypatch.setattr(gains, "_KEPT", 0)
-    monkeypatch.setattr(gains, "_CLIENTS", 7)
+    monkeypatch.setattr(clients, "_CLIENTS", 7)
+    monkeypatch.setattr(clients, "_CANDIDATES", 5)
     pieces = so.solve(problem, "lazy-greedy")
     assert pieces.objective == pytest.approx(kept.objective, rel=1e-6)
+    assert kept.objective <= pieces.bound
+    sampled = so.solve(problem, "stochastic-greedy", seed=0)
+    assert sampled.bound >= sampled.objective
 
 
 def test_large_problems_never_hold_all_similarities() -> None:
