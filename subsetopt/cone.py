@@ -16,8 +16,8 @@ _TINY = float(np.finfo(np.float64).tiny)
 # Cosines up to this are right angles.
 _RIGHT = 1e-9
 _MANY = 1 << 14
-# What the kernel calls a point that is never allowed.
-_CLOSED = 3
+# What the kernel calls a point that may join, and one that is never allowed.
+_OPEN, _CLOSED = 0, 3
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 
 
@@ -112,6 +112,18 @@ class ActiveSet:
             *self.work, most,
         )  # fmt: skip
         return int(outcome), int(done)
+
+    def close_all_but(self, allowed: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Keep all open points but these from joining; return which those are."""
+        may = np.zeros(self.state.size, dtype=np.bool_)
+        may[allowed] = True
+        closed = np.flatnonzero((self.state == _OPEN) & ~may)
+        self.state[closed] = _CLOSED
+        return closed
+
+    def reopen(self, closed: NDArray[np.int64]) -> None:
+        """Undo :meth:`close_all_but`."""
+        self.state[closed] = _OPEN
 
     @property
     def chosen(self) -> NDArray[np.int64]:

@@ -183,6 +183,10 @@ class Constraints:
             )
         return np.sort(np.concatenate([self.forced, free[demanded], extra]))
 
+    def affords(self, indices: NDArray[np.int64]) -> bool:
+        """Whether the total cost of the ``indices`` is within the capacity."""
+        return self.costs is None or math.fsum(self.costs[indices]) <= self.capacity
+
     def violations(self, indices: NDArray[np.int64]) -> list[str]:
         """Return every constraint that the unique, in-range ``indices`` break, in words."""
         found = []
@@ -204,7 +208,8 @@ class Constraints:
                 for code, label in enumerate(self.labels)
                 if not self.low[code] <= count[code] <= self.high[code]
             ]
-        if self.costs is not None and (total := math.fsum(self.costs[indices])) > self.capacity:
+        if self.costs is not None and not self.affords(indices):
+            total = math.fsum(self.costs[indices])
             found.append(f"total cost {total:g} above the capacity of {self.capacity:g}")
         return found
 

@@ -159,6 +159,14 @@ class Rules:
         forced = np.append(self.given.forced, item) if inside else self.given.forced
         return replace(self, given=replace(self.given, free=free, forced=forced))
 
+    def counted(self, large: NDArray[np.bool_], count: int) -> Rules:
+        """Return the constraints, which have no quotas, with so many of the large losses."""
+        n = self.given.n
+        codes = np.where(large, 0, 1)
+        low, high = np.array([count, 0]), np.array([count, n])
+        given = replace(self.given, codes=codes, low=low, high=high, labels=("large",))
+        return replace(self, given=given, codes=codes, low=low, high=high)
+
 
 class Flips:
     """Candidates to flip in or out of the dual's subset, by price, and an enumeration's state."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.partial import Partial
 from subsetopt.problem import Problem
 from subsetopt.solver import SolveContext
 from subsetopt.starts import random_subset
@@ -58,6 +60,11 @@ class Polytope(Protocol):
     def oracle(self, residual: NDArray[np.float64]) -> Vertex:
         """Return the vertex whose point has the largest inner product with the residual."""
 
+    def within_reach(
+        self, vertex: Vertex, residual: NDArray[np.float64], active: Iterable[Vertex]
+    ) -> Vertex:
+        """Return the vertex to walk to: the oracle's, or the best that may join the active ones."""
+
 
 class CappedSimplex:
     """All means of k vectors that sizes and quotas allow, and their convex combinations."""
@@ -86,12 +93,19 @@ class CappedSimplex:
         assert not isinstance(chosen, str)
         return self._vertex(chosen)
 
+    def within_reach(
+        self, vertex: Vertex, residual: NDArray[np.float64], active: Iterable[Vertex]
+    ) -> Vertex:
+        """Return the oracle's vertex: every vertex may join."""
+        return vertex
+
 
 class WeightedCone:
     r"""The Hilbert coreset polytope: :math:`w \ge 0`, :math:`\sum_i \sigma_i w_i = \sigma / n`.
 
     Every vertex is one vector, stretched to the mean norm (for a target of its own, to at least
-    the target's length, without which it could not be reached).
+    the target's length, without which it could not be reached). Included vectors, quotas and a
+    capacity say which vertices may be active together.
     """
 
     def __init__(
@@ -100,20 +114,51 @@ class WeightedCone:
         rules = problem.constraints
         norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         self.n, self.target = problem.n, target
-        self.room = problem.k - rules.forced.size
-        self._allowed = rules.free[norms[rules.free] > 0.0]
+        simple = not rules.forced.size and rules.codes is None and rules.costs is None
+        self._rules = None if simple else rules
+        self.room = problem.k
+        known = rules.free if simple else np.sort(np.concatenate([rules.forced, rules.free]))
+        self._allowed = known[norms[known] > 0.0]
         length = max(float(norms.mean()), math.sqrt(float(target @ target)))
         self._weights = length / norms[self._allowed]
         self._points = vectors[self._allowed] * self._weights[:, None]
 
     def first(self) -> Vertex | None:
         """Return the vertex nearest in angle to the target."""
-        return self.oracle(self.target) if self._allowed.size and self.room > 0 else None
+        if not self._allowed.size or self.room == 0:
+            return None
+        vertex = self.oracle(self.target)
+        if self._rules is None:
+            return vertex
+        joining = self._joining(())
+        return self._best(self.target, joining) if joining.size else None
 
     def oracle(self, residual: NDArray[np.float64]) -> Vertex:
         """Return the vertex that lies furthest along the residual."""
-        at = int(np.argmax(self._points @ residual))
+        return self._vertex(int(np.argmax(self._points @ residual)))
+
+    def within_reach(
+        self, vertex: Vertex, residual: NDArray[np.float64], active: Iterable[Vertex]
+    ) -> Vertex:
+        """Return the vertex furthest along the residual that constraints let join the active."""
+        return vertex if self._rules is None else self._best(residual, self._joining(active))
+
+    def _vertex(self, at: int) -> Vertex:
         return Vertex(self._allowed[at : at + 1], float(self._weights[at]), self._points[at])
+
+    def _best(self, residual: NDArray[np.float64], positions: NDArray[np.int64]) -> Vertex:
+        return self._vertex(int(positions[np.argmax(self._points[positions] @ residual)]))
+
+    def _joining(self, active: Iterable[Vertex]) -> NDArray[np.int64]:
+        """Return the positions of the active vertices and of those that may join them."""
+        assert self._rules is not None
+        state = Partial(self._rules)
+        for vertex in active:
+            if not state.mask[vertex.indices[0]]:
+                state.take(int(vertex.indices[0]))
+        may = state.mask
+        may[state.allowed()] = True
+        return np.flatnonzero(may[self._allowed])
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -166,7 +211,10 @@ def minimize(
         vertex = polytope.oracle(residual)
         value = 0.5 * float(residual @ residual)
         gap = max(0.0, float(residual @ (vertex.point - active.point())))
-        if gap <= enough or not active.move(vertex, residual, variant, polytope.room):
+        if gap <= enough:
+            break
+        vertex = polytope.within_reach(vertex, residual, active.vertices.values())
+        if not active.move(vertex, residual, variant, polytope.room):
             break
     return End(active.weights(polytope.n), value, gap, step, stop)
 

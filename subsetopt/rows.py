@@ -12,7 +12,7 @@ _LINEAR = (*_MIP, "ScoredMatching")
 _UNIFORM = ("MeanMatching", "VectorMatching[uniform]")
 _COVERAGE = ("FacilityLocation", "KCenter")
 _PROGRAMS = (*_LINEAR, "VectorMatching[uniform]", *_COVERAGE)
-_FW = CONSTRAINTS - {"capacity"} | {"time_limit", "seed", "bound"}
+_FW = CONSTRAINTS | {"time_limit", "seed", "bound"}
 _LINEAR_FW = "Lacoste-Julien & Jaggi, NeurIPS 2015"
 _OBTF = "Dong et al., One Backward from Ten Forward, eq. 5"
 _ADASELECTION = "Zhang et al., AdaSelection, section 3.1"
@@ -122,7 +122,7 @@ BUILTIN = (
         "herding",
         "subsetopt.solvers.herding:Herding",
         ("VectorMatching[uniform]",),
-        {"include", "exclude", "time_limit"},
+        CONSTRAINTS | {"time_limit"},
         reference="Welling, ICML 2009; Chen, Welling & Smola, UAI 2010",
         summary="one sample at a time, along what is still owed to the mean",
     ),
@@ -130,7 +130,7 @@ BUILTIN = (
         "omp",
         "subsetopt.solvers.omp:OrthogonalMatchingPursuit",
         ("VectorMatching[nonnegative]",),
-        CONSTRAINTS - {"capacity"} | {"time_limit", "bound"},
+        CONSTRAINTS | {"time_limit", "bound"},
         requires=("numba",),
         guarantee="anytime",
         reference="Killamsetty et al., ICML 2021; Lawson & Hanson 1974",
@@ -140,7 +140,7 @@ BUILTIN = (
         "giga",
         "subsetopt.solvers.giga:GeodesicAscent",
         ("VectorMatching[nonnegative]",),
-        CONSTRAINTS - {"capacity"} | {"time_limit"},
+        CONSTRAINTS | {"time_limit"},
         requires=("numba",),
         reference="Campbell & Broderick, ICML 2018",
         summary="greedy geodesic ascent on the sphere",

@@ -6,10 +6,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
+from subsetopt.constraints import Constraints
 from subsetopt.pool import Pool
 from subsetopt.problem import Problem
 
-__all__ = ["feasible_start", "random_subset", "window_start"]
+__all__ = ["affordable_subset", "feasible_start", "random_subset", "window_start"]
 
 
 def window_start(pool: Pool) -> NDArray[np.int64]:
@@ -30,18 +31,32 @@ def feasible_start(
 def random_subset(
     problem: Problem, rng: np.random.Generator, deadline: Deadline | None = None
 ) -> NDArray[np.int64]:
-    """Return a random feasible subset of candidates, uniform where sizes alone constrain.
+    """Return a random feasible subset of candidates, uniform where sizes alone constrain."""
+    # Negative keys, so that "at most" takes as many as it may.
+    return affordable_subset(problem.constraints, rng.random(problem.n) - 1.0, deadline)
 
-    Random keys are minimized by the exact greedy over sizes and quotas. When that breaks the
+
+def affordable_subset(
+    rules: Constraints, keys: NDArray[np.float64], deadline: Deadline | None = None
+) -> NDArray[np.int64]:
+    """Return a feasible subset with a small total key; the smallest, capacity aside, if it fits.
+
+    The keys are minimized by the exact greedy over sizes and quotas. When that breaks the
     capacity, the keys are mixed with the costs, ever more strongly, until it holds; the cheapest
     subset of all is the last resort, also when time is up.
+
+    Parameters
+    ----------
+    rules
+        Constraints that can be satisfied.
+    keys
+        Key per candidate, shape (n,), not above 1 in magnitude.
+    deadline
+        When to settle for the cheapest subset.
     """
-    rules = problem.constraints
-    # Negative keys, so that "at most" takes as many as it may.
-    keys = rng.random(problem.n) - 1.0
     chosen = rules.greedy_by(keys)
     assert not isinstance(chosen, str)
-    if rules.costs is None or rules.costs[chosen].sum() <= rules.capacity:
+    if rules.costs is None or rules.affords(chosen):
         return chosen
     span = max(float(rules.costs.max()), 1e-300)
     for weight in (0.25, 1.0, 4.0, 16.0, 64.0):
@@ -49,7 +64,7 @@ def random_subset(
             break
         chosen = rules.greedy_by(keys + weight * rules.costs / span)
         assert not isinstance(chosen, str)
-        if rules.costs[chosen].sum() <= rules.capacity:
+        if rules.affords(chosen):
             return chosen
     cheapest = rules.cheapest
     assert not isinstance(cheapest, str)

@@ -12,10 +12,12 @@ from subsetopt.bounds import interval_distance
 from subsetopt.errors import OptionError
 from subsetopt.kernels.swap import best_single_swap
 from subsetopt.objectives import MeanMatching, VectorMatching
+from subsetopt.partial import Partial
 from subsetopt.polytope import CappedSimplex, End, Variant, WeightedCone, minimize
 from subsetopt.pool import Pool
 from subsetopt.problem import Problem
 from subsetopt.solver import RawResult, SolveContext
+from subsetopt.starts import affordable_subset
 from subsetopt.status import StopReason
 from subsetopt.vector_search import descend, projection_bound
 
@@ -36,12 +38,13 @@ class FrankWolfe:
               0 \le w_i \le 1/k, \; \sum_i w_i = 1
 
     The linear oracle is a top-k, exact under quotas. It starts at a random vertex: the point
-    ``w = 1/n`` would already be optimal and tell nothing. Rounding keeps the k largest weights;
-    swaps polish.
+    ``w = 1/n`` would already be optimal and tell nothing. A capacity is left out of the relaxation.
+    Rounding keeps the k largest weights, costs mixed in until they fit; swaps polish.
 
     Nonnegative weights, over the Hilbert coreset polytope :math:`w \ge 0, \sum_i \sigma_i w_i =
     \sigma / n` with :math:`\sigma_i = \|v_i\|` and :math:`\sigma = \sum_i \sigma_i`, until a
-    vertex more would make more than k; the weights of the vertices found are then fitted anew by
+    vertex more would make more than k; a vertex after which quotas or the capacity could not be
+    kept any more is passed over. The weights of the vertices found are then fitted anew by
     nonnegative least squares.
 
     Parameters
@@ -173,8 +176,7 @@ def _solve(
         return _sparse(problem, end, unit)
     polytope = CappedSimplex(problem, vectors, target, context.generator())
     end = minimize(polytope, variant, context, _limit(problem, context), enough)
-    chosen = problem.constraints.greedy_by(_rounding_keys(end.weights, problem))
-    assert not isinstance(chosen, str)
+    chosen = affordable_subset(problem.constraints, _rounding_keys(end.weights, problem))
     steps, stop = end.steps, end.stop
     if stop is StopReason.COMPLETED:
         chosen, swaps, stop = _polish(problem, objective, chosen, context, steps, max_polish)
@@ -191,9 +193,11 @@ def _solve(
 
 def _sparse(problem: Problem, end: End, unit: float) -> RawResult:
     """Return the support of a sparse point of the cone; the objective fits its weights."""
-    # Within quotas the largest weights; without, all.
-    chosen = problem.constraints.greedy_by(-end.weights)
-    assert not isinstance(chosen, str)
+    state = Partial(problem.constraints)
+    for item in np.flatnonzero((end.weights > 0.0) & state.open):
+        state.take(int(item))
+    # What the quotas still ask for.
+    chosen = state.completed()
     return RawResult(
         chosen,
         stop_reason=end.stop,
@@ -226,13 +230,24 @@ def _polish(
     """Make swaps until none helps or a limit is reached."""
     if context.max_iterations is not None:
         limit = min(limit, max(0, context.max_iterations - steps))
-    if isinstance(objective, MeanMatching):
+    if isinstance(objective, MeanMatching) and problem.costs is None:
         return _polish_scalar(problem, chosen, context, limit)
     if limit == 0:
         return chosen, 0, StopReason.ITERATION
+    if isinstance(objective, MeanMatching):
+        objective = VectorMatching(objective.values[:, None], target=[objective.target])
+        problem = _with(problem, objective)
     size = objective.n * objective.d
     chosen, work, stop = descend(problem, chosen, context, limit * size)
     return chosen, min(limit, -(-work // max(size, 1))), stop
+
+
+def _with(problem: Problem, objective: VectorMatching) -> Problem:
+    """Return the problem with another objective: swaps of vectors know of costs."""
+    return Problem(
+        objective, problem.k, problem.cardinality, problem.include, problem.exclude,
+        problem.groups, problem.quotas, problem.costs, problem.capacity,
+    )  # fmt: skip
 
 
 def _polish_scalar(
@@ -266,8 +281,9 @@ def _polish_scalar(
 
 
 def _rounding_keys(weights: NDArray[np.float64], problem: Problem) -> NDArray[np.float64]:
-    """Return greedy keys that keep the largest weights, and fill up when "at most" is exact."""
-    return -weights if problem.cardinality == "at_most" else -weights - 1.0
+    """Return greedy keys that keep the largest weights, down to -1; of "at most", no others."""
+    largest = float(weights.max(initial=0.0))
+    return -weights / largest if largest > 0.0 else -weights
 
 
 def _best_swap(pool: Pool, mark: NDArray[np.uint8], residual: float) -> tuple[int, int]:

@@ -29,6 +29,8 @@ _WIDEN = 1.6
 # Parts that the problem is split into when the root alone does not settle it, the splits tried for
 # them, and the nodes that take the time of one.
 _PARTS, _SPLITS, _NODES_PER_SPLIT = 24, 40, 2_000
+# Losses on either side of a gap for which counting says more than fixing one of them.
+_FEWEST = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,12 +136,15 @@ class _Search:
     def run(self) -> StopReason:
         """Enumerate around the root, then in parts; repair; then enumerate on."""
         work = self.default_work if self.limit is None else (self.limit + 1) // 2
-        for share in (work // 16, work - work // 16):
+        early = work // 16
+        divisions = [self._count_large, self._split]
+        for share in (early, early, work - 2 * early):
             stop = self._enumerate(share)
             if self.complete or stop is StopReason.TIME:
                 return stop
-            if len(self.parts) == 1:
-                self._split()
+            # Where no loss can be told to be large, single candidates are split by at once.
+            while divisions and not divisions.pop(0)():
+                pass
         stop = self._repair(work if self.limit is None else self.limit - self.used)
         if stop is StopReason.TIME or self.limit is not None:
             return stop
@@ -210,7 +215,51 @@ class _Search:
         for part in self.parts:
             part.restart()
 
-    def _split(self) -> None:
+    def _count_large(self) -> bool:
+        """Split by how many of the large losses are chosen, where a wide gap tells them apart.
+
+        Counts are tried outward from the root's. The Lagrangian is concave in the count: a
+        direction ends where its bound has fallen to the best score, or where no subset is left.
+        """
+        large = self._large()
+        if large is None:
+            return False
+        parts: list[Flips] = []
+        start, end = int(large[self.root.chosen].sum()), min(self.k, int(large.sum()))
+        for counts in (range(start, -1, -1), range(start + 1, end + 1)):
+            before = -math.inf
+            for count in counts:
+                rules = self.rules.counted(large, count)
+                self.used += _NODES_PER_SPLIT
+                dual = Dual.minimize(rules.given, self.units)
+                if isinstance(dual, str):
+                    if before > -math.inf:
+                        break
+                    continue
+                self._offer(dual.chosen)
+                if dual.bound > self.value():
+                    parts.append(Flips(rules, dual))
+                elif dual.bound <= before:
+                    break
+                before = dual.bound
+            if len(parts) > _PARTS:
+                return False
+        self._divide(parts)
+        return True
+
+    def _large(self) -> NDArray[np.bool_] | None:
+        """Return which losses lie above the widest gap; None where that tells nothing."""
+        free, losses = self.rules.given.free, self.units.losses
+        if self.rules.given.codes is not None or free.size < 2 * _FEWEST:
+            return None
+        order = np.sort(losses[free])
+        at = int(np.argmax(np.diff(order)))
+        low, high = self.units.window
+        if min(at + 1, free.size - at - 1) < _FEWEST or order[at + 1] - order[at] <= high - low:
+            return None
+        return losses > order[at]
+
+    def _split(self) -> bool:
         """Fix candidates in and out, best part first, where one large loss makes a dual weak."""
         leaves: list[Flips] = []
         for _ in range(_SPLITS):
@@ -232,10 +281,15 @@ class _Search:
                 self._offer(dual.chosen)
                 if dual.bound > self.value():
                     self.parts.append(Flips(rules, dual))
-        self.parts += leaves
-        old, self.top = self.top, max([self.value()] + [part.dual.bound for part in self.parts])
+        self._divide(self.parts + leaves)
+        return True
+
+    def _divide(self, parts: list[Flips]) -> None:
+        """Go on with parts that hold every better subset."""
+        self.parts = parts
+        old, self.top = self.top, max([self.value()] + [part.dual.bound for part in parts])
         self.proved = max(0.0, self.proved - (old - self.top))
-        if not self.parts:
+        if not parts:
             self.complete = True
             return
         self._restart(max(self._first_price(), _WIDEN * self.proved))

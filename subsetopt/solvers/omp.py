@@ -6,10 +6,13 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from subsetopt.cone import ActiveSet
+from subsetopt.constraints import Constraints
 from subsetopt.kernels.cone import CONVERGED, MOVED
 from subsetopt.objectives import VectorMatching
+from subsetopt.partial import Partial
 from subsetopt.problem import Problem
 from subsetopt.solver import RawResult, SolveContext
 from subsetopt.status import StopReason
@@ -30,8 +33,10 @@ class OrthogonalMatchingPursuit:
               w = \arg\min_{w \ge 0,\; \operatorname{supp} w \subseteq A \cup \{i\}}
               \Bigl\| t - \sum_j w_j v_j \Bigr\|
 
-    A vector whose weight falls to 0 leaves and makes room for another. Under quotas the largest
-    weights that they allow are kept, and fitted anew.
+    A vector whose weight falls to 0 leaves and makes room for another. Included vectors take no
+    slot; a vector after which quotas or the capacity could not be kept any more is passed over.
+    What the quotas still ask for at the end is filled up with the cheapest vectors, and the weights
+    are fitted anew.
 
     Notes
     -----
@@ -39,7 +44,7 @@ class OrthogonalMatchingPursuit:
     acute angle with the residual any more, the weights are the best of all, and the residual's
     projection is the bound; by Caratheodory's theorem this always comes to pass when k is at least
     the rank of the vectors, and the status is then OPTIMAL. Otherwise the bound is 0 and the
-    status FEASIBLE. One iteration is one vector; deterministic.
+    status FEASIBLE; constraints change nothing of this. One iteration is one vector; deterministic.
 
     References
     ----------
@@ -52,35 +57,36 @@ class OrthogonalMatchingPursuit:
         objective = problem.objective
         assert isinstance(objective, VectorMatching)
         rules = problem.constraints
-        allowed = rules.free if problem.constrained else None
-        size = problem.k - rules.forced.size
-        fit = ActiveSet(objective.vectors, objective.target, size, allowed, objective.norms)
-        outcome, steps, stop = self._run(fit, problem, context)
+        simple = not rules.forced.size and rules.codes is None and rules.costs is None
+        allowed = None
+        if problem.constrained:
+            allowed = rules.free if simple else np.concatenate([rules.forced, rules.free])
+        fit = ActiveSet(objective.vectors, objective.target, problem.k, allowed, objective.norms)
+        limits = None if simple else _Limits(fit, rules)
+        outcome, steps, stop = self._run(fit, problem, context, limits)
         bound = None
-        if outcome == CONVERGED and not rules.forced.size:
+        if outcome == CONVERGED:
             bound = fit.dual_bound() - 0.5 * objective.tolerance
-        if rules.forced.size or rules.codes is not None:
+        if limits is not None:
             # What the constraints ask for besides gets its weight in a last refit over all.
-            keys = np.zeros(problem.n)
-            keys[fit.chosen] = -fit.weights * objective.norms[fit.chosen]
-            chosen = rules.greedy_by(keys)
-            assert not isinstance(chosen, str)
+            chosen = limits.completed()
             return RawResult(chosen, bound=bound, stop_reason=stop, iterations=steps)
         return RawResult(
             fit.chosen.copy(), fit.weights.copy(), bound, stop_reason=stop, iterations=steps
         )
 
     def _run(
-        self, fit: ActiveSet, problem: Problem, context: SolveContext
+        self, fit: ActiveSet, problem: Problem, context: SolveContext, limits: _Limits | None
     ) -> tuple[int, int, StopReason]:
         """Let points join until none can or a limit; return the outcome, how many, and why."""
         limit = sys.maxsize if context.max_iterations is None else context.max_iterations
         chunk = _CHUNK if context.deadline.limited else _LONG_CHUNK
-        batch = max(1, chunk // max(fit.points.size, 1))
+        batch = max(1, chunk // max(fit.points.size, 1)) if limits is None else 1
+        step = fit.step if limits is None else limits.step
         steps, outcome = 0, MOVED
         try:
             while steps < limit:
-                outcome, done = fit.step(min(batch, limit - steps))
+                outcome, done = step(min(batch, limit - steps))
                 steps += done
                 if outcome != MOVED:
                     return outcome, steps, StopReason.COMPLETED
@@ -89,3 +95,29 @@ class OrthogonalMatchingPursuit:
         except KeyboardInterrupt:
             return outcome, steps, StopReason.INTERRUPTED
         return outcome, steps, StopReason.ITERATION
+
+
+class _Limits:
+    """What the constraints let join an active set; included points join without taking a slot."""
+
+    def __init__(self, fit: ActiveSet, rules: Constraints) -> None:
+        self.fit, self.forced = fit, rules.forced
+        self.state = Partial(rules)
+        self.taken: set[int] = set()
+
+    def step(self, most: int = 1) -> tuple[int, int]:
+        """Let one point join after which the constraints can be kept."""
+        closed = self.fit.close_all_but(np.concatenate([self.forced, self.state.allowed()]))
+        outcome, done = self.fit.step(most)
+        self.fit.reopen(closed)
+        active = set(self.fit.chosen.tolist()).difference(self.forced.tolist())
+        for gone in self.taken - active:
+            self.state.give_back(gone)
+        for new in active - self.taken:
+            self.state.take(new)
+        self.taken = active
+        return outcome, done
+
+    def completed(self) -> NDArray[np.int64] | None:
+        """Return the active points, the included ones, and what the quotas still ask for."""
+        return self.state.completed()
