@@ -25,9 +25,9 @@ _REPEATS = 5
 
 
 def ladder(spec: Spec, most: float) -> list[float]:
-    """Return the limits below ``most`` at which a solver is sampled."""
+    """Return the limits up to ``most`` at which a solver is sampled."""
     least = _LEAST_BACKEND_LIMIT if spec.backend else LADDER[0]
-    return [limit for limit in LADDER if least <= limit < most] if spec.anytime else []
+    return [limit for limit in LADDER if least <= limit <= most] if spec.anytime else []
 
 
 def run(spec: Spec, case: Case, instance: Instance, limit: float) -> Row:

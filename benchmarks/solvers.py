@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
@@ -37,6 +38,9 @@ def solvers(
     ladder_size: Annotated[
         int, typer.Option(help="Size at which anytime solvers are sampled over limits; 0: none.")
     ] = _LADDER_SIZE,
+    ladder_limit: Annotated[
+        float | None, typer.Option(help="Longest of these limits; default: that of the solves.")
+    ] = None,
     memory: Annotated[bool, typer.Option(help="Measure peak memory afterwards.")] = True,
     fresh: Annotated[bool, typer.Option(help="Forget what was measured before.")] = False,
     data: Data = None,
@@ -61,54 +65,61 @@ def solvers(
         )
     )
     report.machine_of(out)
-    _measure(out / "solvers.csv", every, names, limit, ladder_size)
+    _measure(out / "solvers.csv", every, names, Limits(limit, ladder_limit or limit, ladder_size))
     if memory:
         _measure_memory(out / "memory.csv", every, names, min(limit, _MEMORY_LIMIT))
     report.write(out, save=save)
 
 
-def _measure(
-    path: Path, every: Sequence[Case], names: Sequence[str], limit: float, ladder_size: int
-) -> None:
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """The limit of every solve, and up to which limit, at which size, solvers are sampled."""
+
+    whole: float
+    longest: float
+    size: int
+
+    def of(self, case: Case, name: str) -> list[float]:
+        """Return the limits to run: that of the tables first, then those of the curve."""
+        sampled = (
+            case.n == self.size and case.rate == _LADDER_RATE and not case.constrained
+            and case.seed == 0
+        )  # fmt: skip
+        curve = ladder(SPECS[name], self.longest) if sampled else []
+        return [self.whole, *(step for step in curve if step != self.whole)]
+
+
+def _measure(path: Path, every: Sequence[Case], names: Sequence[str], limits: Limits) -> None:
     for name in names:
         SPECS[name].warm_up()
     with Store(path) as store, bar() as progress:
         task = progress.add_task("Solving", total=len(every) * len(names))
         for case in every:
-            todo = [n for n in names if _unfinished(store, case, n, limit, ladder_size)]
+            todo = [n for n in names if _unfinished(store, case, n, limits)]
             instance = case.instance() if todo else None
             for name in names:
                 progress.update(task, advance=1, description=_describe(case, name))
                 if instance is None or name not in todo:
                     continue
-                for step in _limits(case, name, limit, ladder_size):
+                for step in limits.of(case, name):
                     if (*_key(case, name), step) in store:
                         continue
                     row = run(SPECS[name], case, instance, step)
+                    row.sampled = step != limits.whole
                     store.add(row)
                     if row.skipped:
                         break
-
-
-def _limits(case: Case, name: str, limit: float, ladder_size: int) -> list[float]:
-    """Return the limits to run: the whole one first, then the ladder where it is sampled."""
-    sampled = (
-        case.n == ladder_size and case.rate == _LADDER_RATE and not case.constrained
-        and case.seed == 0
-    )  # fmt: skip
-    return [limit, *(ladder(SPECS[name], limit) if sampled else [])]
 
 
 def _key(case: Case, name: str) -> tuple[str, int, int, bool, int, str]:
     return (case.family, case.n, case.k, case.constrained, case.seed, name)
 
 
-def _unfinished(store: Store, case: Case, name: str, limit: float, ladder_size: int) -> bool:
-    limits = _limits(case, name, limit, ladder_size)
-    whole = store.by_key.get((*_key(case, name), limit))
+def _unfinished(store: Store, case: Case, name: str, limits: Limits) -> bool:
+    whole = store.by_key.get((*_key(case, name), limits.whole))
     if whole is not None and whole.skipped:
         return False
-    return any((*_key(case, name), step) not in store for step in limits)
+    return any((*_key(case, name), step) not in store for step in limits.of(case, name))
 
 
 def _describe(case: Case, name: str) -> str:

@@ -19,7 +19,8 @@ class Row:
     """One solve of one instance by one solver under one limit. Seconds, and absolute residuals.
 
     ``residual``, ``feasible`` are recomputed independently; ``objective`` and ``bound`` are what
-    the solver claims. ``skipped`` has the reason when nothing was run.
+    the solver claims. ``skipped`` has the reason when nothing was run. ``sampled`` tells a solve
+    that belongs to the curve over limits alone, not to the tables.
     """
 
     family: str
@@ -30,6 +31,7 @@ class Row:
     seed: int
     solver: str
     limit: float
+    sampled: bool = False
     skipped: str = ""
     error: str = ""
     status: str = ""

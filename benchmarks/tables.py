@@ -23,13 +23,8 @@ _SHOWN = 40
 
 
 def whole(rows: Sequence[Row]) -> list[Row]:
-    """Return the solves under the whole limit, without the ladder below it."""
-    longest: dict[Hashable, Row] = {}
-    for row in rows:
-        key = (*row.instance, row.solver)
-        if key not in longest or row.limit > longest[key].limit:
-            longest[key] = row
-    return list(longest.values())
+    """Return the solves under the limit of the tables, without those of the curve over limits."""
+    return [row for row in rows if not row.sampled]
 
 
 def judged(rows: Sequence[Row]) -> list[tuple[Row, Verdict]]:
@@ -97,7 +92,7 @@ def milestones(rows: Sequence[Row]) -> Table:
     for name, found in groups.items():
         first = [_earliest(group, lambda row: row.feasible) for group in found]
         within = [_earliest(group, lambda row: row.within) for group in found]
-        total = [_earliest([max(group, key=lambda row: row.limit)], bool) for group in found]
+        total = [_earliest(whole(group) or group, bool) for group in found]
         means = [us(shifted_geometric_mean(times)) for times in (first, within, total)]
         body.append([name, *means, len(found)])
     return columns, body

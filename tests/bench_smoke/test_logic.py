@@ -127,8 +127,11 @@ class TestStore:
         assert read_rows(path) == [a_row()]
 
     def test_ladder_rows_are_told_from_whole_ones(self) -> None:
-        short = a_row(limit=20e-6, feasible=False, status="NO_SOLUTION", total=30e-6)
+        short = a_row(
+            limit=20e-6, feasible=False, status="NO_SOLUTION", total=30e-6, sampled=True
+        )  # fmt: skip
         rows = [a_row(residual=0.0, objective=0.0), short, replace(short, limit=0.1, feasible=True)]
+        rows += [replace(short, limit=10.0, feasible=True, total=4.0)]
         assert [row.limit for row in whole(rows)] == [1.0]
         solver, first, within, total, _ = milestones(rows)[1][0]
         assert (solver, first, within, total) == ("swap", "30.0 us", "1,000.0 us", "1,000.0 us")
