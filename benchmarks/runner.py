@@ -11,7 +11,7 @@ from benchmarks.check import Instance
 from benchmarks.families import Case
 from benchmarks.specs import Spec
 from benchmarks.store import Row
-from subsetopt.errors import SolverLicenseError
+from subsetopt.errors import SolverLicenseError, UnsupportedProblemError
 
 __all__ = ["LADDER", "ladder", "run"]
 
@@ -46,6 +46,8 @@ def run(spec: Spec, case: Case, instance: Instance, limit: float) -> Row:
         solution = _timed(spec, problem, limit, case.seed, row)
     except SolverLicenseError as error:
         row.skipped = f"license: {error}"
+    except UnsupportedProblemError as error:
+        row.skipped = str(error)
     except Exception as error:  # a crash is a result
         row.error = f"{type(error).__name__}: {error}"
     else:

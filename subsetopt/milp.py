@@ -79,6 +79,11 @@ class Frame:
         """The number of variables for items."""
         return self.items.size
 
+    @property
+    def entries(self) -> int:
+        """The number of coefficients of the constraints, and one for each variable."""
+        return self.size + sum(row.positions.size for row in self.rows)
+
     def subset(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the original indices of a choice, sorted."""
         return np.sort(np.concatenate([self.forced, self.items[chosen]]))

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.backends import import_within, out_of_time, run_interruptible
-from subsetopt.errors import OptionError, SolverError
+from subsetopt.errors import OptionError, SolverError, UnsupportedProblemError
 from subsetopt.milp import GAP, LEAK, LinearModel, accepted, formulate
 from subsetopt.problem import Problem
 from subsetopt.solver import RawResult, SolveContext
@@ -45,6 +45,8 @@ _BAND_UNITS = 1.5e-6
 UNITS = 1.5e-4
 STARTUP = 3e-3
 MARGIN = 3e-3
+# Seconds per coefficient: to build a model, and from the backend's own limit to the answer.
+_BUILDING, _LEAVING = 4.5e-6, 5e-6
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -72,6 +74,8 @@ class MathOpt:
         Nodes without another limit, and the share of all limits for the first form.
     for_dense
         Native parameters for programs with dense rows of large numbers.
+    most_timed
+        Most candidates under a time limit: with more, the backend looks at the clock too seldom.
     """
 
     solver_type: str
@@ -79,12 +83,14 @@ class MathOpt:
     node_limit: int
     band_share: float
     for_dense: Mapping[str, Any] = field(default_factory=dict)
+    most_timed: float = math.inf
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found within the context's limits."""
         model = formulate(problem)
         if isinstance(model, RawResult):
             return model
+        self._require_clock(model.size, context)
         mathopt = import_within(_MATHOPT, context.deadline)
         if mathopt is None or context.deadline.remaining() < STARTUP:
             return out_of_time(context.deadline)
@@ -99,6 +105,16 @@ class MathOpt:
             infeasible=best.word == "INFEASIBLE",
             extras={"native_status": best.word},
         )
+
+    def _require_clock(self, size: int, context: SolveContext) -> None:
+        """Raise if the backend would not keep the time limit."""
+        if context.deadline.limited and size > self.most_timed:
+            name = self.solver_type.removeprefix("G")
+            raise UnsupportedProblemError(
+                f"{name} keeps a time limit up to {self.most_timed:,} candidates to choose from, "
+                f"got {size:,}; with more it overruns by seconds. Use 'auto', 'cpsat' or 'gurobi', "
+                "or leave time_limit out for its node limit (max_iterations)."
+            )
 
     def _search(
         self, mathopt: Any, model: LinearModel, context: SolveContext
@@ -141,10 +157,13 @@ class MathOpt:
     ) -> _Run:
         units = _BAND_UNITS if band else UNITS
         scale = min(max(units / model.precision, 1.0), 1e5)
+        late = _Run(None, -math.inf, "TIME", 0, StopReason.TIME)
+        if context.deadline.remaining() < MARGIN + (_BUILDING + _LEAVING) * model.entries:
+            return late
         native, z, hint = _mathopt_model(mathopt, model, scale, band, start)
-        room = context.deadline.remaining() - MARGIN
+        room = context.deadline.remaining() - MARGIN - _LEAVING * model.entries
         if room <= 0.0:
-            return _Run(None, -math.inf, "TIME", 0, StopReason.TIME)
+            return late
         parameters = mathopt.SolveParameters(
             random_seed=(context.entropy + attempt) & _SEED_BITS,
             node_limit=nodes,

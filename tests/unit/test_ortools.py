@@ -15,6 +15,7 @@ import subsetopt as so
 from subsetopt import milp_cpsat, milp_mathopt
 
 pytest.importorskip("ortools")
+from subsetopt.solvers import ortools_
 from subsetopt.solvers.ortools_ import CPSat, Highs, Scip
 
 MIP = [name for name in ("gurobi", "cpsat", "scip", "highs") if name in so.available_solvers()]
@@ -153,6 +154,32 @@ def test_the_time_limit_holds(name: str, limit: float) -> None:
         late.append(time.perf_counter() - start - limit)
         assert solution.stop_reason is so.StopReason.TIME
     assert min(late) < 0.05
+
+
+def test_highs_refuses_a_limit_that_it_would_not_keep() -> None:
+    losses = np.random.default_rng(5).exponential(size=1101)
+    with pytest.raises(so.UnsupportedProblemError, match=r"HIGHS keeps a time limit up to 1,100"):
+        so.select(losses, rate=0.1, solver="highs", time_limit=5.0)
+    answer = so.select(losses, rate=0.1, solver=["highs", "swap"], time_limit=5.0, seed=0)
+    assert answer.solver == "swap" and answer.extras["fallbacks"][0][0] == "highs"
+    # Excluded candidates have no variable.
+    few = so.select(losses, k=5, solver="highs", time_limit=0.5, exclude=np.arange(40, 1101))
+    assert few.has_solution
+
+
+@pytest.mark.parametrize("name", ["cpsat", "scip"])
+def test_a_model_is_not_built_for_a_limit_that_it_would_outlast(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: Any, **keywords: Any) -> Any:
+        raise AssertionError("a model was built")
+
+    losses = np.random.default_rng(6).exponential(size=50_000)
+    so.select(losses[:10], k=2, solver=name, time_limit=20)
+    monkeypatch.setattr(milp_mathopt, "_mathopt_model", never)
+    monkeypatch.setattr(ortools_._Integers, "build", never)
+    late = so.select(losses, rate=0.1, solver=name, time_limit=0.05)
+    assert late.status is so.Status.NO_SOLUTION and late.stop_reason is so.StopReason.TIME
 
 
 @pytest.mark.parametrize("name", MIP)
