@@ -13,6 +13,7 @@ import numpy as np
 
 from subsetopt import registry
 from subsetopt.budget import Deadline
+from subsetopt.checks import checked_integer
 from subsetopt.errors import OptionError, SubsetOptError, UnsupportedProblemError
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
@@ -145,8 +146,7 @@ class Auto:
     choices: int = 1
 
     def __post_init__(self) -> None:
-        if isinstance(self.choices, bool) or not isinstance(self.choices, int) or self.choices < 1:
-            raise OptionError(f"choices must be an integer >= 1, got {self.choices!r}.")
+        checked_integer("choices", self.choices, 1)
         if self.start not in ("random", "stratified", "window"):
             raise OptionError(
                 f"start must be 'random', 'stratified' or 'window', got {self.start!r}."

@@ -1,26 +1,20 @@
-"""What every MIP backend does around a solve: imports, limits, Ctrl-C, checked hyperparameters."""
+"""What every MIP backend does around a solve: imports, limits, Ctrl-C."""
 
 from __future__ import annotations
 
 import importlib
-import math
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-import numpy as np
-
 from subsetopt.budget import Deadline
-from subsetopt.errors import OptionError
 from subsetopt.solver import RawResult
 from subsetopt.status import StopReason
 
 __all__ = [
     "Outcome",
-    "checked_integer",
-    "checked_positive",
     "import_within",
     "out_of_time",
     "run_interruptible",
@@ -37,30 +31,6 @@ class Outcome(Generic[_T]):
 
     result: _T
     interrupted: bool = False
-
-
-def checked_integer(name: str, value: object, least: int) -> None:
-    """Raise unless a hyperparameter is an integer of at least ``least``.
-
-    Raises
-    ------
-    OptionError
-        If it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise OptionError(f"{name} must be an integer >= {least}, got {value!r}.")
-
-
-def checked_positive(name: str, value: float) -> None:
-    """Raise unless a hyperparameter is a positive finite number.
-
-    Raises
-    ------
-    OptionError
-        If it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise OptionError(f"{name} must be a positive finite number, got {value!r}.")
 
 
 def import_within(name: str, deadline: Deadline) -> Any | None:

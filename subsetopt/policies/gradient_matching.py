@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.checks import checked_integer
 from subsetopt.errors import OptionError, did_you_mean
 from subsetopt.objectives import VectorMatching
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Signals, StatelessPolicy, signal
 from subsetopt.problem import Problem
+from subsetopt.registry import create
+from subsetopt.solver import Solver
 
 __all__ = ["GradientMatching"]
 
 _SIGNALS = ("logit_gradients", "last_layer_gradients")
 _WEIGHTS = ("uniform", "nonnegative")
+_CHOICES = 8
 
 
 @dataclass(frozen=True)
@@ -43,6 +48,12 @@ class GradientMatching(StatelessPolicy):
         :math:`v_i` then has one more coordinate, the mean norm of all of them. Without it nothing
         bounds the weight of an easy sample, whose :math:`v_i` is nearly 0, and training diverges
         where the fit makes use of that. Uniform weights sum to 1 anyway.
+    choices
+        With uniform weights and the solver "auto": of how many short searches the subset with the
+        least sum of squared norms is taken, at least 1. None: 8 for the logit gradients, 1 (a
+        single long search) for those of the last layer. A handful of coordinates can be matched
+        far better than they tell of the whole gradient; searching on only makes the subset more
+        extreme.
 
     Raises
     ------
@@ -51,7 +62,7 @@ class GradientMatching(StatelessPolicy):
 
     Notes
     -----
-    The choice is not random: the same signals give the same problem. With nonnegative weights
+    The problem is not random: the same signals give the same. With nonnegative weights
     there is a subset without error once k is at least the number of independent coordinates, C for
     the logit gradients of C classes and the total, and ``omp``, which ``auto`` takes, finds it.
 
@@ -76,6 +87,7 @@ class GradientMatching(StatelessPolicy):
     signal: Literal["logit_gradients", "last_layer_gradients"] = "logit_gradients"
     weights: Literal["uniform", "nonnegative"] = "uniform"
     total: bool = True
+    choices: int | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("signal", _SIGNALS), ("weights", _WEIGHTS)):
@@ -86,11 +98,19 @@ class GradientMatching(StatelessPolicy):
                 )
         if not isinstance(self.total, bool):
             raise OptionError(f"total must be True or False, got {self.total!r}.")
+        if self.choices is not None:
+            checked_integer("choices", self.choices, 1)
 
     @property
     def requires(self) -> frozenset[str]:  # type: ignore[override]
         """The vectors that are matched."""
         return frozenset({self.signal})
+
+    @property
+    def solver(self) -> Solver | str:
+        """What the solver "auto" stands for: several short searches, where there are choices."""
+        choices = self.choices or (_CHOICES if self.signal == "logit_gradients" else 1)
+        return _swap(choices) if self.weights == "uniform" and choices > 1 else "auto"
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
         """Return the vector matching problem; the vectors are brought to the host once."""
@@ -98,6 +118,11 @@ class GradientMatching(StatelessPolicy):
         if self.total and self.weights == "nonnegative" and vectors.ndim == 2:
             vectors = np.column_stack([vectors, _units(vectors)])
         return Problem(VectorMatching(vectors, weights=self.weights), k)
+
+
+@lru_cache
+def _swap(choices: int) -> Solver:
+    return create("swap", {"choices": choices})
 
 
 def _units(vectors: NDArray[Any]) -> NDArray[Any]:

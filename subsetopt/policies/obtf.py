@@ -8,6 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from subsetopt.checks import checked_integer
 from subsetopt.errors import OptionError
 from subsetopt.objectives import MeanMatching
 from subsetopt.policies.arrays import to_host
@@ -56,8 +57,7 @@ class Obtf(StatelessPolicy):
     choices: int = 8
 
     def __post_init__(self) -> None:
-        if isinstance(self.choices, bool) or not isinstance(self.choices, int) or self.choices < 1:
-            raise OptionError(f"choices must be an integer >= 1, got {self.choices!r}.")
+        checked_integer("choices", self.choices, 1)
         if self.cardinality not in ("exact", "at_most"):
             raise OptionError(
                 f"cardinality must be 'exact' or 'at_most', got {self.cardinality!r}."

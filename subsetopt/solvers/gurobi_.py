@@ -9,8 +9,9 @@ import gurobipy as gp
 import numpy as np
 from gurobipy import GRB
 
-from subsetopt.backends import checked_integer, checked_positive, out_of_time, run_interruptible
+from subsetopt.backends import out_of_time, run_interruptible
 from subsetopt.budget import Deadline
+from subsetopt.checks import checked_integer, checked_positive
 from subsetopt.errors import OptionError, SolverLicenseError, UnsupportedProblemError
 from subsetopt.milp import GAP, LEAK, LinearModel, accepted, formulate, frame
 from subsetopt.milp_gurobi import (

@@ -49,6 +49,7 @@ LAYERS = {
     "subsetopt.vector_search": 0,
     "subsetopt.solvers": 1,
     "subsetopt.auto": 2,
+    "subsetopt.checks": 0,
     "subsetopt.certificate": 2,
     "subsetopt.front": 2,
     "subsetopt.many": 2,

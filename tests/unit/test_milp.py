@@ -16,8 +16,9 @@ import pytest
 from numpy.typing import NDArray
 
 import subsetopt as so
-from subsetopt.backends import checked_integer, checked_positive, import_within, run_interruptible
+from subsetopt.backends import import_within, run_interruptible
 from subsetopt.budget import Deadline
+from subsetopt.checks import checked_integer, checked_positive
 from subsetopt.milp import LinearModel, Row, accepted, formulate
 from subsetopt.solver import RawResult
 
