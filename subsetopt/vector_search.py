@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,21 +14,17 @@ from subsetopt.kernels.cone import correlate
 from subsetopt.kernels.vector_start import draw, lay_out
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
-from subsetopt.seeding import entropy_from
 from subsetopt.solver import RawResult, SolveContext
 from subsetopt.starts import random_subset
 from subsetopt.status import StopReason
 
-__all__ = ["VectorPool", "calmest", "descend", "projection_bound", "search"]
+__all__ = ["VectorPool", "descend", "projection_bound", "search"]
 
 # Coordinates looked at between two looks at the clock: about 50 microseconds.
 _CHUNK = 250_000
 # The default work limit: about 2 ms at n = 128.
 _DEFAULT_WORK = 4_000_000
 _DEFAULT_WORK_PER_COORDINATE = 200
-# Of several searches: looks at every vector in each, and what counts as near as the nearest.
-_LOOKS = 24
-_NEAR = 2.0
 # A little below the tolerance, so that rounding in the final check cannot undo the proof.
 _GOAL_SHARE = 0.999
 # Points looked at in one step while there is much to gain, at first.
@@ -248,14 +244,20 @@ def _room(m: int, d: int, size: int) -> int:
     return rows if d >= _KEPT_COORDINATES and rows * m <= _KEPT and rows > size + 1 else 0
 
 
-def search(problem: Problem, context: SolveContext) -> RawResult:
-    """Search by swaps until the tolerance, the work limit or the deadline."""
+def search(problem: Problem, context: SolveContext, looks: int | None = None) -> RawResult:
+    """Search by swaps until the tolerance, the work limit or the deadline.
+
+    ``looks`` limits the work, too, as the number of looks at every vector.
+    """
     objective = problem.objective
     assert isinstance(objective, VectorMatching)
     pool = VectorPool.of(problem, objective)
     limit = context.max_iterations
     if limit is None and not context.deadline.limited:
         limit = _DEFAULT_WORK + _DEFAULT_WORK_PER_COORDINATE * pool.columns.size
+    if looks is not None:
+        most = looks * pool.columns.size
+        limit = most if limit is None else min(limit, most)
     rng = np.array([context.entropy], dtype=np.uint64)
     walk = _Walk(problem, objective, pool, _start(problem, pool, context, rng), rng)
     stop = walk.run(context, limit)
@@ -265,48 +267,6 @@ def search(problem: Problem, context: SolveContext) -> RawResult:
         stop_reason=stop,
         iterations=int(walk.ints[at.I_WORK]),
     )
-
-
-def calmest(problem: Problem, context: SolveContext, choices: int) -> RawResult:
-    """Search several times; of the subsets about as near as the nearest, return the calmest.
-
-    Every search looks at each vector a few times, no more. What is returned has the least sum of
-    squared norms among the subsets within twice the least residual.
-    """
-    objective = problem.objective
-    assert isinstance(objective, VectorMatching)
-    found: list[RawResult] = []
-    left = context.max_iterations
-    for number in range(choices):
-        if found and (left == 0 or context.deadline.expired()):
-            break
-        looks = _LOOKS * objective.vectors.size
-        seed = entropy_from((context.entropy, number)) if number else context.entropy
-        start = None if number else context.warm_start
-        limit = looks if left is None else min(looks, left)
-        found.append(search(problem, SolveContext(context.deadline, seed, limit, start)))
-        left = None if left is None else max(0, left - found[-1].iterations)
-        if found[-1].stop_reason is StopReason.INTERRUPTED:
-            break
-    residuals = [_residual(problem, raw) for raw in found]
-    enough = _NEAR * min(residuals) + objective.tolerance
-    near = [raw for raw, value in zip(found, residuals, strict=True) if value <= enough]
-    best = min(near, key=lambda raw: float(np.sum(objective.norms[raw.indices] ** 2)))
-    bound = max(raw.bound or 0.0 for raw in found)
-    reached = _residual(problem, best) <= bound + objective.tolerance
-    return replace(
-        best,
-        bound=bound,
-        stop_reason=StopReason.TARGET if reached else found[-1].stop_reason,
-        iterations=sum(raw.iterations for raw in found),
-    )
-
-
-def _residual(problem: Problem, raw: RawResult) -> float:
-    assert raw.indices is not None
-    weights = problem.objective.weights_for(raw.indices, problem.k)
-    assert weights is not None
-    return problem.objective.evaluate(raw.indices, weights)
 
 
 def _start(

@@ -22,7 +22,7 @@ __all__ = ["GradientMatching"]
 
 _SIGNALS = ("logit_gradients", "last_layer_gradients")
 _WEIGHTS = ("uniform", "nonnegative")
-_CHOICES = 8
+_LOOKS = 16
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,11 @@ class GradientMatching(StatelessPolicy):
         :math:`v_i` then has one more coordinate, the mean norm of all of them. Without it nothing
         bounds the weight of an easy sample, whose :math:`v_i` is nearly 0, and training diverges
         where the fit makes use of that. Uniform weights sum to 1 anyway.
-    choices
-        With uniform weights and the solver "auto": of how many short searches the subset with the
-        least sum of squared norms is taken, at least 1. None: 8 for the logit gradients, 1 (a
-        single long search) for those of the last layer. A handful of coordinates can be matched
-        far better than they tell of the whole gradient; searching on only makes the subset more
-        extreme.
+    looks
+        With uniform weights and the solver "auto": how often the search looks at every vector, at
+        least 1. None: 16 for the logit gradients, without such a limit for those of the last layer.
+        A handful of coordinates can be matched far better than they tell of the whole gradient;
+        searching on makes the subset extreme, and moves its gradient away again.
 
     Raises
     ------
@@ -87,7 +86,7 @@ class GradientMatching(StatelessPolicy):
     signal: Literal["logit_gradients", "last_layer_gradients"] = "logit_gradients"
     weights: Literal["uniform", "nonnegative"] = "uniform"
     total: bool = True
-    choices: int | None = None
+    looks: int | None = None
 
     def __post_init__(self) -> None:
         for name, known in (("signal", _SIGNALS), ("weights", _WEIGHTS)):
@@ -98,8 +97,8 @@ class GradientMatching(StatelessPolicy):
                 )
         if not isinstance(self.total, bool):
             raise OptionError(f"total must be True or False, got {self.total!r}.")
-        if self.choices is not None:
-            checked_integer("choices", self.choices, 1)
+        if self.looks is not None:
+            checked_integer("looks", self.looks, 1)
 
     @property
     def requires(self) -> frozenset[str]:  # type: ignore[override]
@@ -108,9 +107,9 @@ class GradientMatching(StatelessPolicy):
 
     @property
     def solver(self) -> Solver | str:
-        """What the solver "auto" stands for: several short searches, where there are choices."""
-        choices = self.choices or (_CHOICES if self.signal == "logit_gradients" else 1)
-        return _swap(choices) if self.weights == "uniform" and choices > 1 else "auto"
+        """What the solver "auto" stands for: a short search by swaps, where it is to be short."""
+        looks = self.looks or (_LOOKS if self.signal == "logit_gradients" else None)
+        return "auto" if looks is None or self.weights != "uniform" else _swap(looks)
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
         """Return the vector matching problem; the vectors are brought to the host once."""
@@ -121,8 +120,8 @@ class GradientMatching(StatelessPolicy):
 
 
 @lru_cache
-def _swap(choices: int) -> Solver:
-    return create("swap", {"choices": choices})
+def _swap(looks: int) -> Solver:
+    return create("swap", {"looks": looks})
 
 
 def _units(vectors: NDArray[Any]) -> NDArray[Any]:

@@ -22,7 +22,6 @@ from subsetopt.seeding import entropy_from, generator_from
 from subsetopt.solver import RawResult, SolveContext
 from subsetopt.starts import feasible_start, window_start
 from subsetopt.status import StopReason
-from subsetopt.vector_search import calmest
 from subsetopt.vector_search import search as search_vectors
 
 __all__ = ["CHUNK", "GOAL_SHARE", "Start", "Swap", "default_work"]
@@ -72,14 +71,16 @@ class Swap:
         Of how many subsets within tolerance to return the one with the least sum of squared
         losses, at least 1. Astronomically many subsets match the mean, and those whose loss rests
         on many samples rather than one train better; each further one costs as much as the first.
-        For vectors: of how many short searches (24 looks at each vector) to return the subset with
-        the least sum of squared norms, among those within twice the least residual. 1 searches
-        for the least residual as long as there is time.
+        Of no effect on vectors.
+    looks
+        For vectors: how often to look at every vector, at most, whatever the other limits. A short
+        search ends near the random subset that it started from. None: as long as there is work or
+        time left. Of no effect on losses.
 
     Raises
     ------
     OptionError
-        If ``start`` is none of these, or ``choices`` below 1.
+        If ``start`` is none of these, or ``choices`` or ``looks`` below 1.
 
     Notes
     -----
@@ -97,9 +98,12 @@ class Swap:
 
     start: Start = "stratified"
     choices: int = 1
+    looks: int | None = None
 
     def __post_init__(self) -> None:
         checked_integer("choices", self.choices, 1)
+        if self.looks is not None:
+            checked_integer("looks", self.looks, 1)
         if self.start not in ("stratified", "random", "window"):
             raise OptionError(
                 f"start must be 'stratified', 'random' or 'window', got {self.start!r}."
@@ -108,9 +112,7 @@ class Swap:
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found, with a proved lower bound."""
         if isinstance(problem.objective, VectorMatching):
-            if self.choices > 1:
-                return calmest(problem, context, self.choices)
-            return search_vectors(problem, context)
+            return search_vectors(problem, context, self.looks)
         pool = Pool.of(problem)
         search = _Search(problem, pool, self.start, context, context.entropy)
         stop = search.run(context, _work_limit(context, pool))

@@ -115,7 +115,7 @@ def test_sizes(k: int) -> None:
         ("gradient-matching", {"signal": "logits"}, "signal must be 'logit_gradients' or 'last_"),
         ("gradient-matching", {"weights": "positive"}, "'uniform' or 'nonnegative', got 'positive"),
         ("gradient-matching", {"total": 1}, "total must be True or False, got 1"),
-        ("gradient-matching", {"choices": 0}, "choices must be an integer >= 1, got 0"),
+        ("gradient-matching", {"looks": 0}, "looks must be an integer >= 1, got 0"),
         ("gradient-matching", {"weight": 1}, "no option 'weight'. Did you mean 'weights'"),
     ],
 )
@@ -201,8 +201,9 @@ def test_nonnegative_weights_sum_to_1_unless_told_otherwise() -> None:
     assert so.solve(policy.propose(nothing, K, rng()), seed=0).weights.sum() == pytest.approx(1.0)
 
 
-def test_gradient_matching_takes_the_calmest_of_short_searches() -> None:
-    assert make_policy("gradient-matching").solver == Swap(choices=8)
-    assert make_policy("gradient-matching", choices=3).solver == Swap(choices=3)
-    for options in ({"choices": 1}, {"weights": "nonnegative"}, {"signal": "last_layer_gradients"}):
+def test_gradient_matching_searches_briefly_in_few_coordinates() -> None:
+    assert make_policy("gradient-matching").solver == Swap(looks=16)
+    long = {"signal": "last_layer_gradients"}
+    assert make_policy("gradient-matching", looks=3, **long).solver == Swap(looks=3)
+    for options in ({"weights": "nonnegative"}, long):
         assert make_policy("gradient-matching", **options).solver == "auto"
