@@ -54,6 +54,9 @@ _WORK = 150_000
 _WORK_PER_CANDIDATE = 64
 # Where so much branch and bound proves nothing, more rarely does: the time is better spent.
 _BRANCH = 100_000
+# The same under constraints, where a node costs a pass over the candidates, and its share of time.
+_BRANCH_PER_CANDIDATE = 2_000
+_BRANCH_SHARE = 0.5
 # Seconds a MIP backend needs before it can be of use: start-up, model, first bound.
 _MIP_ROOM = 0.25
 # The same for matching vectors; the share of time that swap has before the backend, and the
@@ -213,7 +216,12 @@ class Auto:
             # What a few thousand nodes prove is proved before more is searched.
             yield "exact", partial(_exact, 0), None, deadline
             yield "swap", swap, _WORK + _WORK_PER_CANDIDATE * problem.n, deadline
-            yield "exact", partial(_exact, _BRANCH), None if timed else _WORK, deadline
+            rules = problem.constraints
+            if timed and (rules.codes is not None or rules.costs is not None):
+                branch = _BRANCH + _BRANCH_PER_CANDIDATE * problem.n
+                yield "exact", partial(_exact, branch), None, _part(deadline, _BRANCH_SHARE)
+            else:
+                yield "exact", partial(_exact, _BRANCH), None if timed else _WORK, deadline
         elif first != "exhaustive" and given is None and _takes("exhaustive", problem):
             if _enumerable(problem):
                 yield "exhaustive", partial(registry.create, "exhaustive"), None, deadline

@@ -15,18 +15,21 @@ __all__ = ["interval_distance", "sum_distance"]
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
 
-def sum_distance(problem: Problem, pool: Pool, least: float) -> float:
+def sum_distance(pool: Pool, least: float) -> float:
     """Return a proved lower bound on ``|sum of a feasible subset of the pool - target|``.
 
-    The larger of the lattice bound and the interval bound (which branches on outliers where any
-    subset is feasible). Bounds not above ``least`` are of no
-    use to the caller and may come back as 0.
+    The larger of the lattice bound and the interval bound, which branches on outliers. Bounds not
+    above ``least`` are of no use to the caller and may come back as 0. A capacity is not looked
+    at, which leaves the bound valid.
     """
     bits = pool.values.view(np.int64)
     if not pool.codes.size:
         return float(interval.plain_distance(pool.values, bits, pool.size, pool.target, least))
     lattice = lattice_distance(pool.values, bits, pool.size, pool.target, least)
-    return max(float(lattice), interval_distance(problem, pool))
+    branched = interval.quota_distance(
+        pool.values, pool.codes, pool.low, pool.high, pool.size, pool.target
+    )
+    return max(float(lattice), float(branched))
 
 
 def interval_distance(problem: Problem, pool: Pool) -> float:

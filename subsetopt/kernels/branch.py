@@ -13,6 +13,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from subsetopt.kernels.interval import quota_span
+
 __all__ = ["B_DEPTH", "B_WORK", "branch", "branch_constrained", "open_distance"]
 
 B_DEPTH, B_WORK = 0, 1
@@ -228,48 +230,6 @@ def open_distance(v, prefix, center, win, target, stage, ints):
 
 
 @njit(cache=True)
-def _span(v, a, b, k, codes, low, high, count, taken):
-    """Return the least and greatest sum of k values of the window under quotas; a flag when none.
-
-    The greedy is exact: first the lower quotas, then the best of the rest within the upper ones.
-    ``taken`` (groups,) is scratch.
-    """
-    if codes.size == 0:
-        if k > b - a:
-            return 0.0, 0.0, False
-        smallest, largest = 0.0, 0.0
-        for p in range(k):
-            smallest += v[a + p]
-            largest += v[b - 1 - p]
-        return smallest, largest, True
-    ends = np.zeros(2)
-    for direction in range(2):
-        demanded = 0
-        for g in range(low.size):
-            taken[g] = 0
-            if low[g] > count[g]:
-                demanded += low[g] - count[g]
-        if demanded > k:
-            return 0.0, 0.0, False
-        total, missing, spare = 0.0, demanded, k - demanded
-        for step in range(b - a):
-            p = a + step if direction == 0 else b - 1 - step
-            g = codes[p]
-            if count[g] + taken[g] < low[g]:
-                missing -= 1
-            elif count[g] + taken[g] < high[g] and spare > 0:
-                spare -= 1
-            else:
-                continue
-            taken[g] += 1
-            total += v[p]
-        if missing > 0 or spare > 0:
-            return 0.0, 0.0, False
-        ends[direction] = total
-    return ends[0], ends[1], True
-
-
-@njit(cache=True)
 def _affordable(costs, by_cost, a, b, k, room):
     """Whether the k cheapest of the window fit into the room."""
     if costs.size == 0:
@@ -309,7 +269,7 @@ def branch_constrained(
         bottom = b > a and center - v[a] >= v[b - 1] - center
         if stage[depth] == 0:
             ints[B_WORK] += b - a
-            smallest, largest, possible = _span(v, a, b, k, codes, low, high, count, taken)
+            smallest, largest, possible = quota_span(v, a, b, k, codes, low, high, count, taken)
             if possible:
                 possible = _affordable(costs, by_cost, a, b, k, capacity - spent[depth])
             if possible and k == 0:

@@ -140,7 +140,7 @@ class _Search:
     def run(self) -> StopReason:
         """Try the ways in order of cost until the gap is closed or a limit is reached."""
         try:
-            self.raise_bound(sum_distance(self.problem, self.pool, 0.01 * self.tolerance))
+            self.raise_bound(sum_distance(self.pool, 0.01 * self.tolerance))
             if self.closed():
                 return StopReason.TARGET
             tree = _Branch(self)

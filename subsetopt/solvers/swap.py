@@ -15,6 +15,7 @@ from subsetopt.budget import Deadline
 from subsetopt.checks import checked_integer
 from subsetopt.errors import OptionError
 from subsetopt.kernels import swap as kernel
+from subsetopt.kernels.interval import MOST_LOOKS, MOST_NODES
 from subsetopt.objectives import VectorMatching
 from subsetopt.pool import Pool
 from subsetopt.problem import Problem
@@ -38,7 +39,7 @@ GOAL_SHARE = 0.999
 _DEFAULT_WORK = 300_000
 _DEFAULT_WORK_PER_CANDIDATE = 64
 # What the bound takes under quotas.
-_SECONDS_PER_SORTED = 2.5e-7
+_SECONDS_PER_LOOK = 4e-9
 
 
 def default_work(n: Any) -> Any:
@@ -282,14 +283,15 @@ class _Search:
             _scratch.free.append(self.scratch)
 
     def _late(self, deadline: Deadline) -> bool:
-        """Whether the bound, under quotas two sorts of all values, would outlast the deadline."""
+        """Whether the bound, under quotas many passes over the values, would outlast the deadline."""
         if not self.pool.codes.size:
             return False
-        return deadline.remaining() < _SECONDS_PER_SORTED * self.pool.values.size
+        m = self.pool.values.size
+        return deadline.remaining() < _SECONDS_PER_LOOK * min(MOST_NODES * m, MOST_LOOKS)
 
     def _prove(self) -> bool:
         """Find the lower bound, lift the goal to it, and tell whether the best is there."""
-        self.bound = sum_distance(self.problem, self.pool, 0.01 * self.tolerance)
+        self.bound = sum_distance(self.pool, 0.01 * self.tolerance)
         goal = self.bound + GOAL_SHARE * self.tolerance
         self.floats[kernel.F_GOAL] = goal
         return bool(self.floats[kernel.F_BEST] <= goal)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from subsetopt.kernels import reference
 from subsetopt.kernels.draws import stratified_start, uniform_start
-from subsetopt.kernels.interval import branching_distance, interval_distance
+from subsetopt.kernels.interval import branching_distance, interval_distance, quota_distance
 from subsetopt.kernels.lattice import lattice_distance
 from subsetopt.kernels.nearest import nearest_completion
 from subsetopt.kernels.order import ascending
@@ -121,6 +123,28 @@ def test_an_outlier_is_proved_by_a_few_nodes() -> None:
     expected = 13 * values.mean() - values[114:127].sum()
     assert branching_distance(values, 13, 13 * values.mean()) == pytest.approx(expected, rel=1e-9)
     assert interval_distance(values, 13, 13 * values.mean()) == 0.0
+
+
+@given(values=VALUES, seed=st.integers(0, 2**32), data=st.data())
+@settings(max_examples=300)
+def test_the_quota_interval_is_a_bound_and_exact_when_it_proves(values, seed, data) -> None:
+    if data.draw(st.booleans()):
+        values = np.sort(np.append(values, 1000.0))
+    size, groups = data.draw(st.integers(1, values.size)), data.draw(st.integers(1, 3))
+    rng = np.random.default_rng(seed)
+    codes = rng.integers(0, groups, size=values.size)
+    witness = np.bincount(codes[rng.choice(values.size, size, replace=False)], minlength=groups)
+    low = np.maximum(witness - rng.integers(0, 2, size=groups), 0)
+    high = witness + rng.integers(0, 2, size=groups)
+    target = size * values.mean() + data.draw(st.floats(-5.0, 5.0))
+    least = np.inf
+    for chosen in combinations(range(values.size), size):
+        count = np.bincount(codes[list(chosen)], minlength=groups)
+        if (low <= count).all() and (count <= high).all():
+            least = min(least, abs(values[list(chosen)].sum() - target))
+    found = quota_distance(values, codes, low, high, size, target)
+    assert found <= least + 1e-9
+    assert found == 0.0 or found == pytest.approx(least, abs=1e-6)
 
 
 def test_lattice_distance_proves_half_a_cent() -> None:
