@@ -9,6 +9,7 @@ import typer
 from benchmarks import (
     backends,
     cards,
+    designs,
     exactness,
     fuzz,
     gradients,
@@ -19,6 +20,7 @@ from benchmarks import (
     proxies,
     report,
     sampling,
+    scored,
     solvers,
 )
 from subsetopt.errors import SubsetOptError
@@ -38,6 +40,8 @@ for _name, _command in (
     ("overrun", overrun.overrun),
     ("many", many.many),
     ("exactness", exactness.exactness),
+    ("designs", designs.designs),
+    ("scored", scored.scored),
     ("fuzz", fuzz.fuzz),
     ("gradients", gradients.gradients),
     ("sampling", sampling.sampling),

@@ -16,7 +16,7 @@ import typer
 
 import subsetopt as so
 from benchmarks.check import Instance
-from benchmarks.options import RUNS, Out, Save, numbers
+from benchmarks.options import RUNS, Out, Save, integers, numbers
 from benchmarks.output import Result, bar, ms
 from benchmarks.specs import BACKENDS, SPECS, spec_names
 from benchmarks.stats import quantiles
@@ -25,9 +25,11 @@ _NATIVE = ("swap", "exact", "auto")
 _AT = (0.5, 0.99, 0.999)
 _LIMITS = "50e-6,100e-6,500e-6,1e-3,1e-2,1e-1,1"
 _BACKEND_LIMITS = (0.05, 0.2, 1.0)
+# What the pip license of Gurobi takes, and for what HiGHS keeps a limit.
+_LARGEST = {"gurobi": 1999, "highs": 1100}
 # auto hands over to a backend when more than this is left of its limit.
 _AUTO_BACKEND = 0.25
-_HARD_N, _HARD_K = 128, 13
+_N = 128
 
 
 @dataclass(slots=True)
@@ -35,6 +37,7 @@ class Cell:
     """Overruns of one solver under one limit, and of a bare loop between its calls."""
 
     solver: str
+    n: int
     limit: float
     load: str
     over: list[float] = field(default_factory=list)
@@ -45,7 +48,8 @@ class Cell:
 
 def overrun(
     limits: Annotated[str, typer.Option(help="Comma-separated seconds.")] = _LIMITS,
-    repeats: Annotated[int, typer.Option(help="Most calls per solver and limit.")] = 2000,
+    backend_sizes: Annotated[str, typer.Option(help="Sizes for MIP backends.")] = "128,1024,4096",
+    repeats: Annotated[int, typer.Option(help="Most calls per solver and limit.")] = 10_000,
     seconds: Annotated[float, typer.Option(help="Most seconds per solver and limit.")] = 30.0,
     busy: Annotated[bool, typer.Option(help="Also with every core kept busy.")] = True,
     solvers: Annotated[str | None, typer.Option(help="Native ones, comma-separated.")] = None,
@@ -57,7 +61,7 @@ def overrun(
     so.warmup()
     natives = spec_names(solvers) if solvers else list(_NATIVE)
     settings = {
-        "instance": f"n={_HARD_N} k={_HARD_K}, out of reach by 1 in 2e6, unprovably",
+        "instance": "rate 0.1, out of reach by 1 in 2e6, unprovably",
         "most calls": repeats,
         "most seconds": seconds,
     }
@@ -67,16 +71,25 @@ def overrun(
         with _busy_cores() if load == "busy" else contextlib.nullcontext():
             for name in natives:
                 SPECS[name].warm_up()
-                cells += [_cell(name, t, load, repeats, seconds) for t in numbers(limits)]
+                cells += [_cell(name, _N, t, load, repeats, seconds) for t in numbers(limits)]
             usable = set(so.available_solvers()) if backends else set()
             for name in [b for b in BACKENDS if b in usable]:
                 SPECS[name].warm_up()
-                cells += [_cell(name, t, load, repeats, seconds) for t in _BACKEND_LIMITS]
+                cells += [
+                    _cell(name, n, t, load, repeats, seconds)
+                    for n in _sizes(name, backend_sizes)
+                    for t in _BACKEND_LIMITS
+                ]
     _present(result, cells)
     result.finish(out, save=save)
 
 
-def hard_instance(seed: int = 0) -> Instance:
+def _sizes(name: str, wanted: str) -> list[int]:
+    """Return the sizes that a backend takes under a time limit."""
+    return [n for n in integers(wanted) if n <= _LARGEST.get(name, n)]
+
+
+def hard_instance(seed: int = 0, n: int = _N) -> Instance:
     """Return an instance that no solver settles within a second.
 
     All losses but two are multiples of 4, those two are 1 more, and the sum to hit is 3 more: no
@@ -84,17 +97,18 @@ def hard_instance(seed: int = 0) -> Instance:
     too many subsets to look at them all.
     """
     rng = np.random.default_rng(seed)
-    losses = 4.0 * rng.integers(1, 1 << 20, size=_HARD_N)
+    losses = 4.0 * rng.integers(1, 1 << 20, size=n)
     losses[:2] += 1.0
-    target = losses.mean() * _HARD_K // 4 * 4 + 3.0
-    return Instance(losses, _HARD_K, {"target": target / _HARD_K})
+    k = round(0.1 * n)
+    target = losses.mean() * k // 4 * 4 + 3.0
+    return Instance(losses, k, {"target": target / k})
 
 
-def _cell(name: str, limit: float, load: str, repeats: int, seconds: float) -> Cell:
-    cell = Cell(name, limit, load)
+def _cell(name: str, n: int, limit: float, load: str, repeats: int, seconds: float) -> Cell:
+    cell = Cell(name, n, limit, load)
     end = time.perf_counter() + seconds
     with bar() as progress:
-        task = progress.add_task(f"{load} {name} {limit * 1e3:g} ms", total=repeats)
+        task = progress.add_task(f"{load} {name} n={n} {limit * 1e3:g} ms", total=repeats)
         while len(cell.over) < repeats and (time.perf_counter() < end or not cell.over):
             _once(cell, len(cell.over))
             progress.advance(task)
@@ -102,7 +116,7 @@ def _cell(name: str, limit: float, load: str, repeats: int, seconds: float) -> C
 
 
 def _once(cell: Cell, seed: int) -> None:
-    instance = hard_instance(seed % 16)
+    instance = hard_instance(seed % 16, cell.n)
     problem = instance.problem()
     # As in timeit: a collection takes up to a millisecond, for objects that are not the solver's.
     gc.disable()
@@ -154,12 +168,12 @@ def _present(result: Result, cells: list[Cell]) -> None:
         quantile = [ms(q) for q in quantiles(cell.over, _AT)]
         spin = [ms(q) for q in quantiles(cell.spin, _AT)]
         rows.append(
-            [cell.load, cell.solver, ms(cell.limit), len(cell.over), *quantile, *spin,
+            [cell.load, cell.solver, cell.n, ms(cell.limit), len(cell.over), *quantile, *spin,
              cell.missing, cell.early]
         )  # fmt: skip
         _check(result, cell)
-    columns = ("load", "solver", "limit", "calls", "50%", "99%", "99.9%", "spin 50%", "spin 99%",
-               "spin 99.9%", "no subset", "proved early")  # fmt: skip
+    columns = ("load", "solver", "n", "limit", "calls", "50%", "99%", "99.9%", "spin 50%",
+               "spin 99%", "spin 99.9%", "no subset", "proved early")  # fmt: skip
     result.table("Actual time minus limit", columns, rows)
     result.notes.append(
         "Python's garbage collector is off during a call, as in timeit. "
@@ -171,7 +185,7 @@ def _present(result: Result, cells: list[Cell]) -> None:
 
 
 def _check(result: Result, cell: Cell) -> None:
-    what = f"{cell.load}: {cell.solver}, {cell.limit * 1e3:g} ms"
+    what = f"{cell.load}: {cell.solver}, n={cell.n:,}, {cell.limit * 1e3:g} ms"
     backend = cell.solver in BACKENDS or (cell.solver == "auto" and cell.limit > _AUTO_BACKEND)
     over, spin = quantiles(cell.over, _AT), quantiles(cell.spin, _AT)
     if backend:

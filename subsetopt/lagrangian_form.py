@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from subsetopt.constraints import Constraints
 from subsetopt.kernels import lagrangian as kernel
+from subsetopt.lattice_form import LatticeForm
 from subsetopt.objectives import ScoredMatching
 
 __all__ = ["Dual", "Flips", "Rules", "Units", "total_of"]
 
 _ROUNDS = 200
+# A quantum of the losses below this share of the window's width narrows it by nothing.
+_COARSE = 1e-3
 _ROUNDING = 256 * float(np.finfo(np.float64).eps)
 
 
@@ -29,15 +32,16 @@ class Units:
     loss_unit: float  # negative where the losses are negated
 
     @classmethod
-    def of(cls, objective: ScoredMatching, k: int) -> Units:
-        """Return the numbers of an objective for subsets of size k."""
+    def of(cls, objective: ScoredMatching, k: int, *, at_most: bool) -> Units:
+        """Return the numbers of an objective for subsets of size k, or at most k."""
         score_unit = float(np.abs(objective.scores).max(initial=0.0)) or 1.0
         loss_unit = objective.matching.scale or 1.0
-        low, high = (end / loss_unit for end in objective.window(k))
+        window = objective.window(k)
+        low, high = window if at_most else _narrowed(window, objective.losses, k)
         return cls(
             objective.scores / score_unit,
             objective.losses / loss_unit,
-            (low, high),
+            (low / loss_unit, high / loss_unit),
             score_unit,
             loss_unit,
         )
@@ -194,7 +198,6 @@ class Flips:
         total = total_of(units.losses, dual.chosen)
         self.window = np.array([units.window[0] - total, units.window[1] - total])
         self.capacity = rules.capacity - total_of(rules.costs, dual.chosen)
-        self.counts = np.bincount(rules.codes[dual.chosen], minlength=rules.low.size)
         self.base = total_of(units.scores, dual.chosen)
         m = items.size
         self.stack = np.zeros(m + 1, dtype=np.int64)
@@ -205,7 +208,8 @@ class Flips:
         self.restart()
 
     def restart(self) -> None:
-        """Begin another pass."""
+        """Begin another pass, also in the midst of one."""
+        self.counts = np.bincount(self.rules.codes[self.chosen], minlength=self.rules.low.size)
         self.ints[:] = 0
         self.ints[kernel.SIZE] = self.chosen.size
 
@@ -282,6 +286,28 @@ def _prices(
     threshold = np.clip(shared, best, worst)[codes]
     prices: NDArray[np.float64] = np.where(within, value - threshold, threshold - value)
     return np.maximum(prices, 0.0)
+
+
+def _narrowed(
+    window: tuple[float, float], losses: NDArray[np.float64], k: int
+) -> tuple[float, float]:
+    """Return the part of a window where sums of k losses can lie: they may have a quantum.
+
+    A sum is ``k base + t step`` with an integer t, and the rounding errors of k losses. The ends
+    are moved to the outermost such sums; no sum is lost when they cross.
+    """
+    form = LatticeForm.of(np.sort(losses)) if k else None
+    if form is None or form.step < _COARSE * (window[1] - window[0]):
+        return window
+    errors = np.sort(form.errors)
+    below, above = float(errors[:k].sum()), float(errors[errors.size - k :].sum())
+    slack = 1e-6 * form.step + _ROUNDING * float(np.abs(losses).sum())
+    first = (window[0] - above - slack - k * form.base) / form.step
+    last = (window[1] - below + slack - k * form.base) / form.step
+    if not (math.isfinite(first) and math.isfinite(last)):
+        return window
+    low, high = (k * form.base + t * form.step for t in (math.ceil(first), math.floor(last)))
+    return max(window[0], low + below - slack), min(window[1], high + above + slack)
 
 
 def _best_by(rules: Constraints, keys: NDArray[np.float64]) -> NDArray[np.int64]:

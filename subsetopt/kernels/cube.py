@@ -16,9 +16,12 @@ import numpy as np
 from numba import njit
 
 from subsetopt.kernels.random_ import next_bits
+from subsetopt.kernels.systematic import shuffle, systematic
 from subsetopt.objectives.sampling_design import DECIDED
 
-__all__ = ["I_QUEUED", "N_INTS", "balance_columns", "fly", "land", "restart"]
+__all__ = [
+    "I_QUEUED", "N_INTS", "balance_columns", "draw", "fly", "land", "prepare", "restart",
+]  # fmt: skip
 
 # A column this small beside the terms that it is the sum of is none.
 _DEPENDENT = 1e-8
@@ -321,3 +324,84 @@ def land(columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng, s
         if chosen < size:
             pi[queue[i]] = 1.0
             chosen += 1
+
+
+@njit(cache=True)
+def prepare(inclusion, balance, rng):
+    """Return what a flight needs: the undecided units in a random order, and their columns.
+
+    Parameters
+    ----------
+    inclusion
+        Inclusion probabilities (n,); those within ``DECIDED`` of 0 or 1 are these.
+    balance
+        Balancing variables (n, p).
+    rng
+        State of the generator.
+
+    Returns
+    -------
+    tuple
+        Undecided candidates (m,), their probabilities, columns (m, q), a permutation of the units,
+        and how far the columns of each of it are from typical, squared.
+    """
+    n = inclusion.size
+    units, pi = np.empty(n, dtype=np.int64), np.empty(n)
+    m = 0
+    for i in range(n):
+        if DECIDED < inclusion[i] < 1.0 - DECIDED:
+            units[m], pi[m] = i, inclusion[i]
+            m += 1
+    units, pi = units[:m].copy(), pi[:m].copy()
+    columns = balance_columns(balance, units, pi)
+    order, distances = np.arange(m), np.empty(m)
+    shuffle(order, rng)
+    for i in range(m):
+        total = 0.0
+        for k in range(1, columns.shape[1]):
+            total += columns[order[i], k] ** 2
+        distances[i] = total
+    return units, pi, columns, order, distances
+
+
+@njit(cache=True)
+def draw(inclusion, balance, size, closest_last, limit, rng):
+    """Draw a sample in one call, for problems that are too small to look at the clock.
+
+    Parameters
+    ----------
+    inclusion, balance, rng
+        See ``prepare``.
+    size
+        Size of the sample.
+    closest_last
+        Whether units with typical columns are looked at last; in a random order otherwise.
+    limit
+        Most units to look at; a systematic draw decides what is left then.
+
+    Returns
+    -------
+    tuple
+        The sample, ascending; units looked at; whether the flight ended.
+    """
+    units, pi, columns, order, distances = prepare(inclusion, balance, rng)
+    m, rows = columns.shape
+    queue = order[np.argsort(distances, kind="mergesort")] if closest_last else order.copy()
+    inverse, basis = np.empty((rows, rows)), np.empty(rows, dtype=np.int64)
+    c, missed, more = np.empty(rows), np.empty(rows), np.empty(rows)
+    ints = np.zeros(N_INTS, dtype=np.int64)
+    ints[I_QUEUED] = m
+    restart(rows, inverse, basis, ints)
+    taken = inclusion >= 1.0 - DECIDED
+    wanted = size - taken.sum()
+    done = fly(columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng, limit)
+    ended = ints[I_QUEUED] == 0
+    chosen = np.empty(m, dtype=np.bool_)
+    if ended:
+        land(columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng, wanted)
+        chosen[:] = pi == 1.0
+    else:
+        systematic(pi, order, wanted, rng, chosen)
+    for i in range(m):
+        taken[units[i]] = chosen[i]
+    return np.flatnonzero(taken), done, ended

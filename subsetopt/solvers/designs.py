@@ -21,6 +21,7 @@ __all__ = ["Cube", "Multinomial", "Systematic"]
 
 # Multiplications between two looks at the clock: about 50 microseconds.
 _CHUNK = 40_000
+_ALL = 1 << 62
 # What preparing a flight takes per candidate, with no look at the clock.
 _SECONDS_PER_UNIT = 3e-7
 
@@ -137,10 +138,31 @@ class Cube:
         if context.deadline.remaining() < _SECONDS_PER_UNIT * problem.n:
             drawn = _take(_settled(design.inclusion), np.arange(problem.n), problem.k, rng)
             return _answer(problem, drawn, StopReason.TIME, 0)
-        flight = _Flight(design, rng, closest_last=self.order == "closest-last")
+        closest_last = self.order == "closest-last"
+        balance = _balance(design)
+        if problem.n <= _chunk(1 + balance.shape[1]):
+            return _at_once(problem, balance, closest_last, context.max_iterations, rng)
+        flight = _Flight(design, rng, closest_last=closest_last)
         reason = flight.run(context)
         drawn = flight.finish(problem.k, balanced=reason is StopReason.COMPLETED)
         return _answer(problem, drawn, reason, flight.done)
+
+
+def _at_once(
+    problem: Problem,
+    balance: NDArray[np.float64],
+    closest_last: bool,
+    limit: int | None,
+    rng: NDArray[np.uint64],
+) -> RawResult:
+    """Return the same draw as a flight's, from one call: many calls take longer than the work."""
+    inclusion = _design(problem).inclusion
+    draw: Callable[..., Any] = kernel.draw
+    most = _ALL if limit is None else limit
+    drawn, done, ended = draw(inclusion, balance, problem.k, closest_last, most, rng)
+    reason = StopReason.COMPLETED if ended else StopReason.ITERATION
+    weights = 1.0 / (problem.n * inclusion[drawn])
+    return RawResult(drawn, weights, stop_reason=reason, iterations=int(done))
 
 
 class _Flight:
@@ -151,25 +173,18 @@ class _Flight:
     def __init__(
         self, design: SamplingDesign, rng: NDArray[np.uint64], *, closest_last: bool
     ) -> None:
-        settled = _settled(design.inclusion)
-        self.certain = np.flatnonzero(settled == 1.0)
-        self.units = units = np.flatnonzero((settled > 0.0) & (settled < 1.0))
-        self.pi, self.rng, self.done = settled[units], rng, 0
-        balance = design.balance
-        self.columns = (
-            np.ones((units.size, 1))
-            if balance is None
-            else kernel.balance_columns(np.ascontiguousarray(balance), units, self.pi)
+        prepare: Callable[..., Any] = kernel.prepare
+        self.rng, self.done = rng, 0
+        self.certain = np.flatnonzero(design.inclusion >= 1.0 - DECIDED)
+        self.units, self.pi, self.columns, self.order, distances = prepare(
+            design.inclusion, _balance(design), rng
         )
-        self.order = order = np.arange(units.size)
-        shuffle(order, rng)
-        self.queue = order.copy()
-        if closest_last:
-            distances = np.square(self.columns[order, 1:]).sum(axis=1)
-            self.queue = order[np.argsort(distances, kind="stable")]
+        # NumPy's sort is much faster than Numba's where there are many units.
+        last = np.argsort(distances, kind="stable") if closest_last else slice(None)
+        self.queue = self.order[last].copy()
         rows = self.columns.shape[1]
         ints = np.zeros(kernel.N_INTS, dtype=np.int64)
-        ints[kernel.I_QUEUED] = units.size
+        ints[kernel.I_QUEUED] = self.units.size
         inverse, basis = np.empty((rows, rows)), np.empty(rows, dtype=np.int64)
         kernel.restart(rows, inverse, basis, ints)
         room = (np.empty(rows), np.empty(rows), np.empty(rows))
@@ -178,7 +193,7 @@ class _Flight:
     def run(self, context: SolveContext) -> StopReason:
         """Fly until the end or a limit."""
         rows = self.columns.shape[1]
-        chunk = 1 + _CHUNK // (rows * rows + 40)
+        chunk = _chunk(rows)
         ints = self.state[-1]
         fly: Callable[..., int] = kernel.fly
         try:
@@ -212,6 +227,18 @@ class _Flight:
 def _design(problem: Problem) -> SamplingDesign:
     assert isinstance(problem.objective, SamplingDesign)
     return problem.objective
+
+
+def _balance(design: SamplingDesign) -> NDArray[np.float64]:
+    """Return the balancing variables as the kernels take them, (n, 0) without any."""
+    if design.balance is None:
+        return np.empty((design.n, 0))
+    return np.ascontiguousarray(design.balance)
+
+
+def _chunk(rows: int) -> int:
+    """Return the units to look at between two looks at the clock."""
+    return 1 + _CHUNK // (rows * rows + 40)
 
 
 def _settled(inclusion: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -46,7 +46,10 @@ class Lagrangian:
     reduced score; the sum of the prices is what the subset loses against D at least. Sets of flips
     are enumerated by their total price, in passes under a growing limit: the first subset found
     within the band is near-optimal, and a completed pass tightens the bound by its limit. Where
-    half of the work ends without a proof, swaps repair the subset into the band and improve it.
+    that does not end soon, the problem is split: by how many losses above the widest gap are
+    chosen, then by single candidates. Where half of the work ends without a proof, swaps repair
+    the subset into the band and improve it. Losses that are multiples of a number have sums that
+    are, too, and the band is narrowed to these.
 
     Parameters
     ----------
@@ -106,7 +109,7 @@ class _Search:
         assert isinstance(problem.objective, ScoredMatching)
         self.objective, self.k, self.context = problem.objective, problem.k, context
         self.rules = Rules.of(problem.constraints)
-        self.units = Units.of(self.objective, self.k)
+        self.units = Units.of(self.objective, self.k, at_most=self.rules.given.at_most)
         self.used = 0
         self.limit: int | None = context.max_iterations
         if self.limit is None and not context.deadline.limited:
@@ -118,6 +121,9 @@ class _Search:
         self.price = 0.0  # what sets cost less than in this pass, against the top
         self.proved = 0.0  # what every subset but the best loses at least against the top
         self.complete = False
+        if self.units.window[0] > self.units.window[1]:
+            self.complete, self.why = True, "losses are multiples of a number, and the band of none"
+            return
         root = Dual.minimize(self.rules.given, self.units)
         if isinstance(root, str):
             self.complete, self.why = True, root
@@ -218,8 +224,8 @@ class _Search:
     def _count_large(self) -> bool:
         """Split by how many of the large losses are chosen, where a wide gap tells them apart.
 
-        Counts are tried outward from the root's. The Lagrangian is concave in the count: a
-        direction ends where its bound has fallen to the best score, or where no subset is left.
+        Counts are tried outward from the root's. The minimum of the Lagrangian is concave in the
+        count: a direction ends where it has fallen below the best score, or no subset is left.
         """
         large = self._large()
         if large is None:
@@ -229,6 +235,8 @@ class _Search:
         for counts in (range(start, -1, -1), range(start + 1, end + 1)):
             before = -math.inf
             for count in counts:
+                if len(parts) > _PARTS or self._spent():
+                    return False
                 rules = self.rules.counted(large, count)
                 self.used += _NODES_PER_SPLIT
                 dual = Dual.minimize(rules.given, self.units)
@@ -242,10 +250,13 @@ class _Search:
                 elif dual.bound <= before:
                     break
                 before = dual.bound
-            if len(parts) > _PARTS:
-                return False
         self._divide(parts)
         return True
+
+    def _spent(self) -> bool:
+        """Whether the work or the time is used up."""
+        over = self.limit is not None and self.used >= self.limit
+        return over or self.context.deadline.expired()
 
     def _large(self) -> NDArray[np.bool_] | None:
         """Return which losses lie above the widest gap; None where that tells nothing."""
@@ -257,15 +268,15 @@ class _Search:
         low, high = self.units.window
         if min(at + 1, free.size - at - 1) < _FEWEST or order[at + 1] - order[at] <= high - low:
             return None
-        return losses > order[at]
+        above: NDArray[np.bool_] = losses > order[at]
+        return above
 
     def _split(self) -> bool:
         """Fix candidates in and out, best part first, where one large loss makes a dual weak."""
         leaves: list[Flips] = []
         for _ in range(_SPLITS):
             full = len(self.parts) + len(leaves) >= _PARTS
-            spent = self.limit is not None and self.used >= self.limit
-            if not self.parts or full or spent or self.context.deadline.expired():
+            if not self.parts or full or self._spent():
                 break
             part = max(self.parts, key=lambda part: part.dual.bound)
             self.parts.remove(part)

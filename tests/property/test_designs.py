@@ -14,6 +14,7 @@ from subsetopt.kernels import cube as kernel
 from subsetopt.kernels import reference
 from subsetopt.kernels.random_ import next_bits
 from subsetopt.solver import SolveContext
+from subsetopt.solvers import designs as solvers
 from subsetopt.solvers.designs import Cube, Multinomial, Systematic
 
 DRAWS = 20_000
@@ -141,6 +142,23 @@ def test_a_flight_cut_short_keeps_the_probabilities(limit: int) -> None:
         counts[raw.indices] += 1
     open_ = pi < 1.0
     assert _chances(counts[open_], pi[open_]).max() < STANDARD_ERRORS
+
+
+@given(problem=designs(), seed=st.integers(0, 99), limit=st.sampled_from([None, 0, 3, 10]))
+def test_a_draw_at_once_is_that_of_a_flight_in_chunks(
+    problem: so.Problem, seed: int, limit: int | None
+) -> None:
+    if problem.objective.replacement:
+        return
+    context = SolveContext(entropy=seed, max_iterations=limit)
+    for solver in (Cube(), Cube(order="random")):
+        with pytest.MonkeyPatch.context() as patch:
+            once = solver.solve(problem, context)
+            patch.setattr(solvers, "_chunk", lambda rows: 1)
+            chunks = solver.solve(problem, context)
+        assert np.array_equal(once.indices, chunks.indices)
+        assert np.array_equal(once.weights, chunks.weights)
+        assert (once.stop_reason, once.iterations) == (chunks.stop_reason, chunks.iterations)
 
 
 def _state(columns: np.ndarray, pi: np.ndarray) -> tuple[np.ndarray, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import problems
@@ -49,3 +50,41 @@ def test_without_a_band_it_is_top_scores(problem: so.Problem) -> None:
     top = so.solve(so.Problem(so.TopScores(objective.scores), problem.k), "topk")
     assert answer.status is so.Status.OPTIMAL
     assert abs(answer.objective - top.objective) <= 2 * objective.tolerance
+
+
+@given(
+    kind=st.sampled_from(["two clusters", "two negative clusters", "integer", "two-decimal"]),
+    n=st.integers(4, 13),
+    work=st.sampled_from([40, 400, 40_000]),
+    band=st.sampled_from([0.0, 1e-6, 1e-3, 0.05, 0.2]),
+    costs=st.booleans(),
+    seed=st.integers(0, 10_000),
+    data=st.data(),
+)
+@settings(max_examples=200)
+def test_counting_large_losses_and_narrowing_the_band_lose_no_subset(
+    kind: str, n: int, work: int, band: float, costs: bool, seed: int, data: st.DataObject
+) -> None:
+    rng = np.random.default_rng(seed)
+    k = data.draw(st.integers(1, n - 1))
+    if kind == "integer":
+        losses = rng.integers(0, 6, n).astype(np.float32)
+    elif kind == "two-decimal":
+        losses = np.round(rng.exponential(size=n), 2).astype(np.float32)
+    else:
+        large = 5.0 + 0.3 * rng.normal(size=n)
+        losses = np.where(rng.random(n) < 0.4, large, 0.05 * rng.exponential(size=n))
+        losses *= -1.0 if "negative" in kind else 1.0
+    objective = so.ScoredMatching(rng.normal(size=n), losses, band * float(np.abs(losses).mean()))
+    rules = {"costs": rng.random(n), "capacity": 0.6 * k} if costs else {}
+    problem = so.Problem(objective, k, **rules)
+    oracle = so.solve(problem, "exhaustive")
+    answer = so.solve(problem, "lagrangian", seed=0, options={"work": work})
+    if not oracle.has_solution:
+        assert not answer.has_solution
+        return
+    slack = objective.tolerance + 1e-9
+    assert answer.status is not so.Status.INFEASIBLE
+    assert answer.bound >= oracle.objective - slack
+    if answer.status is so.Status.OPTIMAL:
+        assert abs(answer.objective - oracle.objective) <= 2.0 * slack

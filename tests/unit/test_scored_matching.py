@@ -139,3 +139,20 @@ def test_little_work_still_gives_a_right_bound() -> None:
         if answer.has_solution:
             assert answer.objective <= best.bound + 1e-9
             assert answer.bound >= best.objective - 1e-9
+
+
+def test_two_clusters_of_losses_are_solved_by_counting_one() -> None:
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        large = rng.random(200) < 0.2
+        losses = np.where(large, rng.normal(5.0, 0.5, 200), rng.exponential(0.05, 200))
+        objective = so.ScoredMatching(rng.exponential(size=200), losses, 1e-3 * losses.mean())
+        assert so.solve(so.Problem(objective, 40), "lagrangian").status is so.Status.OPTIMAL
+
+
+def test_a_band_between_two_sums_that_integers_have_is_proved_empty() -> None:
+    losses = np.random.default_rng(0).integers(0, 10, size=101).astype(np.float64)
+    assert (50 * losses.mean()) % 1.0 > 0.1
+    answer = so.solve(so.Problem(so.ScoredMatching(np.ones(101), losses, 1e-4), 50), "lagrangian")
+    assert answer.status is so.Status.INFEASIBLE
+    assert "multiples" in answer.extras["why"]
