@@ -15,7 +15,14 @@ from numba import njit
 
 from subsetopt.kernels.interval import quota_span
 
-__all__ = ["B_DEPTH", "B_WORK", "branch", "branch_constrained", "open_distance"]
+__all__ = [
+    "B_DEPTH",
+    "B_WORK",
+    "branch",
+    "branch_constrained",
+    "open_distance",
+    "open_quota_distance",
+]
 
 B_DEPTH, B_WORK = 0, 1
 
@@ -308,14 +315,7 @@ def branch_constrained(
             win[depth + 1, 2] = k - 1
             target[depth + 1] = t - v[x]
         else:
-            if bottom:
-                a += 1
-                while a < b and _same(v, codes, costs, a, x):
-                    a += 1
-            else:
-                b -= 1
-                while b > a and _same(v, codes, costs, b - 1, x):
-                    b -= 1
+            a, b = _without(v, codes, costs, a, b, x)
             spent[depth + 1] = spent[depth]
             win[depth + 1, 0], win[depth + 1, 1], win[depth + 1, 2] = a, b, k
             target[depth + 1] = t
@@ -334,3 +334,74 @@ def _same(v, codes, costs, p, x):
     if codes.size and codes[p] != codes[x]:
         return False
     return costs.size == 0 or costs[p] == costs[x]
+
+
+@njit(cache=True)
+def _without(v, codes, costs, a, b, x):
+    """Return the window without x, one of its ends, and all that are interchangeable with it."""
+    if x == a:
+        a += 1
+        while a < b and _same(v, codes, costs, a, x):
+            a += 1
+    else:
+        b -= 1
+        while b > a and _same(v, codes, costs, b - 1, x):
+            b -= 1
+    return a, b
+
+
+@njit(cache=True)
+def open_quota_distance(
+    v, center, win, target, stage, take, first, ints, codes, low, high, count, costs, most
+):
+    """Return ``open_distance`` for the tree of ``branch_constrained``; a capacity is not looked at.
+
+    0 when the open nodes ask for more than ``most`` values to be looked at.
+    """
+    depth = ints[B_DEPTH]
+    taken, chosen = np.zeros(low.size, dtype=np.int64), count.copy()
+    if codes.size:
+        for d in range(depth + 1):
+            if take[d] >= 0:
+                chosen[codes[take[d]]] -= 1
+    bound, looked = np.inf, 0
+    for d in range(depth + 1):
+        a, b, k, t = win[d, 0], win[d, 1], win[d, 2], target[d]
+        if stage[d] == 0:
+            bound = min(bound, _span_distance(v, a, b, k, t, codes, low, high, chosen, taken))
+            looked += 2 * (b - a)
+        elif stage[d] <= 2:
+            # Children that are still to be looked at: the second, or both.
+            bottom = center - v[a] >= v[b - 1] - center
+            x = a if bottom else b - 1
+            for turn in range(stage[d], 3):
+                if (first[d] == 1) == (turn == 1):
+                    if codes.size:
+                        if chosen[codes[x]] >= high[codes[x]]:
+                            continue
+                        chosen[codes[x]] += 1
+                    near, far = (a + 1, b) if bottom else (a, b - 1)
+                    distance = _span_distance(
+                        v, near, far, k - 1, t - v[x], codes, low, high, chosen, taken
+                    )
+                    if codes.size:
+                        chosen[codes[x]] -= 1
+                else:
+                    near, far = _without(v, codes, costs, a, b, x)
+                    distance = _span_distance(v, near, far, k, t, codes, low, high, chosen, taken)
+                bound = min(bound, distance)
+                looked += 2 * (b - a)
+        if take[d] >= 0 and codes.size:
+            chosen[codes[take[d]]] += 1
+        if bound == 0.0 or looked > most:
+            return 0.0
+    return bound
+
+
+@njit(cache=True)
+def _span_distance(v, a, b, k, t, codes, low, high, count, taken):
+    """Return how far t lies outside the sums that sizes and quotas allow; infinity when none."""
+    if k < 0 or k > b - a:
+        return np.inf
+    smallest, largest, possible = quota_span(v, a, b, k, codes, low, high, count, taken)
+    return max(smallest - t, t - largest, 0.0) if possible else np.inf

@@ -27,6 +27,8 @@ __all__ = ["Exact"]
 
 # Work between two looks at the clock: about 50 microseconds.
 _CHUNK = 3_000
+# Values looked at, once a search under quotas is stopped, for the bound that open nodes leave.
+_OPEN_LOOKS = 50_000
 # The default work limit: about a tenth of a second.
 _DEFAULT_WORK = 10_000_000
 # Nodes that settle outliers and small pools, before anything with a start-up cost is tried.
@@ -351,11 +353,17 @@ class _Branch:
     def _open_bound(self) -> float:
         """Return the lower bound that the open nodes leave."""
         search, pool = self.search, self.search.pool
-        if not pool.plain or self.ints[kernel.B_DEPTH] < 0:
+        if self.ints[kernel.B_DEPTH] < 0:
             return 0.0
-        open_ = kernel.open_distance(
-            pool.values, self.prefix, self.center, self.win, self.target, self.stage, self.ints
-        )
+        if pool.plain:
+            open_ = kernel.open_distance(
+                pool.values, self.prefix, self.center, self.win, self.target, self.stage, self.ints
+            )
+        else:
+            open_ = kernel.open_quota_distance(
+                pool.values, self.center, self.win, self.target, self.stage, self.take, self.first,
+                self.ints, pool.codes, pool.low, pool.high, self.count, pool.costs, _OPEN_LOOKS,
+            )  # fmt: skip
         # Cut branches promised no more than the best less the slack.
         return min(float(open_), float(search.value[0]) - self.slack)
 

@@ -57,6 +57,33 @@ def test_the_lattice_form_reproduces_the_values(values: np.ndarray) -> None:
         assert np.allclose(rebuilt, ordered, rtol=1e-15, atol=1e-15 * np.abs(ordered).max())
 
 
+@given(problem=problems(so.MeanMatching, constrained=True), limit=st.integers(0, 3000))
+@settings(max_examples=300)
+def test_the_bound_holds_under_constraints(problem: so.Problem, limit: int) -> None:
+    oracle = so.solve(problem, "exhaustive")
+    answer = so.solve(problem, "exact", max_iterations=limit, seed=0)
+    if oracle.has_solution:
+        assert answer.bound <= oracle.objective + problem.objective.tolerance
+
+
+def test_open_nodes_leave_a_bound_under_quotas() -> None:
+    """Integers near a target that no sum hits: the bound is above 0 long before the proof."""
+    rng = np.random.default_rng(0)
+    groups = np.arange(16) % 2
+    risen = 0
+    for seed in range(20):
+        values = np.sort(rng.exponential(size=16) ** 3)
+        problem = so.Problem(
+            so.MeanMatching(values), 4, groups=groups, quotas={0: (1, 2), 1: (2, 3)}
+        )
+        whole = so.solve(problem, "exact", max_iterations=10**7)
+        assert whole.status is so.Status.OPTIMAL
+        stopped = so.solve(problem, "exact", max_iterations=whole.iterations // 2, seed=seed)
+        assert stopped.bound <= whole.objective + problem.objective.tolerance
+        risen += stopped.status is so.Status.FEASIBLE and stopped.bound > 0.0
+    assert risen > 0
+
+
 @given(problem=problems(so.MeanMatching), limit=st.integers(0, 400))
 @settings(max_examples=200)
 def test_the_bound_holds_at_any_moment_it_is_stopped(problem: so.Problem, limit: int) -> None:
