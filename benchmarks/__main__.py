@@ -9,6 +9,7 @@ import typer
 from benchmarks import (
     backends,
     cards,
+    coverage,
     designs,
     exactness,
     fuzz,
@@ -22,6 +23,7 @@ from benchmarks import (
     sampling,
     scored,
     solvers,
+    vectors,
 )
 from subsetopt.errors import SubsetOptError
 
@@ -42,6 +44,8 @@ for _name, _command in (
     ("exactness", exactness.exactness),
     ("designs", designs.designs),
     ("scored", scored.scored),
+    ("vectors", vectors.vectors),
+    ("coverage", coverage.coverage),
     ("fuzz", fuzz.fuzz),
     ("gradients", gradients.gradients),
     ("sampling", sampling.sampling),

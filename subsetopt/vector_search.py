@@ -22,6 +22,8 @@ __all__ = ["VectorPool", "descend", "projection_bound", "search"]
 
 # Coordinates looked at between two looks at the clock: about 50 microseconds.
 _CHUNK = 250_000
+# The least, once little time is left.
+_SHORT_CHUNK = 10_000
 # The default work limit: about 2 ms at n = 128.
 _DEFAULT_WORK = 4_000_000
 _DEFAULT_WORK_PER_COORDINATE = 200
@@ -207,14 +209,14 @@ class _Walk:
         """Search until the goal, a limit or an interrupt; the best positions stay in ``best``."""
         if self.pool.size == 0:
             return StopReason.COMPLETED
-        chunk = _CHUNK
+        chunk, left = _CHUNK, context.deadline.remaining()
         try:
             while True:
                 done = int(self.ints[at.I_WORK])
                 if limit is not None and done:
                     if done >= limit:
                         return StopReason.ITERATION
-                    chunk = min(_CHUNK, limit - done)
+                    chunk = min(chunk, limit - done)
                 outcome = kernel.search(*self.arrays, chunk)
                 if outcome == kernel.REACHED:
                     return StopReason.TARGET
@@ -224,6 +226,8 @@ class _Walk:
                     return StopReason.TARGET
                 if context.deadline.expired():
                     return StopReason.TIME
+                before, left = left, context.deadline.remaining()
+                chunk = _fitting(int(self.ints[at.I_WORK]) - done, before - left, left)
         except KeyboardInterrupt:
             return StopReason.INTERRUPTED
 
@@ -236,6 +240,16 @@ class _Walk:
         goal = self.bound + _GOAL_SHARE * self.objective.tolerance
         self.floats[at.F_GOAL] = (goal * self.problem.k / self.pool.unit) ** 2
         return bool(self.floats[at.F_BEST] <= self.floats[at.F_GOAL])
+
+
+def _fitting(work: int, seconds: float, left: float) -> int:
+    """Return how much work to do before the next look at the clock, the last having taken long.
+
+    A unit of work takes several times as long in a small problem as in a large one.
+    """
+    if not seconds > 0.0:
+        return _CHUNK
+    return int(min(_CHUNK, max(_SHORT_CHUNK, work * left / seconds)))
 
 
 def _room(m: int, d: int, size: int) -> int:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from subsetopt.kernels.screen import SCALE, code_vector, reach, screen
-from subsetopt.kernels.vector_products import LANES, least_of
+from subsetopt.kernels.screen import SCALE, code_vector, multiply, reach
+from subsetopt.kernels.vector_products import LANES, any_below, least_of
 
 __all__ = ["geodesic_steps", "start_products"]
 
@@ -26,11 +26,11 @@ def _dot(a, b):
 
 
 @njit(cache=True)
-def start_products(codes, target, shut, products, ahead):
+def start_products(codes, target, products, ahead):
     """Write the cosines of all atoms with the target, as far as integers tell."""
     code = np.empty(target.size, dtype=np.int16)
     code_vector(target, 1.0, code)
-    screen(codes, code, shut, products)
+    multiply(codes, code, products)
     for i in range(ahead.size):
         ahead[i] = np.float32(products[i]) / np.float32(SCALE * SCALE)
 
@@ -72,28 +72,27 @@ def _furthest_along(vectors, norms, rows, target, y, reached, keys, lanes):
 
     Looks at atoms in the order of what their cosines may be at most, until no other can be larger.
     """
-    pick, most = -1, 0.0
-    while True:
-        bound, top = least_of(keys, lanes)
-        if -bound <= most * most:
-            return pick
+    pick, most, limit = -1, 0.0, np.float32(0.0)
+    while any_below(keys, limit):
+        _, top = least_of(keys, lanes)
         value = _cosine(vectors[rows[top]], norms[rows[top]], target, y, reached)
         if value > most or (value == most and pick > top):
             pick, most = top, value
+            limit = np.float32(-most * most)
         keys[top] = np.float32(0.0)
+    return pick
 
 
 @njit(cache=True)
-def geodesic_steps(vectors, norms, rows, codes, shut, target, y, ahead, share, steps):
+def geodesic_steps(vectors, norms, rows, codes, target, y, ahead, share, steps):
     """Make some steps of greedy iterative geodesic ascent; return how many.
 
     Parameters
     ----------
     vectors, norms, rows
         (n, d) all vectors, (n,) their norms, and (m,) which of them may be chosen.
-    codes, shut
-        (m, d) int16, those divided by their norms, see :mod:`subsetopt.kernels.screen`, and (m,)
-        zeros.
+    codes
+        (m, d) int16, those divided by their norms, see :mod:`subsetopt.kernels.screen`.
     target
         (d,) the target's unit vector.
     y
@@ -114,7 +113,7 @@ def geodesic_steps(vectors, norms, rows, codes, shut, target, y, ahead, share, s
             return done
         if begun:
             code_vector(y, 1.0, code)
-            screen(codes, code, shut, products)
+            multiply(codes, code, products)
         _bounds(ahead, products, reached, off, keys)
         pick = _furthest_along(vectors, norms, rows, target, y, reached, keys, lanes)
         if pick < 0:

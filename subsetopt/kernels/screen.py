@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["NEVER", "SCALE", "code_rows", "code_vector", "reach", "screen"]
+__all__ = ["NEVER", "SCALE", "code_rows", "code_vector", "multiply", "reach", "screen"]
 
 SCALE = 32_000
 # The product of a vector that may not be chosen.
@@ -55,11 +55,8 @@ def reach(d):
 
 
 @njit(cache=True)
-def screen(codes, code, shut, products):
-    """Write the products of all rows with one vector; return the largest.
-
-    Rows whose entry in ``shut`` is not 0 get NEVER.
-    """
+def multiply(codes, code, products):
+    """Write the products of all rows with one vector."""
     for i in range(codes.shape[0]):
         total = np.int32(0)
         row = codes[i]
@@ -67,6 +64,15 @@ def screen(codes, code, shut, products):
         for c in range(code.size):
             total = np.int32(total + np.int32(np.int32(row[c]) * np.int32(code[c])))
         products[i] = total
+
+
+@njit(cache=True)
+def screen(codes, code, shut, products):
+    """Write the products of all rows with one vector; return the largest.
+
+    Rows whose entry in ``shut`` is not 0 get NEVER.
+    """
+    multiply(codes, code, products)
     largest = np.int32(NEVER)
     for i in range(products.size):
         products[i] = products[i] if shut[i] == 0 else np.int32(NEVER)

@@ -15,6 +15,7 @@ __all__ = [
     "FAR",
     "LANES",
     "add_products",
+    "any_below",
     "least_of",
     "least_sum",
     "row_of",
@@ -86,8 +87,18 @@ def least_of(keys, lanes):
 
 
 @njit(cache=True, fastmath=_FAST)
+def any_below(keys, limit):
+    """Whether any key is below the limit: much cheaper than which is the least."""
+    found = np.int32(0)
+    for j in range(keys.size):
+        if keys[j] < limit:
+            found += np.int32(1)
+    return found > 0
+
+
+@njit(cache=True, fastmath=_FAST)
 def some_below(keys, row, limit):
-    """Whether any ``keys[j] + row[j]`` is below the limit: much cheaper than which is the least."""
+    """Whether any ``keys[j] + row[j]`` is below the limit."""
     found = np.int32(0)
     for j in range(keys.size):
         if keys[j] + row[j] < limit:

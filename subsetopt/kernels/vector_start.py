@@ -14,7 +14,7 @@ import numpy as np
 from numba import njit
 
 from subsetopt.kernels.random_ import next_below
-from subsetopt.kernels.vector_products import FAR, add_products
+from subsetopt.kernels.vector_products import FAR, add_products, any_below
 from subsetopt.kernels.vector_state import F_CAPACITY, F_COST, F_NOW, I_CENTRAL, I_WORK
 
 __all__ = ["approach", "draw", "fits", "lay_out", "replace", "square_after"]
@@ -114,15 +114,6 @@ def replace(a, j, sel, penalty, floats, codes, count, costs):
         floats[F_COST] += costs[j] - costs[i]
 
 
-@njit(cache=True, fastmath=_FAST | {"nnan"})
-def _any_below(keys, limit):
-    found = np.int32(0)
-    for j in range(keys.size):
-        if keys[j] < limit:
-            found += np.int32(1)
-    return found > 0
-
-
 @njit(cache=True)
 def _likeliest(keys, values, places):
     """Find the smallest keys below FAR, in order; return how many there are, as many as fit.
@@ -132,7 +123,7 @@ def _likeliest(keys, values, places):
     most, found, limit = values.size, 0, FAR
     for first in range(0, keys.size, _RUN):
         last = min(first + _RUN, keys.size)
-        if not _any_below(keys[first:last], limit):
+        if not any_below(keys[first:last], limit):
             continue
         for j in range(first, last):
             x = keys[j]

@@ -10,6 +10,7 @@ __all__ = [
     "F_LOCAL",
     "F_NOW",
     "F_THRESHOLD",
+    "F_WALK",
     "F_WIDTH",
     "I_CENTRAL",
     "I_DESCENT",
@@ -19,7 +20,10 @@ __all__ = [
     "I_MODE",
     "I_PHASE",
     "I_ROWS",
+    "I_SINCE",
+    "I_SPAN",
     "I_STALE",
+    "I_TURN",
     "I_WIDTH",
     "I_WORK",
     "N_FLOATS",
@@ -28,14 +32,15 @@ __all__ = [
 
 # Squared norms: the least of all, the one to reach, the least of this walk, the present one. The
 # total cost and its limit. How far above the least of its walk a swap may lead. The mean number of
-# points whose norm fits.
-F_BEST, F_GOAL, F_LOCAL, F_NOW, F_COST, F_CAPACITY, F_THRESHOLD, F_WIDTH = range(8)
-N_FLOATS = 8
+# points whose norm fits. The least since the walk was last thrown elsewhere.
+F_BEST, F_GOAL, F_LOCAL, F_NOW, F_COST, F_CAPACITY, F_THRESHOLD, F_WIDTH, F_WALK = range(9)
+N_FLOATS = 9
 
 # Work done. 1 to end at the first local optimum. Points looked at in one step while there is much
 # to gain. 1 once the residual is known to point to where nothing can be proved. The phase.
 I_WORK, I_DESCENT, I_WIDTH, I_CENTRAL, I_PHASE = range(5)
 # Of the walk: steps without a new least, the last one to come in, failures in a row; 1 while
-# distances are found by kept products, 1 while those are up to date, the slot to use next.
-I_STALE, I_LAST, I_MISSES, I_MODE, I_FRESH, I_ROWS = range(5, 11)
-N_INTS = 11
+# distances are found by kept products, 1 while those are up to date, the slot to use next. Steps
+# since F_WALK was lowered; how long this walk may go on without, and how many walks there were.
+I_STALE, I_LAST, I_MISSES, I_MODE, I_FRESH, I_ROWS, I_SINCE, I_SPAN, I_TURN = range(5, 14)
+N_INTS = 14

@@ -33,6 +33,7 @@ from subsetopt.kernels.vector_state import (
     F_LOCAL,
     F_NOW,
     F_THRESHOLD,
+    F_WALK,
     F_WIDTH,
     I_DESCENT,
     I_FRESH,
@@ -40,7 +41,10 @@ from subsetopt.kernels.vector_state import (
     I_MISSES,
     I_MODE,
     I_PHASE,
+    I_SINCE,
+    I_SPAN,
     I_STALE,
+    I_TURN,
     I_WIDTH,
     I_WORK,
 )
@@ -55,6 +59,10 @@ _STEP = 300
 # How much the least of a walk that has gone stale is raised, and after how many steps per member.
 _RELAX = 3.0
 _PATIENCE = 0.75
+# Steps per member without a new least after which a walk begins anew elsewhere. Where a few large
+# vectors decide, the way from one set of them to a better leads over points far worse than any walk
+# may visit.
+_STAY = 16
 # Steps without a gain before more are looked at.
 _MISSES = 6
 # Below this share of |u|^2, single precision cannot tell distances found by products apart.
@@ -125,10 +133,11 @@ def _begin(vectors, items, inverse, target, sel, best, penalty, r, ints, floats)
     total = 0.0
     for c in range(r.size):
         total += r[c] * r[c]
-    floats[F_BEST] = floats[F_LOCAL] = floats[F_NOW] = total
+    floats[F_BEST] = floats[F_LOCAL] = floats[F_NOW] = floats[F_WALK] = total
     if ints[I_DESCENT] == 1:
         floats[F_THRESHOLD] = 1.0
     ints[I_LAST] = -1
+    ints[I_SPAN] = ints[I_TURN] = 1
     ints[I_PHASE] = _APPROACH
 
 
@@ -232,10 +241,40 @@ def _accept(
     if now < floats[F_LOCAL]:
         floats[F_LOCAL] = now
         ints[I_STALE] = 0
+    if now < floats[F_WALK]:
+        floats[F_WALK] = now
+        ints[I_SINCE] = 0
     if now < floats[F_BEST]:
         floats[F_BEST] = now
         best[:] = sel
         ints[I_WORK] += sel.size // 4
+
+
+@njit(cache=True)
+def _throw(
+    vectors, items, inverse, sel, penalty, r, after, ints, floats, rng, codes, low, high, count,
+    costs,
+):  # fmt: skip
+    """Exchange members at random, and begin a new walk there.
+
+    Walks are allowed 1, 1, 2, 1, 1, 2, 4, ... spans without a new least (Luby, Sinclair & Zuckerman
+    1993): about as good as the best length, which no one knows.
+    """
+    for _ in range(sel.size):
+        a, j = next_below(rng, sel.size), next_below(rng, penalty.size)
+        if penalty[j] == 0.0 and fits(sel[a], j, floats, codes, low, high, count, costs):
+            floats[F_NOW] = square_after(sel[a], j, vectors, items, inverse, r, after)
+            r[:] = after
+            replace(a, j, sel, penalty, floats, codes, count, costs)
+    floats[F_LOCAL] = floats[F_WALK] = floats[F_NOW]
+    ints[I_SINCE] = ints[I_STALE] = ints[I_FRESH] = 0
+    ints[I_LAST] = -1
+    ints[I_WORK] += sel.size * (3 * r.size + 50)
+    if ints[I_TURN] & -ints[I_TURN] == ints[I_SPAN]:
+        ints[I_TURN] += 1
+        ints[I_SPAN] = 1
+    else:
+        ints[I_SPAN] *= 2
 
 
 @njit(cache=True)
@@ -246,7 +285,8 @@ def search(
     """Go on with the search for about ``work`` units, a unit being one coordinate looked at.
 
     A swap is accepted when the squared residual after it is below F_THRESHOLD times the least of
-    this walk; when no new least comes, it is forgotten by degrees.
+    this walk; when no new least comes, it is forgotten by degrees, and then the walk begins anew
+    elsewhere.
 
     Parameters
     ----------
@@ -290,11 +330,18 @@ def search(
                 floats, codes, low, high, count, costs,
             )  # fmt: skip
             if floats[F_NOW] < floats[F_BEST]:
-                floats[F_BEST] = floats[F_LOCAL] = floats[F_NOW]
+                floats[F_BEST] = floats[F_LOCAL] = floats[F_WALK] = floats[F_NOW]
                 best[:] = sel
             if not again:
                 ints[I_PHASE] = _WALK
                 return REACHED if floats[F_BEST] <= floats[F_GOAL] else APPROACHED
+            continue
+        ints[I_SINCE] += 1
+        if ints[I_DESCENT] == 0 and ints[I_SINCE] > _STAY * ints[I_SPAN] * size:
+            _throw(
+                vectors, items, inverse, sel, penalty, r, after, ints, floats, rng, codes, low,
+                high, count, costs,
+            )  # fmt: skip
             continue
         a = next_below(rng, size)
         if ints[I_DESCENT] == 1 and ints[I_WIDTH] >= m:

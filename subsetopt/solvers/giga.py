@@ -119,10 +119,9 @@ class _Walk:
         # The choice is narrowed down in integers and made in double precision.
         self.codes = np.empty((allowed.size, objective.d), dtype=np.int16)
         code_rows(objective.vectors, objective.norms, allowed, self.codes)
-        self.shut = np.zeros(allowed.size, dtype=np.int8)
         self.ahead = np.empty(allowed.size, dtype=np.float32)
         products = np.empty(allowed.size, dtype=np.int32)
-        start_products(self.codes, self.target, self.shut, products, self.ahead)
+        start_products(self.codes, self.target, products, self.ahead)
         self.batch = max(1, chunk // max(self.codes.size, 1))
         if limits is not None:
             self.batch = 1
@@ -168,8 +167,8 @@ class _Walk:
                         break
                     self._shut()
                 made = geodesic_steps(
-                    self.vectors, self.all_norms, self.allowed, self.codes, self.shut,
-                    self.target, self.y, self.ahead, self.share, batch,
+                    self.vectors, self.all_norms, self.allowed, self.codes, self.target, self.y,
+                    self.ahead, self.share, batch,
                 )  # fmt: skip
                 done += made
                 if self.limits is not None:
