@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 import subsetopt as so
 from benchmarks.moments import Moment
+from benchmarks.peers import OF_SIMILARITIES, Peer, cosines, missing
 from subsetopt.policies import list_policies, make_policy
 
 __all__ = ["METHODS", "Method", "Pick", "register"]
@@ -86,6 +87,40 @@ def _coverage(make: Callable[..., so.FacilityLocation | so.KCenter]) -> Callable
     return pick
 
 
+def _peer(peer: Peer) -> Callable[[Moment, int, int], Pick]:
+    def pick(moment: Moment, k: int, seed: int) -> Pick:
+        chosen = peer.choose(cosines(moment.signals["features"].astype(np.float64)), k)
+        return chosen, np.full(k, 1.0 / k)
+
+    return pick
+
+
+def _regression(moment: Moment) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the last layer's gradients as columns, and their mean, which they are to make up."""
+    gradients = moment.signals["last_layer_gradients"].astype(np.float64)
+    return gradients.T, gradients.mean(axis=0)
+
+
+def _nonzero(coefficients: NDArray[np.float64]) -> Pick:
+    chosen = np.flatnonzero(coefficients)
+    return chosen, coefficients[chosen]
+
+
+def _sklearn_omp(moment: Moment, k: int, seed: int) -> Pick:
+    from sklearn.linear_model import orthogonal_mp
+
+    return _nonzero(orthogonal_mp(*_regression(moment), n_nonzero_coefs=k))
+
+
+def _sklearn_lars(moment: Moment, k: int, seed: int) -> Pick:
+    """Return the last point of the path of the nonnegative lasso that has at most k weights."""
+    from sklearn.linear_model import lars_path
+
+    _, _, path = lars_path(*_regression(moment), method="lasso", positive=True)
+    few = np.flatnonzero(np.count_nonzero(path, axis=0) <= k)
+    return _nonzero(path[:, few[-1]])
+
+
 # Policies that need another run's losses, or a history of this one, have nothing to read here.
 _WITH_HISTORY = ("rho-loss", "online-batch", "prioritized", "selective-backprop")
 _WITH_OPTIONS = ("importance", "balanced", "gradient-matching", "uncertainty")
@@ -134,3 +169,18 @@ for _solver, _kind in (
     )  # fmt: skip
 register(Method("facility location", "features", _coverage(so.FacilityLocation), random=False))
 register(Method("k-center", "features", _coverage(so.KCenter), random=False))
+for _peer_of in (OF_SIMILARITIES[0], OF_SIMILARITIES[-1]):
+    if missing(_peer_of.package) is None:
+        register(
+            Method(f"{_peer_of.package}, facility location", "features", _peer(_peer_of),
+                   random=False)
+        )  # fmt: skip
+if missing("sklearn") is None:
+    register(
+        Method("scikit-learn OMP, signed weights", "last_layer_gradients", _sklearn_omp,
+               weighted=True, random=False)
+    )  # fmt: skip
+    register(
+        Method("scikit-learn lasso path (Lars), nonnegative", "last_layer_gradients",
+               _sklearn_lars, weighted=True, random=False)
+    )  # fmt: skip

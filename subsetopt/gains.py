@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
 from subsetopt.clients import Clients, clients_of
-from subsetopt.kernels.coverage import add_gains
+from subsetopt.kernels.coverage import add_gains, add_rises
 from subsetopt.objectives import FacilityLocation
 from subsetopt.problem import Problem
 
@@ -18,8 +18,10 @@ __all__ = ["Gains"]
 
 # Up to this many samples their similarities are kept, once computed: 256 MiB of float32.
 _KEPT = 8192
-# Candidates looked at between two looks at the clock.
-_CANDIDATES = 128
+# Candidates looked at between two looks at the clock, with a time limit and without.
+_CANDIDATES, _CANDIDATES_AT_EASE = 128, 1024
+# Clients looked at between two looks at the clock, with a time limit and without.
+_CLIENTS_IN_TIME, _CLIENTS = 128, 1024
 # Above this share of all clients, a gain is computed anew rather than brought up to date.
 _MOST = 0.9
 # Gains computed one by one, as a share of all, before all are computed.
@@ -30,14 +32,20 @@ _GREEDY = 1.0 - 1.0 / math.e
 class Gains:
     """Similarities of candidates to all samples, and the best one of every sample so far.
 
-    Above some thousand samples, the gains of all candidates are remembered as they once were, and
-    brought up to date by the clients alone whose best similarity has risen since: fewer and fewer
-    as the subset grows. When most candidates had to be looked at again, all are, and remembered.
+    A gain falls by the clients alone whose best similarity has risen: fewer and fewer as the subset
+    grows. Where the similarities are kept, :meth:`settle` brings all gains up to date by these.
+    Above some thousand samples the gains are remembered as they once were, and single ones brought
+    up to date; when most candidates had to be looked at again, all are, and remembered.
 
     Attributes
     ----------
     current
         (n,) similarity of every sample to its nearest chosen one, at least 0.
+    rows
+        Similarities, one row per candidate: made for the first gain asked for, or filled bit by
+        bit; None where they are not kept.
+    settles
+        Whether :meth:`settle` can be called: there are contiguous rows of clients.
     """
 
     def __init__(self, objective: FacilityLocation, size: int) -> None:
@@ -50,11 +58,14 @@ class Gains:
             self.points = self.points.astype(np.float32)
         self.rows: NDArray[Any] | None = None
         self.filled = np.zeros(n, dtype=np.bool_)
-        if objective.similarity is not None:
-            self.rows = _rows(objective.similarity)
-            self.filled[:] = True
-        elif n <= _KEPT:
-            self.rows = np.empty((n, n), dtype=dtype)
+        # Similarities with one row per client.
+        self._served = similarity = objective.similarity
+        if similarity is None and n <= _KEPT:
+            self.rows = self._served = np.empty((n, n), dtype=dtype)
+        self.kept = self._served is not None
+        self.settles = self._served is not None and self._served.flags.c_contiguous
+        # Bounds on all gains, exact once settled, and the best similarities they know of.
+        self._settled: tuple[NDArray[np.float64], NDArray[Any]] | None = None
         # All clients, once they are asked for.
         self._every: Clients | None = None
         # All gains as they once were, and the best similarities then; None before.
@@ -74,7 +85,10 @@ class Gains:
 
     def gains(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return what each candidate adds to the objective."""
-        if self.rows is not None:
+        if self.kept:
+            if self.rows is None:
+                assert self.objective.similarity is not None
+                self.rows = _rows(self.objective.similarity)
             self._fill(candidates)
             total = np.zeros(candidates.size)
             add_gains(self.rows, candidates, self.current, total)
@@ -94,7 +108,7 @@ class Gains:
     @property
     def restless(self) -> bool:
         """Whether so many gains were computed one by one that all should be, and remembered."""
-        return self.rows is None and self._spent > _RESTLESS * self.n
+        return not self.kept and self._spent > _RESTLESS * self.n
 
     def remember(self, values: NDArray[np.float64]) -> None:
         """Remember the gains (n,) as they are now; of use only for candidates yet to come."""
@@ -102,13 +116,81 @@ class Gains:
         self._risen, self._spent = None, 0
 
     def _anew(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
-        objective = self.objective
-        if objective.metric == "cosine" and objective.points is not None and not self._covered:
-            # Nothing is covered yet, and nothing is cut off at 0: a sum of products.
-            return np.asarray(objective.points[candidates] @ objective.points.sum(axis=0))
+        if self._linear:
+            return self._sums(candidates)
         every = self._all()
         every.start_from(self.current)
         return self._rises(candidates, every)
+
+    @property
+    def _linear(self) -> bool:
+        """Whether gains are sums of products: nothing is covered yet, nor cut off at 0."""
+        objective = self.objective
+        return objective.metric == "cosine" and objective.points is not None and not self._covered
+
+    def _sums(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+        points = self.objective.points
+        assert points is not None
+        return np.asarray(points[candidates] @ points.sum(axis=0))
+
+    def settle(self, upper: NDArray[np.float64], deadline: Deadline) -> tuple[bool, int]:
+        """Lower bounds on the gains to the gains themselves.
+
+        Parameters
+        ----------
+        upper
+            (n,) bounds, which are only ever lowered.
+        deadline
+            Looked at now and then: out of time, bounds are as low as they have come.
+
+        Returns
+        -------
+        tuple
+            Whether there was time for all, and the work done, in gains.
+        """
+        done = 0
+        if self._settled is None:
+            first = np.zeros(self.n)
+            done = self._begin(first, deadline)
+            if done < self.n:
+                return False, done
+            self._settled = (first, self.current.copy())
+        known: NDArray[np.float64] = self._settled[0]
+        levels: NDArray[Any] = self._settled[1]
+        risen = np.flatnonzero(self.current > levels)
+        falls = np.zeros(self.n)
+        count = self._add_rises(risen, levels, self.current, falls, deadline)
+        known -= falls
+        levels[risen[:count]] = self.current[risen[:count]]
+        np.minimum(upper, np.maximum(known, 0.0), out=upper)
+        return count == risen.size, done + count
+
+    def _begin(self, known: NDArray[np.float64], deadline: Deadline) -> int:
+        """Set all gains for the first time; return how many clients there was time for."""
+        every = np.arange(self.n)
+        if self._linear:
+            known[:] = self._sums(every)
+            return self.n
+        far = np.full_like(self.current, np.inf)
+        return self._add_rises(every, self.current, far, known, deadline)
+
+    def _add_rises(
+        self,
+        clients: NDArray[np.int64],
+        low: NDArray[Any],
+        high: NDArray[Any],
+        totals: NDArray[np.float64],
+        deadline: Deadline,
+    ) -> int:
+        """Add to every candidate's total how far clients would rise; return how many were asked."""
+        step = _CLIENTS_IN_TIME if deadline.limited else _CLIENTS
+        for start in range(0, clients.size, step):
+            if deadline.expired():
+                return start
+            part = clients[start : start + step]
+            self._fill(part)
+            add_rises(self._served, part, low, high, totals)
+        return int(clients.size)
 
     def _all(self) -> Clients:
         """Return all clients, made once."""
@@ -128,10 +210,11 @@ class Gains:
         self, upper: NDArray[np.float64], candidates: NDArray[np.int64], deadline: Deadline
     ) -> bool:
         """Set ``upper`` to the gains of candidates; return whether there was time for all."""
-        for start in range(0, candidates.size, _CANDIDATES):
+        step = _CANDIDATES if deadline.limited else _CANDIDATES_AT_EASE
+        for start in range(0, candidates.size, step):
             if deadline.expired():
                 return False
-            part = candidates[start : start + _CANDIDATES]
+            part = candidates[start : start + step]
             upper[part] = self.gains(part)
         return True
 
@@ -144,7 +227,9 @@ class Gains:
     def take(self, item: int) -> None:
         """Put a candidate into the subset."""
         chosen = np.array([item])
-        if self.rows is not None:
+        if self.objective.similarity is not None:
+            row = self.objective.similarity[:, item]
+        elif self.rows is not None:
             self._fill(chosen)
             row = self.rows[item]
         else:
@@ -179,12 +264,26 @@ class Gains:
 
     def _fill(self, candidates: NDArray[np.int64]) -> None:
         """Compute the kept similarities of candidates that are not there yet."""
+        if self.points is None:
+            return
         assert self.rows is not None
-        missing = candidates[~self.filled[candidates]]
-        if missing.size:
-            assert self.points is not None
-            self._all().fill(self.points[missing], self.rows, missing)
-            self.filled[missing] = True
+        missing = np.sort(candidates[~self.filled[candidates]])
+        for start in range(0, missing.size, _CANDIDATES):
+            part = missing[start : start + _CANDIDATES]
+            if self.objective.single:
+                self._multiply(part)
+            else:
+                self._all().fill(self.points[part], self.rows, part)
+        self.filled[missing] = True
+
+    def _multiply(self, missing: NDArray[np.int64]) -> None:
+        """Compute similarities that are products: into their place where rows are adjacent."""
+        assert self.rows is not None and self.points is not None
+        first, last = int(missing[0]), int(missing[-1]) + 1
+        if last - first == missing.size:
+            np.matmul(self.points[first:last], self.points.T, out=self.rows[first:last])
+        else:
+            self.rows[missing] = self.points[missing] @ self.points.T
 
 
 def _rows(similarity: NDArray[Any]) -> NDArray[Any]:

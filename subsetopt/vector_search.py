@@ -238,7 +238,9 @@ class _Walk:
         chosen = self.pool.indices(self.best)
         self.bound = projection_bound(self.problem, self.objective, chosen)
         goal = self.bound + _GOAL_SHARE * self.objective.tolerance
-        self.floats[at.F_GOAL] = (goal * self.problem.k / self.pool.unit) ** 2
+        reach = goal * self.problem.k / self.pool.unit
+        # Not a power, which raises where a target lies far beyond all vectors: a product is inf.
+        self.floats[at.F_GOAL] = reach * reach
         return bool(self.floats[at.F_BEST] <= self.floats[at.F_GOAL])
 
 

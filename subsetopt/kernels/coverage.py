@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numba import njit
 
-from subsetopt.kernels.threads import share
+from subsetopt.kernels.threads import cores, share
 
-__all__ = ["add_gains", "add_losses", "compile_all", "relax"]
+__all__ = ["add_gains", "add_losses", "add_rises", "compile_all", "farthest"]
 
 # Operations that one core takes on at a time, some milliseconds: with fewer, threads do not pay.
 _SHARE = 4_000_000
@@ -84,9 +85,57 @@ def add_losses(rows: Any, before: Any, now: Any, losses: Any) -> None:
         share(lambda part: _losses(rows, before, now, losses, *part), _parts(losses, before))
 
 
+@njit(cache=True, nogil=True, fastmath=_FAST)
+def _rises(rows, clients, low, high, totals, first, last):
+    """Add the rises of clients by candidates ``first`` to ``last - 1``, four clients at a time.
+
+    Differences are exact where they matter, and are added in double precision.
+    """
+    sums, double, c = totals[first:last], np.float64, 0
+    while c + 4 <= clients.size:
+        i0, i1, i2, i3 = clients[c], clients[c + 1], clients[c + 2], clients[c + 3]
+        r0, r1 = rows[i0, first:last], rows[i1, first:last]
+        r2, r3 = rows[i2, first:last], rows[i3, first:last]
+        low0, low1, low2, low3 = low[i0], low[i1], low[i2], low[i3]
+        top0, top1, top2, top3 = high[i0], high[i1], high[i2], high[i3]
+        for j in range(sums.size):
+            a, b, e, f = r0[j], r1[j], r2[j], r3[j]
+            a, b = a if a > low0 else low0, b if b > low1 else low1
+            e, f = e if e > low2 else low2, f if f > low3 else low3
+            a, b = a if a < top0 else top0, b if b < top1 else top1
+            e, f = e if e < top2 else top2, f if f < top3 else top3
+            near, far = double(a - low0) + double(b - low1), double(e - low2) + double(f - low3)
+            sums[j] += near + far
+        c += 4
+    while c < clients.size:
+        i0 = clients[c]
+        r0, low0, top0 = rows[i0, first:last], low[i0], high[i0]
+        for j in range(sums.size):
+            a = r0[j] if r0[j] > low0 else low0
+            sums[j] += double((a if a < top0 else top0) - low0)
+        c += 1
+
+
+def add_rises(rows: Any, clients: Any, low: Any, high: Any, totals: Any) -> None:
+    """Add to ``totals[j]`` the sum over clients i of ``max(min(rows[i, j], high[i]) - low[i], 0)``.
+
+    ``rows`` (n, m) is C-contiguous, of the dtype of ``low`` and ``high`` (n,), where low is nowhere
+    above high; ``totals`` is float64.
+    """
+    m, count = totals.size, 1 + clients.size * totals.size // _SHARE
+    if count == 1:
+        _rises(rows, clients, low, high, totals, 0, m)
+        return
+    # Few wide parts: a core reads its share of each row in one go.
+    count = min(cores(), count)
+    bounds = [m * part // count for part in range(count + 1)]
+    parts = list(pairwise(bounds))
+    share(lambda part: _rises(rows, clients, low, high, totals, *part), parts)
+
+
 def _parts(results: Any, row: Any) -> list[tuple[int, int]]:
     """Return first and last of the results that one core takes on at a time."""
-    width = max(1, _SHARE // row.size)
+    width = max(1, _SHARE // max(row.size, 1))
     return [(first, min(first + width, results.size)) for first in range(0, results.size, width)]
 
 
@@ -100,15 +149,65 @@ def _square(x, y):
     return total
 
 
+@njit(cache=True)
+def _lower(points, centers, i, floor, squares, seen):
+    """Lower a squared distance by the centers not seen yet, while it is not below ``floor``.
+
+    The latest first: they are why a point that was far no longer is.
+    """
+    square, c = squares[i], centers.size
+    while c > seen[i] and square >= floor:
+        c -= 1
+        square = min(square, _square(points[i], points[centers[c]]))
+    if c == seen[i]:
+        seen[i] = centers.size
+    squares[i] = square
+    return square
+
+
 @njit(cache=True, nogil=True)
-def _relax(points, center, squares, first, last):
-    for i in range(first, last):
-        squares[i] = min(squares[i], _square(points[i], center))
+def _farthest(points, centers, allowed, first, last, squares, seen):
+    """Return the one of some candidates that is farthest from the centers, the first of equals."""
+    top = allowed[first]
+    for c in range(first + 1, last):
+        if squares[allowed[c]] > squares[top]:
+            top = allowed[c]
+    best = _lower(points, centers, top, -1.0, squares, seen)
+    for c in range(first, last):
+        i = allowed[c]
+        if squares[i] >= best:
+            square = _lower(points, centers, i, best, squares, seen)
+            if square > best or (square == best and i < top):
+                top, best = i, square
+    return top
 
 
-def relax(points: Any, center: Any, squares: Any) -> None:
-    """Lower ``squares[i]`` to the squared distance of point i from a center, where it is less."""
-    share(lambda part: _relax(points, center, squares, *part), _parts(squares, center))
+def farthest(points: Any, centers: Any, allowed: Any, squares: Any, seen: Any) -> int:
+    """Return the allowed point that is farthest from the centers, the first of equals.
+
+    Distances never grow, so that one which is known to some centers bounds the one to all: only
+    points that may be the farthest look at the rest.
+
+    Parameters
+    ----------
+    points
+        (n, d) float64.
+    centers
+        Indices of points, in the order in which they became centers.
+    allowed
+        Indices of points, not empty.
+    squares, seen
+        (n,) the squared distance to the nearest of the first ``seen[i]`` centers, infinite for
+        none. Brought up to date where needed; for the point returned they are.
+    """
+    tops = []
+
+    def look(part: Any) -> None:
+        first, last = part
+        tops.append(_farthest(points, centers, allowed, first, last, squares, seen))
+
+    share(look, _parts(allowed, points[0]))
+    return int(min(tops, key=lambda i: (-squares[i], i)))
 
 
 def compile_all() -> None:
@@ -117,3 +216,4 @@ def compile_all() -> None:
         rows, gains = np.zeros((1, 2), dtype=dtype), np.zeros(1)
         add_gains(rows, np.zeros(1, np.int64), rows[0], gains)
         add_losses(rows, rows[0], rows[0], gains)
+        add_rises(rows, np.zeros(1, np.int64), rows[0], rows[0], np.zeros(2))

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
-__all__ = ["on_all_cores", "share"]
+__all__ = ["cores", "on_all_cores", "share"]
 
 T = TypeVar("T")
 
@@ -64,9 +64,7 @@ def share(work: Callable[[T], object], parts: Iterable[T]) -> None:
                 left.clear()
                 errors.append(error)
 
-    others = [
-        threading.Thread(target=run, daemon=True) for _ in range(min(_cores(), len(left)) - 1)
-    ]
+    others = [threading.Thread(target=run, daemon=True) for _ in range(min(cores(), len(left)) - 1)]
     for thread in others:
         thread.start()
     try:
@@ -79,7 +77,7 @@ def share(work: Callable[[T], object], parts: Iterable[T]) -> None:
         raise errors[0]
 
 
-def _cores() -> int:
+def cores() -> int:
     """Return how many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

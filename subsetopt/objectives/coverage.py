@@ -19,6 +19,8 @@ Distance = Literal["euclidean", "cosine"]
 # Clients evaluated together: some megabytes for a hundred chosen.
 _CLIENTS = 4096
 _ROWS = 512
+# Entries of a matrix that are looked at twice in a row.
+_CACHED = 1 << 16
 # Share of the squared norms below which the square root of a squared distance that was made from
 # them is wrong by a part of the tolerance, and differs with the shape of the product.
 _CANCELLED = 1e-8
@@ -107,14 +109,14 @@ class FacilityLocation(Objective):
                 self.points = self._embed(self.features)
                 self.reach = self._reach(self.points)
         else:
-            self.similarity = _matrix(similarity, "similarity")
+            self.similarity = _real(similarity, "similarity")
             self.n = self.similarity.shape[0]
             if self.similarity.shape != (self.n, self.n):
                 raise ProblemError(
                     f"similarity must be square, got shape {self.similarity.shape}; for vectors "
                     "pass features=."
                 )
-            best = self.similarity.max(axis=1) if self.n else np.zeros(0)
+            best = _largest(self.similarity, "similarity")
             with np.errstate(over="ignore"):
                 self.reach = float(np.maximum(best, 0.0).sum(dtype=np.float64)) * (1.0 + 1e-12)
         if not math.isfinite(self.reach):
@@ -233,7 +235,7 @@ class KCenter(Objective):
     -----
     ``tolerance`` is ``1e-9`` of twice the largest distance from the mean. The empty subset is
     infeasible when there are samples: they would be infinitely far from it. Evaluation is in
-    float64, by differences, in O(n k d) time and little memory.
+    float64, by differences where it matters, in O(n k d) time and little memory.
 
     References
     ----------
@@ -281,13 +283,30 @@ class KCenter(Objective):
         worst = 0.0
         for start in range(0, self.n, _ROWS):
             rows = self.points[start : start + _ROWS]
+            rows = rows[self._suspects(rows, indices, worst)]
             nearest = np.full(rows.shape[0], np.inf)
-            for j in indices:
+            for j in indices if rows.size else ():
                 difference = rows - self.points[j]
                 squares = np.einsum("ij,ij->i", difference, difference)
                 np.minimum(nearest, squares, out=nearest)
-            worst = max(worst, float(nearest.max()))
+            worst = max(worst, float(nearest.max(initial=0.0)))
         return self.distance(worst)
+
+    def _suspects(
+        self, rows: NDArray[np.float64], indices: NDArray[np.int64], worst: float
+    ) -> NDArray[np.bool_]:
+        """Return the rows that may be the farthest, and farther than ``worst``, squared.
+
+        By products, which are quick, and their rounding: too much of it for the value itself.
+        """
+        centers = self.points[indices]
+        own, others = (np.einsum("ij,ij->i", x, x) for x in (rows, centers))
+        nearest = (others - 2.0 * (rows @ centers.T)).min(axis=1, initial=np.inf) + own
+        slack = 8.0 * (rows.shape[1] + 4) * _DOUBLE * (own + others.max(initial=0.0))
+        suspects: NDArray[np.bool_] = nearest + slack >= max(
+            worst, float((nearest - slack).max(initial=0.0))
+        )
+        return suspects
 
     def __repr__(self) -> str:
         return f"KCenter(n={self.n}, metric={self.metric!r})"
@@ -321,8 +340,8 @@ def _check_metric(metric: object, known: tuple[str, ...]) -> None:
         )
 
 
-def _matrix(values: ArrayLike | None, name: str) -> NDArray[Any]:
-    """Return values as a finite float32 or float64 matrix, without a copy where it is one."""
+def _real(values: ArrayLike | None, name: str) -> NDArray[Any]:
+    """Return values as a float32 or float64 matrix, without a copy where it is one."""
     array = np.asarray(values)
     if array.ndim != 2:
         raise ProblemError(
@@ -332,10 +351,34 @@ def _matrix(values: ArrayLike | None, name: str) -> NDArray[Any]:
         raise ProblemError(f"{name} must be real numbers, got dtype {array.dtype}.")
     if array.dtype not in (np.dtype(np.float32), np.dtype(np.float64)):
         array = array.astype(np.float64 if array.dtype != np.float16 else np.float32)
+    return array
+
+
+def _largest(matrix: NDArray[Any], name: str) -> NDArray[Any]:
+    """Return the largest entry of every row; raise where an entry is not finite."""
+    n, width = matrix.shape
+    largest, least = np.zeros((2, n), dtype=matrix.dtype)
+    # Rows that stay in the cache from the first look to the second.
+    step = max(1, _CACHED // max(width, 1))
+    for start in range(0, n if width else 0, step):
+        part = slice(start, start + step)
+        matrix[part].max(axis=1, out=largest[part])
+        matrix[part].min(axis=1, out=least[part])
+    _refuse(np.flatnonzero(~(np.isfinite(largest) & np.isfinite(least))), name)
+    best: NDArray[Any] = largest
+    return best
+
+
+def _refuse(rows: NDArray[np.int64], name: str) -> None:
+    if rows.size:
+        raise ProblemError(f"{name} must be finite; not finite in rows {rows[:5].tolist()}.")
+
+
+def _matrix(values: ArrayLike | None, name: str) -> NDArray[Any]:
+    """Return values as a finite float32 or float64 matrix, without a copy where it is one."""
+    array = _real(values, name)
     # One sum per row finds NaN and infinity without a matrix of bools.
     with np.errstate(over="ignore", invalid="ignore"):
         suspect = np.flatnonzero(~np.isfinite(array.sum(axis=1, dtype=np.float64)))
-    bad = [int(i) for i in suspect if not np.isfinite(array[i]).all()]
-    if bad:
-        raise ProblemError(f"{name} must be finite; not finite in rows {bad[:5]}.")
+    _refuse(np.array([i for i in suspect if not np.isfinite(array[i]).all()], np.int64), name)
     return array

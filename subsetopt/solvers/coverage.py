@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from subsetopt.budget import Deadline
 from subsetopt.errors import OptionError
 from subsetopt.gains import Gains
-from subsetopt.kernels.coverage import relax
+from subsetopt.kernels.coverage import farthest
 from subsetopt.objectives import KCenter
 from subsetopt.partial import Partial
 from subsetopt.problem import Problem
@@ -30,7 +30,8 @@ class LazyGreedy:
 
     Gains never grow (submodularity), so an old gain bounds the new one, and a candidate whose new
     gain is at least the old ones of all others is the best. The choice is ``greedy``'s, up to ties
-    and rounding.
+    and rounding. Where similarities are kept, all gains are brought up to date at once, by the
+    samples alone whose nearest chosen one is another than before: n ln k or so in all k steps.
 
     Notes
     -----
@@ -69,12 +70,21 @@ class LazyGreedy:
 
 
 def _best(
-    gains: Gains, upper: NDArray[np.float64], allowed: NDArray[np.int64], deadline: Deadline
+    gains: Gains,
+    upper: NDArray[np.float64],
+    allowed: NDArray[np.int64],
+    deadline: Deadline,
+    *,
+    sampled: bool = False,
 ) -> tuple[int, int, bool]:
     """Return the allowed candidate with the largest gain, the gains computed, and if time was left.
 
-    ``upper`` holds bounds on the gains and is brought up to date where it has to be.
+    ``upper`` holds bounds on the gains and is brought up to date where it has to be. ``sampled``
+    tells that others may be allowed later: their gains are not to be remembered.
     """
+    if gains.settles and not sampled:
+        complete, work = gains.settle(upper, deadline)
+        return int(allowed[np.argmax(upper[allowed])]), work, complete
     unknown = allowed[np.isinf(upper[allowed])]
     if unknown.size and not gains.refresh(upper, unknown, deadline):
         return int(allowed[np.argmax(upper[allowed])]), 0, False
@@ -83,15 +93,16 @@ def _best(
     fresh = np.isin(allowed, unknown) if unknown.size else np.zeros(allowed.size, dtype=np.bool_)
     batch = _FEWEST
     while True:
+        restless = gains.restless and not sampled
         top = int(np.argmax(keys))
         stale = np.flatnonzero(~fresh)
-        if not stale.size:
+        if not (stale.size or sampled):
             gains.remember(upper.copy())
-        if fresh[top] and not (stale.size and gains.restless):
+        if fresh[top] and not (stale.size and restless):
             return int(allowed[top]), evaluated, True
         if deadline.expired():
             return int(allowed[top]), evaluated, False
-        if not gains.restless:
+        if not restless:
             # Those that may still be ahead of the best known gain, the likeliest first.
             stale = stale[keys[stale] >= keys[fresh].max(initial=-math.inf)]
         if stale.size > batch:
@@ -107,8 +118,9 @@ def _best(
 class StochasticGreedy:
     r"""Take the best of a random sample of candidates at every step.
 
-    With samples of :math:`(n / k) \ln(1 / \varepsilon)` candidates, n ln(1/epsilon) gains are
-    computed in all, whatever k is.
+    With samples of :math:`(n / k) \ln(1 / \varepsilon)` candidates, at most n ln(1/epsilon) gains
+    are computed in all, whatever k is. Gains from earlier samples bound the new ones: only those
+    of a sample that may be its best are computed again.
 
     Parameters
     ----------
@@ -123,8 +135,8 @@ class StochasticGreedy:
     Notes
     -----
     The value is at least 1 - 1/e - epsilon of the optimum in expectation where the size is the only
-    constraint. The bound is the one that the gains at the end imply, computed for all candidates
-    when time is left. Deterministic for a seed. One iteration is one gain.
+    constraint. The bound is the one that the gains at the end imply, the largest of which are
+    computed when time is left. Deterministic for a seed. One iteration is one gain.
 
     References
     ----------
@@ -142,24 +154,39 @@ class StochasticGreedy:
         state, gains = Partial(problem.constraints), Gains.of(problem)
         rng = context.generator()
         free = problem.constraints.free
+        upper = gains.unknown(free)
         share = math.log(1.0 / self.epsilon) / max(state.left, 1)
         complete, evaluated = True, 0
         while state.left > 0 and (allowed := state.allowed()).size:
             size = min(allowed.size, max(1, math.ceil(share * free.size)))
             sample = np.sort(rng.choice(allowed, size, replace=False))
-            values = np.zeros(problem.n)
             if complete:
-                complete = gains.refresh(values, sample, context.deadline)
-                evaluated += size
-            pick = int(sample[np.argmax(values[sample])])
+                pick, looked, complete = _best(gains, upper, sample, context.deadline, sampled=True)
+                evaluated += looked
+            else:
+                pick = int(sample[np.argmax(upper[sample])])
             state.take(pick)
             if complete:
                 gains.take(pick)
-        upper = gains.unknown(free)
-        gains.refresh(upper, free, context.deadline)
+                upper[pick] = 0.0
+        evaluated += _confirm(gains, upper, problem.k, context.deadline)
         stop = StopReason.COMPLETED if complete else StopReason.TIME
         bound = gains.bound(upper, greedy=False)
         return RawResult(state.completed(), bound=bound, stop_reason=stop, iterations=evaluated)
+
+
+def _confirm(gains: Gains, upper: NDArray[np.float64], size: int, deadline: Deadline) -> int:
+    """Compute gains until the largest bounds, ``size`` of them, are gains; return how many."""
+    fresh, computed = upper == 0.0, 0
+    width = min(max(size, _MOST_IN_TIME), upper.size)
+    while width and not deadline.expired():
+        top = np.argpartition(-upper, width - 1)[:width]
+        stale = top[~fresh[top]]
+        if not stale.size or not gains.refresh(upper, stale, deadline):
+            break
+        fresh[stale] = True
+        computed += stale.size
+    return computed
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,40 +227,55 @@ class FarthestFirst:
         """Return the samples taken, and half the least distance between them as the bound."""
         objective = problem.objective
         assert isinstance(objective, KCenter)
-        state = Partial(problem.constraints)
-        points = objective.points
-        squares = np.full(problem.n, np.inf)
+        state, nearest = Partial(problem.constraints), _Nearest(objective.points)
         for item in problem.constraints.forced:
-            relax(points, points[item], squares)
+            nearest.add(int(item))
         least, stop = math.inf, StopReason.COMPLETED
         while state.left > 0 and (allowed := state.allowed()).size:
-            pick = self._pick(points, squares, allowed, context)
+            if stop is StopReason.COMPLETED:
+                pick = self._pick(nearest, allowed, context)
+            else:
+                pick = int(allowed[np.argmax(nearest.squares[allowed])])
             if stop is StopReason.COMPLETED and context.deadline.expired():
                 stop = StopReason.TIME
             state.take(pick)
             if stop is StopReason.COMPLETED:
-                least = min(least, float(squares[pick]))
-                relax(points, points[pick], squares)
+                least = min(least, float(nearest.squares[pick]))
+                nearest.add(pick)
         chosen = state.completed()
         if chosen is None or not chosen.size:
             return RawResult(None, infeasible=chosen is not None)
         bound = None
         # k + 1 samples make the proof: with fewer taken there is none.
-        full = stop is StopReason.COMPLETED and state.left == 0
-        if full and math.isfinite(reached := float(squares.max())):
-            bound = objective.distance(0.25 * min(least, reached) * (1.0 - 1e-12))
+        if stop is StopReason.COMPLETED and state.left == 0:
+            last = nearest.farthest(np.arange(problem.n))
+            reached = min(least, float(nearest.squares[last]))
+            bound = objective.distance(0.25 * reached * (1.0 - 1e-12))
         return RawResult(chosen, bound=bound, stop_reason=stop, iterations=problem.k - state.left)
 
-    def _pick(
-        self,
-        points: NDArray[np.float64],
-        squares: NDArray[np.float64],
-        allowed: NDArray[np.int64],
-        context: SolveContext,
-    ) -> int:
-        if math.isfinite(squares[allowed[0]]):
-            return int(allowed[np.argmax(squares[allowed])])
+    def _pick(self, nearest: _Nearest, allowed: NDArray[np.int64], context: SolveContext) -> int:
+        if nearest.centers:
+            return nearest.farthest(allowed)
         if self.start == "random":
             return int(context.generator().choice(allowed))
-        center = points.mean(axis=0)
-        return int(allowed[np.argmin(np.square(points[allowed] - center).sum(axis=1))])
+        center = nearest.points.mean(axis=0)
+        squares = np.square(nearest.points[allowed] - center).sum(axis=1)
+        return int(allowed[np.argmin(squares)])
+
+
+class _Nearest:
+    """Squared distances of points to the nearest center, as far as they had to be looked at."""
+
+    def __init__(self, points: NDArray[np.float64]) -> None:
+        self.points = points
+        self.centers: list[int] = []
+        self.squares = np.full(points.shape[0], np.inf)
+        self._seen = np.zeros(points.shape[0], dtype=np.int64)
+
+    def add(self, center: int) -> None:
+        self.centers.append(center)
+
+    def farthest(self, allowed: NDArray[np.int64]) -> int:
+        """Return the allowed point that is farthest from the centers."""
+        centers = np.array(self.centers)
+        return farthest(self.points, centers, allowed, self.squares, self._seen)

@@ -283,7 +283,7 @@ class _Search:
             _scratch.free.append(self.scratch)
 
     def _late(self, deadline: Deadline) -> bool:
-        """Whether the bound, under quotas many passes over the values, would outlast the deadline."""
+        """Whether the bound, many passes over the values under quotas, would outlast the time."""
         if not self.pool.codes.size:
             return False
         m = self.pool.values.size

@@ -66,6 +66,42 @@ def test_an_asymmetric_similarity_is_read_by_rows_of_clients() -> None:
     assert so.solve(so.Problem(so.FacilityLocation(similarity=matrix), 1)).indices.tolist() == [2]
 
 
+@pytest.mark.parametrize("order", ["C", "F"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_lazy_greedy_of_an_asymmetric_similarity_is_greedy(order: str, dtype: type) -> None:
+    matrix = np.asarray(np.random.default_rng(4).normal(size=(70, 70)), dtype, order=order)
+    problem = so.Problem(so.FacilityLocation(similarity=matrix), 20, include=[3], exclude=[5])
+    lazy, full = so.solve(problem, "lazy-greedy"), so.solve(problem, "greedy")
+    assert lazy.indices.tolist() == full.indices.tolist()
+    assert lazy.bound == pytest.approx(full.bound, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_settled_gains_are_those_computed_one_by_one(dtype: type) -> None:
+    matrix = np.random.default_rng(5).normal(size=(301, 301)).astype(dtype)
+    state = gains.Gains(so.FacilityLocation(similarity=matrix), 3)
+    upper = state.unknown(np.arange(300))
+    for item in (7, 200, 11):
+        assert state.settle(upper, so.Deadline(None)) == (True, pytest.approx(301, abs=301))
+        assert upper[:300] == pytest.approx(state.gains(np.arange(300)), rel=1e-5, abs=1e-5)
+        assert upper[300] == 0.0
+        state.take(item)
+
+
+def test_out_of_time_gains_are_bounded_from_above() -> None:
+    matrix = np.random.default_rng(6).random((300, 300))
+    state = gains.Gains(so.FacilityLocation(similarity=matrix), 2)
+    upper = state.unknown(np.arange(300))
+    state.settle(upper, so.Deadline(None))
+    state.take(0)
+    ticks = iter(range(10))
+    done, _ = state.settle(upper, so.Deadline(2, clock=lambda: next(ticks)))
+    assert not done
+    assert (upper >= state.gains(np.arange(300)) - 1e-9).all()
+    assert state.settle(upper, so.Deadline(None))[0]
+    assert upper == pytest.approx(state.gains(np.arange(300)))
+
+
 def test_lazy_greedy_looks_at_fewer_gains() -> None:
     points = np.random.default_rng(0).normal(size=(500, 4))
     problem = so.Problem(so.FacilityLocation(points, metric="euclidean"), 20)
@@ -129,6 +165,33 @@ def test_farthest_first_is_within_a_factor_of_two(seed: int, start: str) -> None
     assert answer.bound <= best + 1e-9
     assert answer.objective <= 2.0 * answer.bound + 1e-9
     assert so.solve(problem, "exhaustive").objective == pytest.approx(best)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_farthest_first_takes_the_farthest(metric: str) -> None:
+    points = np.random.default_rng(8).normal(size=(400, 3))
+    objective = so.KCenter(points, metric)
+    for seed in range(5):
+        answer = so.solve(so.Problem(objective, 30), "farthest-first", seed=seed)
+        pick = int(so.solve(so.Problem(objective, 1), "farthest-first", seed=seed).indices[0])
+        nearest, picks = np.full(400, np.inf), []
+        for _ in range(30):
+            picks.append(pick)
+            squares = np.square(objective.points - objective.points[pick]).sum(axis=1)
+            nearest = np.minimum(nearest, squares)
+            pick = int(np.argmax(nearest))
+        radius = objective.distance(float(nearest.max()))
+        assert answer.objective == pytest.approx(radius, rel=1e-12)
+
+
+def test_k_center_evaluates_to_the_largest_distance() -> None:
+    rng = np.random.default_rng(9)
+    for scale in (1e-140, 1.0, 1e100):
+        points = scale * (1e6 * (rng.random((700, 1)) < 0.01) + rng.normal(size=(700, 5)))
+        chosen = rng.choice(700, 9, replace=False)
+        radius = distances(points / scale)[:, chosen].min(axis=1).max()
+        value = so.KCenter(points).evaluate(chosen, np.ones(9))
+        assert value == pytest.approx(scale * radius, rel=1e-6)
 
 
 def test_k_center_survives_an_outlier() -> None:

@@ -196,3 +196,15 @@ def test_an_injected_clock_ends_weighted_solvers(name: str) -> None:
     assert answer.stop_reason is so.StopReason.TIME
     assert 0 < answer.indices.size < 50
     assert so.verify(problem, answer)
+
+
+@pytest.mark.parametrize("name", ["swap", "frank-wolfe", "herding"])
+def test_a_target_beyond_all_squares_is_survived(name: str) -> None:
+    losses = 1e-170 * np.arange(1.0, 9.0)
+    rules = {"costs": np.ones(8), "capacity": 4.0}
+    objectives = [so.VectorMatching(losses[:, None], target=[1.0])]
+    if name != "herding":
+        objectives.append(so.MeanMatching(losses, target=1.0))
+    for objective in objectives:
+        answer = so.solve(so.Problem(objective, 3, **rules), name, seed=0)
+        assert answer.has_solution and answer.objective == pytest.approx(1.0)
