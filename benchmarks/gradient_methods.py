@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 import subsetopt as so
+from benchmarks import published
 from benchmarks.moments import Moment
 from benchmarks.peers import OF_SIMILARITIES, Peer, cosines, missing
 from subsetopt.policies import list_policies, make_policy
@@ -106,6 +107,21 @@ def _nonzero(coefficients: NDArray[np.float64]) -> Pick:
     return chosen, coefficients[chosen]
 
 
+def _published(
+    weigh: Callable[[NDArray[np.float64], int], NDArray[np.floating[Any]]],
+) -> Callable[[Moment, int, int], Pick]:
+    """Return what picks by a published algorithm, of the samples that have a gradient."""
+
+    def pick(moment: Moment, k: int, seed: int) -> Pick:
+        rows = moment.signals["last_layer_gradients"].astype(np.float64)
+        alive = np.flatnonzero(np.linalg.norm(rows, axis=1))
+        chosen, weights = _nonzero(np.asarray(weigh(rows[alive], k), dtype=np.float64))
+        # The mean over those alone is larger than that of all by what they are fewer.
+        return alive[chosen], weights * (alive.size / len(rows))
+
+    return pick
+
+
 def _sklearn_omp(moment: Moment, k: int, seed: int) -> Pick:
     from sklearn.linear_model import orthogonal_mp
 
@@ -183,4 +199,12 @@ if missing("sklearn") is None:
     register(
         Method("scikit-learn lasso path (Lars), nonnegative", "last_layer_gradients",
                _sklearn_lars, weighted=True, random=False)
+    )  # fmt: skip
+for _title, _weigh in (
+    ("GIGA", published.giga), ("OMP", published.matching_pursuit),
+    ("Frank-Wolfe", published.frank_wolfe),
+):  # fmt: skip
+    register(
+        Method(f"{_title} as published, in NumPy", "last_layer_gradients", _published(_weigh),
+               weighted=True, random=False)
     )  # fmt: skip
