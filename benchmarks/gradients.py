@@ -163,7 +163,7 @@ def _plot(cells: dict[tuple[int, int, str], Any], data: str, path: Path) -> None
                          linestyle=("-", "--", ":", "-.")[i // 10 % 4])  # fmt: skip
             panel.plot(steps, values, label=name if k == sizes[0] else None, **style)
         panel.set(xscale="log", yscale="log", xlabel="step", title=f"{data}: {k} of 128")
-        panel.set_xticks(steps, [f"{step:,}" for step in steps])
+        panel.set_xticks(steps, [f"{step:,}" for step in steps], rotation=45)
         panel.minorticks_off()
         panel.grid(alpha=0.3)
     panels[0].set_ylabel("distance from the batch gradient, over uniform's")

@@ -216,8 +216,7 @@ class Auto:
             # What a few thousand nodes prove is proved before more is searched.
             yield "exact", partial(_exact, 0), None, deadline
             yield "swap", swap, _WORK + _WORK_PER_CANDIDATE * problem.n, deadline
-            rules = problem.constraints
-            if timed and (rules.codes is not None or rules.costs is not None):
+            if timed and not problem.constraints.unbound:
                 branch = _BRANCH + _BRANCH_PER_CANDIDATE * problem.n
                 yield "exact", partial(_exact, branch), None, _part(deadline, _BRANCH_SHARE)
             else:

@@ -43,9 +43,9 @@ class ActiveSet:
 
     .. math:: \min_{w \ge 0} \; \Bigl\| t - \sum_{i \in A} w_i p_i \Bigr\|_2
 
-    Points join one at a time, the one nearest in angle to the residual; points whose weight would
-    fall below 0 leave. When none can join, the fit is the best over all points, because the
-    problem is convex.
+    Points join one at a time, the one nearest in angle to the residual or the one with the largest
+    inner product; points whose weight would fall below 0 leave. When none can join, the fit is the
+    best over all points, because the problem is convex.
 
     Parameters
     ----------
@@ -59,6 +59,8 @@ class ActiveSet:
         Positions that may join; None for all.
     norms
         Of the points, if they are known.
+    by_angle
+        Whether the nearest in angle joins, or else the one with the largest inner product.
     """
 
     def __init__(
@@ -68,6 +70,8 @@ class ActiveSet:
         size: int,
         allowed: NDArray[np.int64] | None = None,
         norms: NDArray[np.float64] | None = None,
+        *,
+        by_angle: bool = True,
     ) -> None:
         n, d = points.shape
         if norms is None:
@@ -80,6 +84,9 @@ class ActiveSet:
         # Below this a reciprocal overflows; after scaling it is nothing.
         positive = norms > np.finfo(np.float64).tiny
         self.inverse_norms = np.divide(1.0, norms, out=np.zeros(n), where=positive)
+        # What a point is divided by before inner products are compared.
+        lengths = norms if by_angle else np.full(n, norms.max(initial=0.0))
+        self.scales = np.divide(1.0, lengths, out=np.zeros(n), where=positive)
         self.state = np.zeros(n, dtype=np.int8)
         if allowed is not None:
             self.state[:] = _CLOSED
@@ -89,7 +96,7 @@ class ActiveSet:
         self.codes = np.empty((0, d), dtype=np.int16)
         if points.size >= _MANY:
             self.codes = np.empty((n, d), dtype=np.int16)
-            code_rows(self.points, norms, np.arange(n), self.codes)
+            code_rows(self.points, lengths, np.arange(n), self.codes)
         # More than d points are never independent.
         self.size = min(size, d, n)
         room = self.size + 1
@@ -107,7 +114,7 @@ class ActiveSet:
     def step(self, most: int = 1) -> tuple[int, int]:
         """Let at most so many points join; return what the kernel returns."""
         outcome, done = kernel.steps(
-            self.points, self.codes, self.inverse_norms, self.target, self.size, self.floor,
+            self.points, self.codes, self.scales, self.target, self.size, self.floor,
             self.state, self.active, self.idle, self.ints, self._weights, self.residual,
             *self.work, most,
         )  # fmt: skip

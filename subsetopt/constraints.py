@@ -56,6 +56,11 @@ class Constraints:
     capacity: float
     labels: tuple[Any, ...]
 
+    @property
+    def unbound(self) -> bool:
+        """Whether there are neither quotas nor costs: any subset of the right size is feasible."""
+        return self.codes is None and self.costs is None
+
     @classmethod
     def normalize(
         cls,

@@ -76,6 +76,8 @@ class MathOpt:
         Native parameters for programs with dense rows of large numbers.
     most_timed
         Most candidates under a time limit: with more, the backend looks at the clock too seldom.
+    seconds_per_candidate
+        How long it may be, per candidate, before the backend looks at the clock for the first time.
     """
 
     solver_type: str
@@ -84,6 +86,7 @@ class MathOpt:
     band_share: float
     for_dense: Mapping[str, Any] = field(default_factory=dict)
     most_timed: float = math.inf
+    seconds_per_candidate: float = 0.0
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found within the context's limits."""
@@ -112,7 +115,7 @@ class MathOpt:
             name = self.solver_type.removeprefix("G")
             raise UnsupportedProblemError(
                 f"{name} keeps a time limit up to {self.most_timed:,} candidates to choose from, "
-                f"got {size:,}; with more it overruns by seconds. Use 'auto', 'cpsat' or 'gurobi', "
+                f"got {size:,}; with more it may be seconds late. Use 'auto', 'cpsat' or 'gurobi', "
                 "or leave time_limit out for its node limit (max_iterations)."
             )
 
@@ -158,7 +161,8 @@ class MathOpt:
         units = _BAND_UNITS if band else UNITS
         scale = min(max(units / model.precision, 1.0), 1e5)
         late = _Run(None, -math.inf, "TIME", 0, StopReason.TIME)
-        if context.deadline.remaining() < MARGIN + (_BUILDING + _LEAVING) * model.entries:
+        needed = MARGIN + (_BUILDING + _LEAVING) * model.entries
+        if context.deadline.remaining() < needed + self.seconds_per_candidate * model.size:
             return late
         native, z, hint = _mathopt_model(mathopt, model, scale, band, start)
         room = context.deadline.remaining() - MARGIN - _LEAVING * model.entries

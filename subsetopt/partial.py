@@ -40,7 +40,7 @@ class Partial:
     def allowed(self) -> NDArray[np.int64]:
         """Return the candidates after which sizes, quotas and capacity can still be kept."""
         rules = self.rules
-        if rules.codes is None and rules.costs is None:
+        if rules.unbound:
             return np.flatnonzero(self.open) if self.left > 0 else _NONE
         if rules.codes is None or rules.low is None or rules.high is None:
             return self._affordable()

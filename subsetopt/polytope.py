@@ -114,7 +114,7 @@ class WeightedCone:
         rules = problem.constraints
         norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
         self.n, self.target = problem.n, target
-        simple = not rules.forced.size and rules.codes is None and rules.costs is None
+        simple = rules.unbound and not rules.forced.size
         self._rules = None if simple else rules
         self.room = problem.k
         known = rules.free if simple else np.sort(np.concatenate([rules.forced, rules.free]))

@@ -143,19 +143,19 @@ def _drop(basis, columns, active, half, w, r, count, gone):
 
 
 @njit(cache=True)
-def _best(scores, inverse_norms, state):
+def _best(scores, scales, state):
     """Return the open point with the largest normalized score, and that score."""
     best, value = -1, -np.inf
     for i in range(scores.size):
         if state[i] == _OPEN:
-            score = scores[i] * inverse_norms[i]
+            score = scores[i] * scales[i]
             if score > value:
                 best, value = i, score
     return best, value
 
 
 @njit(cache=True)
-def _best_coded(points, inverse_norms, codes, state, r, size, products):
+def _best_coded(points, scales, codes, state, r, size, products):
     """Return what :func:`_best` does; -1 where rounding hides it.
 
     Only points that may be the best are looked at in double precision.
@@ -170,17 +170,17 @@ def _best_coded(points, inverse_norms, codes, state, r, size, products):
     best, value = -1, -np.inf
     for i in range(products.size):
         if products[i] >= least:
-            score = _dot(points[i], r) * inverse_norms[i]
+            score = _dot(points[i], r) * scales[i]
             if score > value:
                 best, value = i, score
     return best, value
 
 
 @njit(cache=True)
-def _some(points, inverse_norms, r, least, state):
+def _some(points, scales, r, least, state):
     """Whether any open point has a normalized score above a least one."""
     for i in range(points.shape[0]):
-        if state[i] == _OPEN and _dot(points[i], r) * inverse_norms[i] > least:
+        if state[i] == _OPEN and _dot(points[i], r) * scales[i] > least:
             return True
     return False
 
@@ -204,7 +204,7 @@ def _rest(j, state, idle, ints):
 
 @njit(cache=True)
 def _step(
-    points, codes, inverse_norms, target, size, floor, state, active, idle, ints, w, r, scores,
+    points, codes, scales, target, size, floor, state, active, idle, ints, w, r, scores,
     products, basis, columns, half, z,
 ):  # fmt: skip
     """Let one point join; return as :func:`steps` does."""
@@ -213,16 +213,16 @@ def _step(
         return CONVERGED
     tt = _dot(target, target)
     if ints[0] >= size:
-        return FULL if _some(points, inverse_norms, r, _FLAT * np.sqrt(tt), state) else CONVERGED
+        return FULL if _some(points, scales, r, _FLAT * np.sqrt(tt), state) else CONVERGED
     j, score = -1, 0.0
     if codes.shape[0]:
-        j, score = _best_coded(points, inverse_norms, codes, state, r, np.sqrt(rr), products)
+        j, score = _best_coded(points, scales, codes, state, r, np.sqrt(rr), products)
     exact = j < 0
     if exact:
         correlate(points, r, scores)
     while True:
         if exact:
-            j, score = _best(scores, inverse_norms, state)
+            j, score = _best(scores, scales, state)
         if j < 0 or score <= _FLAT * np.sqrt(tt):
             return CONVERGED
         count = ints[0]
@@ -260,17 +260,20 @@ def _step(
 
 @njit(cache=True)
 def steps(
-    points, codes, inverse_norms, target, size, floor, state, active, idle, ints, w, r, scores,
+    points, codes, scales, target, size, floor, state, active, idle, ints, w, r, scores,
     products, basis, columns, half, z, most,
 ):  # fmt: skip
-    """Let points join, each the one nearest in angle to the residual; refit with weights >= 0.
+    """Let points join, each the one with the largest score; refit with weights >= 0.
+
+    A score is the inner product with the residual, scaled.
 
     Parameters
     ----------
-    points, inverse_norms
-        (n, d), and 1 / norm of each; a point with 0 here is never chosen.
+    points, scales
+        (n, d), and what their inner products are multiplied by before they are compared: 1 / norm
+        for angles, a constant for the products themselves; a point with 0 here is never chosen.
     codes
-        (n, d) int16, the points divided by their norms, see :mod:`subsetopt.kernels.screen`; empty
+        (n, d) int16, the scaled points, see :mod:`subsetopt.kernels.screen`; empty
         for none.
     target
         (d,).
@@ -299,7 +302,7 @@ def steps(
     """
     for done in range(most):
         outcome = _step(
-            points, codes, inverse_norms, target, size, floor, state, active, idle, ints, w, r,
+            points, codes, scales, target, size, floor, state, active, idle, ints, w, r,
             scores, products, basis, columns, half, z,
         )  # fmt: skip
         if outcome != MOVED:

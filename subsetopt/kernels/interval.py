@@ -1,10 +1,10 @@
 """The interval bound: how far a target lies from the sums that are within reach.
 
 The sums of ``size`` values lie between those of the smallest and of the largest (under quotas, of
-the smallest and the largest that they allow: the greedy is exact). With an outlier
-in the pool the target lies inside that interval and yet out of reach; so the farthest values are
-fixed in and out, as branch and bound does, for a few hundred nodes. If every node then leaves the
-target outside its interval, the least distance is the optimum.
+the smallest and the largest that they allow: the greedy is exact). With an outlier in the pool the
+target lies inside that interval and yet out of reach; so the farthest values are fixed in and out,
+as branch and bound does, for a few hundred nodes. If every node then leaves the target outside its
+interval, the least distance is the optimum.
 """
 
 from __future__ import annotations
@@ -44,6 +44,14 @@ def interval_distance(values, size, target):
 
 
 @njit(cache=True)
+def _push(windows, targets, waiting, a, b, k, t):
+    """Put a window [a, b), with its size and target, to those still to be looked at."""
+    windows[waiting, 0], windows[waiting, 1], windows[waiting, 2] = a, b, k
+    targets[waiting] = t
+    return waiting + 1
+
+
+@njit(cache=True)
 def branching_distance(values, size, target):
     """Return the least distance over the nodes of a small tree; 0 when it proves nothing.
 
@@ -62,19 +70,13 @@ def branching_distance(values, size, target):
         prefix[p + 1] = prefix[p] + values[p]
         magnitude += abs(values[p])
     center = values[m // 2]
-    # Windows [a, b) with their size and target still to be looked at.
-    a_of, b_of, k_of = (
-        np.empty(_DEPTH, np.int64),
-        np.empty(_DEPTH, np.int64),
-        np.empty(_DEPTH, np.int64),
-    )
-    t_of = np.empty(_DEPTH)
-    a_of[0], b_of[0], k_of[0], t_of[0] = 0, m, size, target
-    waiting = 1
+    windows, targets = np.empty((_DEPTH, 3), np.int64), np.empty(_DEPTH)
+    waiting = _push(windows, targets, 0, 0, m, size, target)
     least = np.inf
     for _ in range(MOST_NODES):
         waiting -= 1
-        a, b, k, t = a_of[waiting], b_of[waiting], k_of[waiting], t_of[waiting]
+        a, b, k = windows[waiting]
+        t = targets[waiting]
         if 0 <= k <= b - a:
             distance = max(prefix[a + k] - prefix[a] - t, t - (prefix[b] - prefix[b - k]))
             if distance > 0.0:
@@ -85,11 +87,8 @@ def branching_distance(values, size, target):
                 bottom = center - values[a] >= values[b - 1] - center
                 x = a if bottom else b - 1
                 first, last = (a + 1, b) if bottom else (a, b - 1)
-                a_of[waiting], b_of[waiting], k_of[waiting], t_of[waiting] = first, last, k, t
-                waiting += 1
-                a_of[waiting], b_of[waiting], k_of[waiting] = first, last, k - 1
-                t_of[waiting] = t - values[x]
-                waiting += 1
+                waiting = _push(windows, targets, waiting, first, last, k, t)
+                waiting = _push(windows, targets, waiting, first, last, k - 1, t - values[x])
         if waiting == 0:
             return max(0.0, least - _ROUNDING * magnitude)
     return 0.0
@@ -162,20 +161,15 @@ def quota_distance(values, codes, low, high, size, target):
     magnitude = abs(target)
     for p in range(m):
         magnitude += abs(values[p])
-    a_of, b_of, k_of = (
-        np.empty(_DEPTH, np.int64),
-        np.empty(_DEPTH, np.int64),
-        np.empty(_DEPTH, np.int64),
-    )
-    t_of = np.empty(_DEPTH)
+    windows, targets = np.empty((_DEPTH, 3), np.int64), np.empty(_DEPTH)
+    waiting = _push(windows, targets, 0, 0, m, size, target)
     count_of = np.zeros((_DEPTH, groups), np.int64)
     taken, count = np.empty(groups, np.int64), np.empty(groups, np.int64)
-    a_of[0], b_of[0], k_of[0], t_of[0] = 0, m, size, target
-    waiting = 1
     least = np.inf
     for _ in range(max(_FEWEST, min(MOST_NODES, MOST_LOOKS // max(m, 1)))):
         waiting -= 1
-        a, b, k, t = a_of[waiting], b_of[waiting], k_of[waiting], t_of[waiting]
+        a, b, k = windows[waiting]
+        t = targets[waiting]
         count[:] = count_of[waiting]
         smallest, largest, possible = 0.0, 0.0, False
         if 0 <= k <= b - a:
@@ -192,15 +186,12 @@ def quota_distance(values, codes, low, high, size, target):
                 bottom = center - values[a] >= values[b - 1] - center
                 x = a if bottom else b - 1
                 first, last = (a + 1, b) if bottom else (a, b - 1)
-                a_of[waiting], b_of[waiting], k_of[waiting], t_of[waiting] = first, last, k, t
                 count_of[waiting] = count
-                waiting += 1
+                waiting = _push(windows, targets, waiting, first, last, k, t)
                 if count[codes[x]] < high[codes[x]]:
-                    a_of[waiting], b_of[waiting], k_of[waiting] = first, last, k - 1
-                    t_of[waiting] = t - values[x]
                     count_of[waiting] = count
                     count_of[waiting, codes[x]] += 1
-                    waiting += 1
+                    waiting = _push(windows, targets, waiting, first, last, k - 1, t - values[x])
         if waiting == 0:
             return max(0.0, least - _ROUNDING * magnitude)
     return 0.0

@@ -45,9 +45,8 @@ class GradientMatching(StatelessPolicy):
         with the choice, at most k samples.
     total
         Whether nonnegative weights are to sum to 1, as well as match the gradient: every
-        :math:`v_i` then has one more coordinate, the mean norm of all of them. Without it nothing
-        bounds the weight of an easy sample, whose :math:`v_i` is nearly 0, and training diverges
-        where the fit makes use of that. Uniform weights sum to 1 anyway.
+        :math:`v_i` then has one more coordinate, the mean norm of all of them. Uniform weights sum
+        to 1 anyway.
     looks
         With uniform weights and the solver "auto": how often the search looks at every vector, at
         least 1. None: 16 for the logit gradients, without such a limit for those of the last layer.
@@ -62,8 +61,8 @@ class GradientMatching(StatelessPolicy):
     Notes
     -----
     The problem is not random: the same signals give the same. With nonnegative weights
-    there is a subset without error once k is at least the number of independent coordinates, C for
-    the logit gradients of C classes and the total, and ``omp``, which ``auto`` takes, finds it.
+    there is a subset without error once k is at least the number of independent coordinates, C - 1
+    for the logit gradients of C classes, and ``omp``, which ``auto`` takes, finds it.
 
     References
     ----------
@@ -73,7 +72,7 @@ class GradientMatching(StatelessPolicy):
     --------
     >>> import subsetopt as so
     >>> gradients = np.array([[0.5, -0.5], [-0.2, 0.2], [0.1, -0.1], [0.8, -0.8]])
-    >>> problem = GradientMatching(weights="nonnegative").propose(
+    >>> problem = GradientMatching(weights="nonnegative", total=True).propose(
     ...     {"logit_gradients": gradients}, 2, np.random.default_rng(0)
     ... )
     >>> solution = so.solve(problem, seed=0)
@@ -85,7 +84,7 @@ class GradientMatching(StatelessPolicy):
 
     signal: Literal["logit_gradients", "last_layer_gradients"] = "logit_gradients"
     weights: Literal["uniform", "nonnegative"] = "uniform"
-    total: bool = True
+    total: bool = False
     looks: int | None = None
 
     def __post_init__(self) -> None:
@@ -107,9 +106,17 @@ class GradientMatching(StatelessPolicy):
 
     @property
     def solver(self) -> Solver | str:
-        """What the solver "auto" stands for: a short search by swaps, where it is to be short."""
+        """What the solver "auto" stands for.
+
+        With uniform weights a short search by swaps, where it is to be short. With nonnegative ones
+        matching pursuit by the largest product: it takes large gradients, at moderate weights. By
+        the least angle it takes tiny ones, whose weights nothing bounds; where the weights are to
+        sum to 1, every vector is long, and the angle matches better.
+        """
+        if self.weights == "nonnegative":
+            return "auto" if self.total else _pursuit()
         looks = self.looks or (_LOOKS if self.signal == "logit_gradients" else None)
-        return "auto" if looks is None or self.weights != "uniform" else _swap(looks)
+        return "auto" if looks is None else _swap(looks)
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
         """Return the vector matching problem; the vectors are brought to the host once."""
@@ -122,6 +129,11 @@ class GradientMatching(StatelessPolicy):
 @lru_cache
 def _swap(looks: int) -> Solver:
     return create("swap", {"looks": looks})
+
+
+@lru_cache
+def _pursuit() -> Solver:
+    return create("omp", {"pick": "product"})
 
 
 def _units(vectors: NDArray[Any]) -> NDArray[Any]:

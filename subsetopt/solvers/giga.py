@@ -78,7 +78,7 @@ class GeodesicAscent:
         objective = problem.objective
         assert isinstance(objective, VectorMatching)
         rules = problem.constraints
-        simple = not rules.forced.size and rules.codes is None and rules.costs is None
+        simple = rules.unbound and not rules.forced.size
         known = rules.free if simple else np.sort(np.concatenate([rules.forced, rules.free]))
         allowed = known[objective.norms[known] > 0.0]
         steps = problem.k

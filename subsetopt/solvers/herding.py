@@ -48,7 +48,7 @@ class Herding:
         unit = objective.scale if objective.scale > _TINY else 1.0
         vectors, target = objective.vectors / unit, objective.target / unit
         rules = problem.constraints
-        simple = rules.codes is None and rules.costs is None
+        simple = rules.unbound
         state, best = Partial(rules), _Best(rules.at_most)
         owed = (rules.forced.size + 1) * target - vectors[rules.forced].sum(axis=0)
         left_out = problem.k * target - vectors[rules.forced].sum(axis=0)

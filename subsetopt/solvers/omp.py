@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.cone import ActiveSet
 from subsetopt.constraints import Constraints
+from subsetopt.errors import OptionError
 from subsetopt.kernels.cone import CONVERGED, MOVED
 from subsetopt.objectives import VectorMatching
 from subsetopt.partial import Partial
@@ -27,9 +29,10 @@ _LONG_CHUNK = 20 * _CHUNK
 
 @dataclass(frozen=True, slots=True)
 class OrthogonalMatchingPursuit:
-    r"""Add the vector nearest in angle to the residual, refit nonnegative weights, repeat.
+    r"""Add the vector that goes best with the residual, refit nonnegative weights, repeat.
 
-    .. math:: i = \arg\max_i \frac{\langle r, v_i \rangle}{\|v_i\|}, \qquad
+    .. math:: i = \arg\max_i \frac{\langle r, v_i \rangle}{\|v_i\|} \quad\text{or}\quad
+              \arg\max_i \, \langle r, v_i \rangle, \qquad
               w = \arg\min_{w \ge 0,\; \operatorname{supp} w \subseteq A \cup \{i\}}
               \Bigl\| t - \sum_j w_j v_j \Bigr\|
 
@@ -37,6 +40,19 @@ class OrthogonalMatchingPursuit:
     slot; a vector after which quotas or the capacity could not be kept any more is passed over.
     What the quotas still ask for at the end is filled up with the cheapest vectors, and the weights
     are fitted anew.
+
+    Parameters
+    ----------
+    pick
+        ``"angle"``, the first form: the smaller residual as a rule, by any weight that it takes.
+        ``"product"``, the second, as GRAD-MATCH has it: large vectors come first, and need no large
+        weights. Where the vectors stand for more than they say (a part of a gradient for the whole
+        of it), small ones with huge weights match what is seen and spoil what is not.
+
+    Raises
+    ------
+    OptionError
+        If ``pick`` is neither.
 
     Notes
     -----
@@ -52,16 +68,25 @@ class OrthogonalMatchingPursuit:
     1974, chapter 23.
     """
 
+    pick: Literal["angle", "product"] = "angle"
+
+    def __post_init__(self) -> None:
+        if self.pick not in ("angle", "product"):
+            raise OptionError(f"pick must be 'angle' or 'product', got {self.pick!r}.")
+
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return at most k indices and their weights."""
         objective = problem.objective
         assert isinstance(objective, VectorMatching)
         rules = problem.constraints
-        simple = not rules.forced.size and rules.codes is None and rules.costs is None
+        simple = rules.unbound and not rules.forced.size
         allowed = None
         if problem.constrained:
             allowed = rules.free if simple else np.concatenate([rules.forced, rules.free])
-        fit = ActiveSet(objective.vectors, objective.target, problem.k, allowed, objective.norms)
+        fit = ActiveSet(
+            objective.vectors, objective.target, problem.k, allowed, objective.norms,
+            by_angle=self.pick == "angle",
+        )  # fmt: skip
         limits = None if simple else _Limits(fit, rules)
         outcome, steps, stop = self._run(fit, problem, context, limits)
         bound = None

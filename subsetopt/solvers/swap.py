@@ -38,6 +38,8 @@ GOAL_SHARE = 0.999
 # The default work limit: about 2 ms at n = 128.
 _DEFAULT_WORK = 300_000
 _DEFAULT_WORK_PER_CANDIDATE = 64
+# Work per value after which the bound, which takes about as long, is due.
+_BOUND_AFTER = 2
 # What the bound takes under quotas.
 _SECONDS_PER_LOOK = 4e-9
 
@@ -269,7 +271,7 @@ class _Search:
                 outcome = search(*self.arrays, chunk)
                 if outcome == kernel.REACHED:
                     return StopReason.TARGET
-                if not bounded and not self._late(context.deadline):
+                if not bounded and self._bound_due(context.deadline):
                     bounded = True
                     if self._prove():
                         return StopReason.TARGET
@@ -282,12 +284,17 @@ class _Search:
         finally:
             _scratch.free.append(self.scratch)
 
-    def _late(self, deadline: Deadline) -> bool:
-        """Whether the bound, many passes over the values under quotas, would outlast the time."""
-        if not self.pool.codes.size:
-            return False
+    def _bound_due(self, deadline: Deadline) -> bool:
+        """Whether to find the bound now: not before as much work is done as it takes, nor too late.
+
+        Most searches end before. Under quotas it takes many passes over the values.
+        """
         m = self.pool.values.size
-        return deadline.remaining() < _SECONDS_PER_LOOK * min(MOST_NODES * m, MOST_LOOKS)
+        if self.ints[kernel.I_WORK] < _BOUND_AFTER * m:
+            return False
+        if not self.pool.codes.size:
+            return True
+        return deadline.remaining() >= _SECONDS_PER_LOOK * min(MOST_NODES * m, MOST_LOOKS)
 
     def _prove(self) -> bool:
         """Find the lower bound, lift the goal to it, and tell whether the best is there."""

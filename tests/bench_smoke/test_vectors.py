@@ -145,3 +145,18 @@ def test_single_swaps_end_where_no_swap_helps(seed: int) -> None:
         for j in np.setdiff1d(np.arange(40), chosen):
             moved = np.append(np.delete(chosen, i), j)
             assert instance.error(moved) >= error * (1.0 - 1e-6)
+
+
+def test_omp_by_products_is_the_published_algorithm_in_general_position() -> None:
+    compared = 0
+    for seed in range(40):
+        rows = vectors(60, 20, seed)
+        weights = published.matching_pursuit(rows, 6)
+        if np.count_nonzero(weights) < 6:
+            continue  # a weight fell to 0: ours makes room for another then
+        problem = so.Problem(so.VectorMatching(rows, weights="nonnegative"), 6)
+        answer = so.solve(problem, "omp", options={"pick": "product"})
+        assert np.array_equal(answer.indices, np.flatnonzero(weights))
+        assert np.allclose(answer.weights, weights[answer.indices])
+        compared += 1
+    assert compared > 20

@@ -11,6 +11,7 @@ import subsetopt as so
 from subsetopt.policies import Policy, SelectionState, make_policy
 from subsetopt.policies.balanced import Balanced
 from subsetopt.policies.gradient_matching import GradientMatching
+from subsetopt.solvers.omp import OrthogonalMatchingPursuit
 from subsetopt.solvers.swap import Swap
 
 N, K = 64, 8
@@ -197,7 +198,7 @@ def test_nonnegative_weights_sum_to_1_unless_told_otherwise() -> None:
         sums[total] = answer.weights.sum()
     assert sums[True] == pytest.approx(1.0) and sums[False] != pytest.approx(1.0, abs=0.01)
     nothing = {"logit_gradients": np.zeros((N, 3))}
-    policy = GradientMatching(weights="nonnegative")
+    policy = GradientMatching(weights="nonnegative", total=True)
     assert so.solve(policy.propose(nothing, K, rng()), seed=0).weights.sum() == pytest.approx(1.0)
 
 
@@ -205,5 +206,16 @@ def test_gradient_matching_searches_briefly_in_few_coordinates() -> None:
     assert make_policy("gradient-matching").solver == Swap(looks=16)
     long = {"signal": "last_layer_gradients"}
     assert make_policy("gradient-matching", looks=3, **long).solver == Swap(looks=3)
-    for options in ({"weights": "nonnegative"}, long):
+    for options in ({"weights": "nonnegative", "total": True}, long):
         assert make_policy("gradient-matching", **options).solver == "auto"
+
+
+def test_gradient_matching_takes_no_tiny_gradients_at_huge_weights() -> None:
+    """Nine tenths of the batch are learned: by the angle, their weights are beyond all bounds."""
+    gradients = np.where(np.arange(N)[:, None] < 58, 1e-6, 1.0) * GRADIENTS
+    policy = make_policy("gradient-matching", weights="nonnegative")
+    assert policy.solver == OrthogonalMatchingPursuit(pick="product")
+    problem = policy.propose({"logit_gradients": gradients}, K, rng())
+    picked = so.solve(problem, policy.solver)
+    assert picked.status is so.Status.OPTIMAL
+    assert picked.weights.max() < 1.0 < 1e3 < so.solve(problem, "omp").weights.max()

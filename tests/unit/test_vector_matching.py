@@ -169,6 +169,7 @@ def test_a_warm_start_gets_its_best_weights() -> None:
     ("name", "options", "message"),
     [
         ("giga", {"refit": 1}, "refit must be True or False, got 1"),
+        ("omp", {"pick": "largest"}, "pick must be 'angle' or 'product', got 'largest'"),
         ("away-frank-wolfe", {"max_polish": -1}, "max_polish must be an integer >= 0, got -1"),
         ("pairwise-frank-wolfe", {"max_polish": True}, "max_polish must be an integer >= 0"),
     ],
