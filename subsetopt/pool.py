@@ -151,5 +151,4 @@ def ascending(objective: MeanMatching) -> tuple[NDArray[np.float64], NDArray[np.
         order = np.argsort(values)
         return values[order], order
     # Values that came in single precision are that still, and sort faster so.
-    bits, places = radix.ascending(values.astype(np.float32).view(np.uint32))
-    return bits.view(np.float32).astype(np.float64), places.astype(np.int64)
+    return radix.ascending(values)

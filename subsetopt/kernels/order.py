@@ -7,6 +7,8 @@ several times faster than finding the order of floats by comparison.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numba import njit
 
@@ -18,34 +20,41 @@ _SIGN = np.uint32(0x80000000)
 _ALL = np.uint32(0xFFFFFFFF)
 
 
-@njit(cache=True)
-def ascending(bits):
-    """Sort float32 values given by their bits.
+def ascending(values: Any) -> tuple[Any, Any]:
+    """Sort values that are those of single precision.
 
     Parameters
     ----------
-    bits
-        ``values.view(np.uint32)``, shape (n,), n < 2**31.
+    values
+        Shape (n,), float32 or the same numbers in float64, n < 2**31.
 
     Returns
     -------
     tuple
-        The bits (n,) uint32 in ascending order of the values, and their positions (n,) int32;
-        equal values stay in order.
+        The values in ascending order, (n,) float64, and their positions (n,) int64; equal values
+        stay in order.
     """
-    n = bits.size
+    n = values.size
+    # NumPy's own memory: for large arrays it asks for large pages, which compiled code does not.
+    keys = values.astype(np.float32).view(np.uint32)
+    order, spare = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
+    ordered, places = np.empty(n), np.empty(n, dtype=np.int64)
+    _sort(keys, order, np.empty(n, dtype=np.uint32), spare, ordered, places)
+    return ordered, places
+
+
+@njit(cache=True)
+def _sort(keys, order, next_keys, next_order, ordered, places):
+    """Write values given by their bits in ascending order, and their positions; keys are lost."""
+    n = keys.size
     counts = np.zeros((3, _BUCKETS), dtype=np.int32)
-    keys = np.empty(n, dtype=np.uint32)
-    order = np.empty(n, dtype=np.int32)
     for i in range(n):
-        key = bits[i] ^ (_ALL if bits[i] & _SIGN else _SIGN)
+        key = keys[i] ^ (_ALL if keys[i] & _SIGN else _SIGN)
         keys[i] = key
         order[i] = i
         counts[0, np.int64(key & np.uint32(_BUCKETS - 1))] += 1
         counts[1, np.int64((key >> np.uint32(_DIGIT)) & np.uint32(_BUCKETS - 1))] += 1
         counts[2, np.int64(key >> np.uint32(2 * _DIGIT))] += 1
-    next_keys = np.empty(n, dtype=np.uint32)
-    next_order = np.empty(n, dtype=np.int32)
     for digit in range(3):
         shift = np.uint32(digit * _DIGIT)
         place = 0
@@ -63,4 +72,7 @@ def ascending(bits):
         order, next_order = next_order, order
     for i in range(n):
         keys[i] ^= _SIGN if keys[i] & _SIGN else _ALL
-    return keys, order
+    floats = keys.view(np.float32)
+    for i in range(n):
+        ordered[i] = floats[i]
+        places[i] = order[i]

@@ -35,7 +35,7 @@ def test_the_command(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "vectors.json").read_text())
     checks = {check["what"]: check for check in found["checks"]}
     residuals = [check for what, check in checks.items() if ": residual over" in what]
-    assert len(residuals) == 5 and all(check["passed"] for check in residuals)
+    assert len(residuals) == 6 and all(check["passed"] for check in residuals)
     assert checks["omp, k = d = 16, n=1,024: OPTIMAL"]["passed"]
     uniform, weighted = found["tables"]
     assert [row[0] for row in uniform["rows"]][:2] == ["Gaussian", "logit gradients, step 20"]
