@@ -262,7 +262,7 @@ def _main(task: str) -> None:
     start = time.perf_counter()
     answer = so.solve(so.Problem(so.FacilityLocation(features), k), solver, seed=0)
     seconds = time.perf_counter() - start
-    peak = memory._peak()  # of this program alone: getrusage may tell the parent's
+    peak = memory.peak()  # of this program alone: getrusage may tell the parent's
     print(json.dumps({
         "seconds": seconds, "peak": peak, "objective": answer.objective, "bound": answer.bound,
         "stopped": answer.stop_reason.name.lower(),

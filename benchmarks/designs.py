@@ -23,7 +23,7 @@ from benchmarks.output import Result, bar, us
 from benchmarks.stats import quantiles
 from subsetopt.kernels import cube as kernel
 from subsetopt.solver import SolveContext
-from subsetopt.solvers.designs import Cube, _Flight
+from subsetopt.solvers.designs import Cube, Flight
 
 _ERRORS = 4.5  # standard errors that a frequency or a mean may be off
 _AT = (0.5, 0.9, 0.99, 1.0)
@@ -191,7 +191,7 @@ def _landed(design: Design, draws: int) -> tuple[Vector, Vector, int]:
     means, sizes = balance.mean(axis=0), np.abs(balance).mean(axis=0)
     off, bounds = np.empty((2, draws, design.p))
     for i in range(draws):
-        flight = _Flight(sampling, np.array([i], dtype=np.uint64), closest_last=True)
+        flight = Flight(sampling, np.array([i], dtype=np.uint64), closest_last=True)
         flight.run(SolveContext(entropy=i))
         undecided = flight.units[(flight.pi > 0.0) & (flight.pi < 1.0)]
         chosen = flight.finish(design.k, balanced=True)

@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-__all__ = ["MemoryStore", "measure"]
+__all__ = ["MemoryStore", "measure", "peak"]
 
 _PATIENCE = 60.0
 
@@ -61,7 +61,7 @@ def _main(task: str) -> None:
     if spec.obstacle(problem) is not None:
         sys.exit(1)
     spec.solve(problem, limit if spec.timed else None, 0)
-    print(max(0.0, _peak() - before))
+    print(max(0.0, peak() - before))
 
 
 def _reset() -> float:
@@ -70,10 +70,11 @@ def _reset() -> float:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         pass
-    return _peak()
+    return peak()
 
 
-def _peak() -> float:
+def peak() -> float:
+    """Return the high-water mark of this process's resident memory in bytes."""
     status = Path("/proc/self/status")
     if status.is_file():
         for line in status.read_text().splitlines():

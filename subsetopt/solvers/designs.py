@@ -17,7 +17,7 @@ from subsetopt.problem import Problem
 from subsetopt.solver import RawResult, SolveContext
 from subsetopt.status import StopReason
 
-__all__ = ["Cube", "Multinomial", "Systematic"]
+__all__ = ["Cube", "Flight", "Multinomial", "Systematic"]
 
 # Multiplications between two looks at the clock: about 50 microseconds.
 _CHUNK = 40_000
@@ -142,7 +142,7 @@ class Cube:
         balance = _balance(design)
         if problem.n <= _chunk(1 + balance.shape[1]):
             return _at_once(problem, balance, closest_last, context.max_iterations, rng)
-        flight = _Flight(design, rng, closest_last=closest_last)
+        flight = Flight(design, rng, closest_last=closest_last)
         reason = flight.run(context)
         drawn = flight.finish(problem.k, balanced=reason is StopReason.COMPLETED)
         return _answer(problem, drawn, reason, flight.done)
@@ -165,7 +165,7 @@ def _at_once(
     return RawResult(drawn, weights, stop_reason=reason, iterations=int(done))
 
 
-class _Flight:
+class Flight:
     """The arrays that the kernel works on, for the undecided units only."""
 
     __slots__ = ("certain", "columns", "done", "order", "pi", "queue", "rng", "state", "units")
