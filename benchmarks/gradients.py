@@ -55,8 +55,8 @@ def gradients(
         _claims(result, cells, names)
     for folder in (out, RESULTS) if save else (out,):
         folder.mkdir(parents=True, exist_ok=True)
-        for title, name in draw(cells, folder):
-            result.notes.append(f"![{title}]({name})\n")
+        drawn = draw(cells, folder)
+    result.notes += [f"![{title}]({name})\n" for title, name in drawn]
     result.finish(out, save=save)
 
 
