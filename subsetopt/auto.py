@@ -54,7 +54,7 @@ _WORK = 150_000
 _WORK_PER_CANDIDATE = 64
 # Where so much branch and bound proves nothing, more rarely does: the time is better spent.
 _BRANCH = 100_000
-# The same under constraints, where a node costs a pass over the candidates, and its share of time.
+# The same under constraints, where a node costs hundreds of looks, and its share of the time.
 _BRANCH_PER_CANDIDATE = 2_000
 _BRANCH_SHARE = 0.5
 # Seconds a MIP backend needs before it can be of use: start-up, model, first bound.

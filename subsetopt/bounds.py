@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from subsetopt.kernels import interval
+from subsetopt.kernels import interval, quotas
 from subsetopt.kernels.lattice import lattice_distance
 from subsetopt.objectives import MeanMatching
 from subsetopt.pool import Pool
@@ -20,14 +20,20 @@ def sum_distance(pool: Pool, least: float) -> float:
 
     The larger of the lattice bound and the interval bound, which branches on outliers. Bounds not
     above ``least`` are of no use to the caller and may come back as 0. A capacity is not looked
-    at, which leaves the bound valid.
+    at, which leaves the bound valid. A pool remembers the answer for the last ``least``.
     """
+    if pool.distance is None or pool.distance[0] != least:
+        pool.distance = least, _sum_distance(pool, least)
+    return pool.distance[1]
+
+
+def _sum_distance(pool: Pool, least: float) -> float:
     bits = pool.values.view(np.int64)
     if not pool.codes.size:
         return float(interval.plain_distance(pool.values, bits, pool.size, pool.target, least))
     lattice = lattice_distance(pool.values, bits, pool.size, pool.target, least)
-    branched = interval.quota_distance(
-        pool.values, pool.codes, pool.low, pool.high, pool.size, pool.target
+    branched = quotas.quota_distance(
+        pool.values, pool.codes, *pool.groups, pool.low, pool.high, pool.size, pool.target
     )
     return max(float(lattice), float(branched))
 

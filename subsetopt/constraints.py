@@ -202,7 +202,9 @@ class Constraints:
         allowed[self.forced] = True
         if not allowed[indices].all():
             found.append(f"excluded candidates chosen: {indices[~allowed[indices]][:5].tolist()}")
-        missing = np.setdiff1d(self.forced, indices)
+        chosen = np.zeros(self.n, dtype=np.bool_)
+        chosen[indices] = True
+        missing = self.forced[~chosen[self.forced]]
         if missing.size:
             found.append(f"included candidates missing: {missing[:5].tolist()}")
         if self.codes is not None and self.low is not None and self.high is not None:

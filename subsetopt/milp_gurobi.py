@@ -22,6 +22,7 @@ from subsetopt.solver import SolveContext
 from subsetopt.status import StopReason
 
 __all__ = [
+    "LICENSED",
     "SCALE",
     "STARTUP",
     "GurobiPrograms",
@@ -54,7 +55,7 @@ SCALE = 1e3
 STARTUP = 2e-3
 
 # Variables and rows that the license which comes with pip takes.
-_LICENSED = 2_000
+LICENSED = 2_000
 
 _lock = threading.RLock()
 _env: gp.Env | None = None
@@ -107,7 +108,7 @@ def unlimited(env: gp.Env) -> bool:
     global _unlimited
     if _unlimited is None:
         with gp.Model(env=env) as native:
-            native.addMVar(_LICENSED + 1)
+            native.addMVar(LICENSED + 1)
             try:
                 native.optimize()
                 _unlimited = True

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ from subsetopt.kernels import order as radix
 from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Problem
 
-__all__ = ["Pool", "ascending"]
+__all__ = ["Groups", "Pool", "ascending"]
 
 # From this size on, sorting by radix pays.
 _RADIX = 1024
@@ -25,9 +26,36 @@ _NO_INTS = np.empty(0, dtype=np.int64)
 _NO_FLOATS = np.empty(0, dtype=np.float64)
 
 
-@dataclass(eq=False, slots=True)
+class Groups(NamedTuple):
+    """The positions of a pool by group.
+
+    Attributes
+    ----------
+    members
+        Positions, group by group, ascending in each, (m,).
+    begin
+        Where each group begins, (groups + 1,); one group without quotas.
+    sums
+        Cumulated values of the members, (m + 1,) from 0.
+    """
+
+    members: NDArray[np.int64]
+    begin: NDArray[np.int64]
+    sums: NDArray[np.float64]
+
+
+class ByCost(NamedTuple):
+    """The positions of a pool by ascending cost, and their cumulated costs from 0."""
+
+    order: NDArray[np.int64]
+    sums: NDArray[np.float64]
+
+
+@dataclass(eq=False)
 class Pool:
     """Values to choose from, ascending, and the sum to hit.
+
+    One pool is shared by all solvers that take up the same problem: its arrays are not written to.
 
     Attributes
     ----------
@@ -45,6 +73,9 @@ class Pool:
         Group number per value, and the counts still allowed per group; empty without quotas.
     costs, capacity
         Cost per value and what is left of the capacity; empty and infinity without.
+    distance
+        The lower bound on the distance from the target, once it is known, with the bound that was
+        of no more use (see :func:`~subsetopt.bounds.sum_distance`).
     """
 
     values: NDArray[np.float64]
@@ -57,10 +88,19 @@ class Pool:
     high: NDArray[np.int64]
     costs: NDArray[np.float64]
     capacity: float
+    distance: tuple[float, float] | None = None
 
     @classmethod
     def of(cls, problem: Problem) -> Pool:
         """Return the pool of a mean-matching problem whose constraints can be satisfied."""
+        pool: Pool | None = problem.shared.get("pool")
+        if pool is None:
+            # Two threads may both make one: they are the same.
+            pool = problem.shared["pool"] = cls._made(problem)
+        return pool
+
+    @classmethod
+    def _made(cls, problem: Problem) -> Pool:
         objective = problem.objective
         assert isinstance(objective, MeanMatching)
         if not problem.constrained and problem.cardinality == "exact":
@@ -110,6 +150,23 @@ class Pool:
         """Whether any subset of the right size is feasible."""
         return not (self.codes.size or self.costs.size)
 
+    @cached_property
+    def groups(self) -> Groups:
+        """The positions by group."""
+        m = self.values.size
+        if not self.codes.size:
+            return Groups(np.arange(m), np.array([0, m]), _cumulated(self.values))
+        members = np.argsort(self.codes, kind="stable")
+        begin = np.zeros(self.low.size + 1, dtype=np.int64)
+        np.cumsum(np.bincount(self.codes, minlength=self.low.size), out=begin[1:])
+        return Groups(members, begin, _cumulated(self.values[members]))
+
+    @cached_property
+    def by_cost(self) -> ByCost:
+        """The positions by cost; empty without costs."""
+        order = np.argsort(self.costs, kind="stable")
+        return ByCost(order, _cumulated(self.costs[order]))
+
     def indices(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the candidates that chosen positions of the pool stand for, forced ones too."""
         chosen = self.items[positions]
@@ -126,6 +183,12 @@ class Pool:
         chosen = chosen[chosen >= 0]
         dummies = np.flatnonzero(self.items < 0)[: self.size - chosen.size]
         return np.concatenate([chosen, dummies])
+
+
+def _cumulated(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    sums = np.zeros(values.size + 1)
+    np.cumsum(values, out=sums[1:])
+    return sums
 
 
 def _order(values: NDArray[np.float64], keys: list[NDArray[Any]]) -> NDArray[np.int64]:

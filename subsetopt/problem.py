@@ -120,6 +120,11 @@ class Problem:
         return frozenset(name for name, used in have.items() if used)
 
     @cached_property
+    def shared(self) -> dict[str, Any]:
+        """What one solver has worked out about this problem, for the next one to find."""
+        return {}
+
+    @cached_property
     def constraints(self) -> Constraints:
         """The constraints in the normal form that solvers work with."""
         return Constraints.normalize(

@@ -13,7 +13,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from subsetopt.kernels.interval import quota_span
+from subsetopt.kernels.quotas import quota_span, span_work
 
 __all__ = [
     "B_DEPTH",
@@ -237,10 +237,16 @@ def open_distance(v, prefix, center, win, target, stage, ints):
 
 
 @njit(cache=True)
-def _affordable(costs, by_cost, a, b, k, room):
+def _affordable(costs, by_cost, cost_sums, a, b, k, room):
     """Whether the k cheapest of the window fit into the room."""
     if costs.size == 0:
         return True
+    # At worst all that is outside the window is cheaper; at best none of it is.
+    outside = by_cost.size - (b - a)
+    if cost_sums[outside + k] - cost_sums[outside] <= room:
+        return True
+    if cost_sums[k] > room:
+        return False
     left = k
     spent = 0.0
     for q in range(by_cost.size):
@@ -254,19 +260,57 @@ def _affordable(costs, by_cost, a, b, k, room):
 
 
 @njit(cache=True)
+def _end_cost(least, a, b, k, members, room, costs):
+    """Return the cost of the window's subset of least (else greatest) sum."""
+    cost = 0.0
+    if costs.size == 0:
+        return cost
+    if room.shape[0] == 0:
+        first = a if least else b - k
+        for p in range(first, first + k):
+            cost += costs[p]
+    for g in range(room.shape[0]):
+        number = room[g, 4] if least else room[g, 5]
+        first = room[g, 0] if least else room[g, 1] - number
+        for q in range(first, first + number):
+            cost += costs[members[q]]
+    return cost
+
+
+@njit(cache=True)
+def _record_end(best, value, best_value, take, depth, least, a, b, k, members, room):
+    """Keep the path's values and the window's subset of least (else greatest) sum as the best."""
+    if room.shape[0] == 0:
+        _record(best, value, best_value, take, depth, a if least else b - k, k)
+        return
+    if value >= best_value[0]:
+        return
+    _record(best, value, best_value, take, depth, a, 0)
+    filled = best.size - k
+    for g in range(room.shape[0]):
+        number = room[g, 4] if least else room[g, 5]
+        first = room[g, 0] if least else room[g, 1] - number
+        for q in range(first, first + number):
+            best[filled] = members[q]
+            filled += 1
+
+
+@njit(cache=True)
 def branch_constrained(
     v, center, best, best_value, goal, slack, win, target, stage, take, first, spent, ints,
-    codes, low, high, count, costs, by_cost, capacity, work,
+    codes, members, begin, sums, low, high, count, costs, by_cost, cost_sums, capacity, work,
 ):  # fmt: skip
     """Like ``branch``, with quotas and a capacity.
 
     ``first`` (m + 2,) tells which child of a node went first, ``spent`` (m + 2,) is the cost of
-    the path, ``by_cost`` the positions by ascending cost. Work is values looked at. Identical
-    values (of the same group and cost) must lie side by side.
+    the path, ``by_cost`` the positions by ascending cost and ``cost_sums`` (m + 1,) their cumulated
+    costs. Work is values looked at. Identical values (of the same group and cost) must lie side by
+    side.
     """
     stop = ints[B_WORK] + work
     depth = ints[B_DEPTH]
-    taken = np.zeros(low.size, dtype=np.int64)
+    room = np.empty((low.size, 6), dtype=np.int64)
+    node_work = span_work(low.size, v.size)
     while depth >= 0:
         if ints[B_WORK] >= stop:
             ints[B_DEPTH] = depth
@@ -275,19 +319,30 @@ def branch_constrained(
         ints[B_WORK] += 1
         bottom = b > a and center - v[a] >= v[b - 1] - center
         if stage[depth] == 0:
-            ints[B_WORK] += b - a
-            smallest, largest, possible = quota_span(v, a, b, k, codes, low, high, count, taken)
+            ints[B_WORK] += node_work
+            smallest, largest, possible = quota_span(
+                a, b, k, members, begin, sums, low, high, count, room
+            )
             if possible:
-                possible = _affordable(costs, by_cost, a, b, k, capacity - spent[depth])
-            if possible and k == 0:
-                _record(best, abs(t), best_value, take, depth, a, 0)
-                if best_value[0] <= goal:
-                    ints[B_DEPTH] = depth
-                    return True
+                possible = _affordable(costs, by_cost, cost_sums, a, b, k, capacity - spent[depth])
             distance = max(smallest - t, t - largest, 0.0)
-            if not possible or k == 0 or distance >= best_value[0] - slack:
+            if not possible or distance >= best_value[0] - slack:
                 depth -= 1
                 continue
+            if t <= smallest or t >= largest:
+                # The end of the interval is the best of the node, if the capacity has room for it.
+                least = t <= smallest
+                ints[B_WORK] += k
+                cost = _end_cost(least, a, b, k, members, room, costs)
+                if spent[depth] + cost <= capacity:
+                    _record_end(
+                        best, distance, best_value, take, depth, least, a, b, k, members, room
+                    )
+                    if best_value[0] <= goal:
+                        ints[B_DEPTH] = depth
+                        return True
+                    depth -= 1
+                    continue
             stage[depth] = 1
             # Include first when the target asks for values of this end.
             first[depth] = 1 if (t < 0.5 * (smallest + largest)) == bottom else 0
@@ -352,14 +407,16 @@ def _without(v, codes, costs, a, b, x):
 
 @njit(cache=True)
 def open_quota_distance(
-    v, center, win, target, stage, take, first, ints, codes, low, high, count, costs, most
-):
+    v, center, win, target, stage, take, first, ints, codes, members, begin, sums, low, high,
+    count, costs, most,
+):  # fmt: skip
     """Return ``open_distance`` for the tree of ``branch_constrained``; a capacity is not looked at.
 
     0 when the open nodes ask for more than ``most`` values to be looked at.
     """
     depth = ints[B_DEPTH]
-    taken, chosen = np.zeros(low.size, dtype=np.int64), count.copy()
+    room, chosen = np.empty((low.size, 6), dtype=np.int64), count.copy()
+    node_work = span_work(low.size, v.size)
     if codes.size:
         for d in range(depth + 1):
             if take[d] >= 0:
@@ -368,8 +425,9 @@ def open_quota_distance(
     for d in range(depth + 1):
         a, b, k, t = win[d, 0], win[d, 1], win[d, 2], target[d]
         if stage[d] == 0:
-            bound = min(bound, _span_distance(v, a, b, k, t, codes, low, high, chosen, taken))
-            looked += 2 * (b - a)
+            distance = _span_distance(a, b, k, t, members, begin, sums, low, high, chosen, room)
+            bound = min(bound, distance)
+            looked += node_work
         elif stage[d] <= 2:
             # Children that are still to be looked at: the second, or both.
             bottom = center - v[a] >= v[b - 1] - center
@@ -382,15 +440,17 @@ def open_quota_distance(
                         chosen[codes[x]] += 1
                     near, far = (a + 1, b) if bottom else (a, b - 1)
                     distance = _span_distance(
-                        v, near, far, k - 1, t - v[x], codes, low, high, chosen, taken
+                        near, far, k - 1, t - v[x], members, begin, sums, low, high, chosen, room
                     )
                     if codes.size:
                         chosen[codes[x]] -= 1
                 else:
                     near, far = _without(v, codes, costs, a, b, x)
-                    distance = _span_distance(v, near, far, k, t, codes, low, high, chosen, taken)
+                    distance = _span_distance(
+                        near, far, k, t, members, begin, sums, low, high, chosen, room
+                    )
                 bound = min(bound, distance)
-                looked += 2 * (b - a)
+                looked += node_work
         if take[d] >= 0 and codes.size:
             chosen[codes[take[d]]] += 1
         if bound == 0.0 or looked > most:
@@ -399,9 +459,7 @@ def open_quota_distance(
 
 
 @njit(cache=True)
-def _span_distance(v, a, b, k, t, codes, low, high, count, taken):
+def _span_distance(a, b, k, t, members, begin, sums, low, high, count, room):
     """Return how far t lies outside the sums that sizes and quotas allow; infinity when none."""
-    if k < 0 or k > b - a:
-        return np.inf
-    smallest, largest, possible = quota_span(v, a, b, k, codes, low, high, count, taken)
+    smallest, largest, possible = quota_span(a, b, k, members, begin, sums, low, high, count, room)
     return max(smallest - t, t - largest, 0.0) if possible else np.inf

@@ -59,6 +59,7 @@ _FAR = 0.1  # residuals above this part of the values' range are brought down by
 _DOUBLES = 4  # one in so many moves is asked for a second one: each pair stands in four places
 _ROUND = 24_000  # questions of three moves asked of one table before starting anew
 _COVERAGE = 16  # ... but no more than this fraction of all pairs: they repeat themselves
+_PATIENCE = 32  # random swaps in a row that bring the target no nearer: then it is near
 
 # What search() returns.
 UNFINISHED, REACHED, STUCK = 0, 1, 2
@@ -233,6 +234,35 @@ def _shuffle(sel, out, mark, floats, codes, low, high, count, costs, rng, steps)
 
 
 @njit(cache=True)
+def _walk(v, sel, out, mark, floats, codes, low, high, count, costs, rng, failures, steps):
+    """Make random feasible swaps that bring the sum nearer to the target, until few do.
+
+    The residual of a random subset is that of many moves, and a table holds three. Returns the
+    failures in a row and the work; the residual is kept up to date but for rounding.
+    """
+    done = 0
+    while done < steps and failures < _PATIENCE:
+        done += 1
+        failures += 1
+        a = next_below(rng, sel.size)
+        b = next_below(rng, out.size)
+        i, j = sel[a], out[b]
+        rest = floats[_R] - (v[j] - v[i])
+        if abs(rest) >= abs(floats[_R]):
+            continue
+        if costs.size and floats[F_COST] + costs[j] - costs[i] > floats[F_CAPACITY]:
+            continue
+        if codes.size:
+            g, h = codes[i], codes[j]
+            if g != h and (count[g] - 1 < low[g] or count[h] + 1 > high[h]):
+                continue
+        _apply(a, b, sel, out, mark, floats, codes, count, costs)
+        floats[_R] = rest
+        failures = 0
+    return failures, done
+
+
+@njit(cache=True)
 def _swap_positions(i, j, sel, out, mark, floats, codes, count, costs):
     """Swap position i of the subset with position j of the rest."""
     a = 0
@@ -373,8 +403,21 @@ def search(
             ints[_PHASE] = _SINGLE
         elif phase == _SINGLE:
             # A table of few moves has them all, so that two pointers are of use only far away.
-            few = size * (m - size) <= PAIRS and abs(floats[_R]) < _FAR * (v[m - 1] - v[0])
-            if constrained or few:
+            every = size * (m - size) <= PAIRS
+            if constrained and not every and ints[_TRIES] < _PATIENCE and size < m and size > 0:
+                ints[_TRIES], spent = _walk(
+                    v, sel, out, mark, floats, codes, low, high, count, costs, rng, ints[_TRIES],
+                    stop - ints[I_WORK],
+                )  # fmt: skip
+                ints[I_WORK] += spent
+                if ints[_TRIES] < _PATIENCE:
+                    continue
+                floats[_R] = _residual(v, sel, floats[F_TARGET])
+                ints[I_WORK] += size
+                _remember(sel, best, floats)
+                if floats[F_BEST] <= goal:
+                    return REACHED
+            if constrained or (every and abs(floats[_R]) < _FAR * (v[m - 1] - v[0])):
                 ints[_PHASE] = _TABLE
                 continue
             i, j, spent = best_single_swap(v, mark, floats[_R], goal)

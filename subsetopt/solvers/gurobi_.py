@@ -15,6 +15,7 @@ from subsetopt.checks import checked_integer, checked_positive
 from subsetopt.errors import OptionError, SolverLicenseError, UnsupportedProblemError
 from subsetopt.milp import GAP, LEAK, LinearModel, accepted, formulate, frame
 from subsetopt.milp_gurobi import (
+    LICENSED,
     SCALE,
     STARTUP,
     GurobiPrograms,
@@ -39,6 +40,8 @@ VectorNorm = Literal["auto", "quadratic", "absolute"]
 # Share of the tolerance at which to stop; the rest is for rounding.
 _STOP_AT = 0.95
 _TOLERANCE = 1e-9
+# What building the model takes at least, per candidate.
+_SECONDS_PER_CANDIDATE = 1.5e-6
 # Variables that the license which comes with pip takes in a quadratic model.
 _LICENSED_SQUARES = 200
 
@@ -124,10 +127,14 @@ class Gurobi:
         deadline = context.deadline
         wait = deadline.remaining() if deadline.limited else None
         with environment(wait) as env:
-            if env is None or deadline.remaining() < STARTUP:
+            needed = STARTUP + _SECONDS_PER_CANDIDATE * model.size
+            if env is None or deadline.remaining() < needed:
                 return out_of_time(deadline)
+            size = model.size + model.absolute
+            if size > LICENSED and not unlimited(env):
+                raise too_large(model.size, size)  # before a large model is built in vain
             with (
-                license_errors(model.size, model.size + model.absolute),
+                license_errors(model.size, size),
                 gp.Model(env=env) as native,
             ):
                 variables, magnitude = _build(native, model)

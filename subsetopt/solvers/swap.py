@@ -15,7 +15,8 @@ from subsetopt.budget import Deadline
 from subsetopt.checks import checked_integer
 from subsetopt.errors import OptionError
 from subsetopt.kernels import swap as kernel
-from subsetopt.kernels.interval import MOST_LOOKS, MOST_NODES
+from subsetopt.kernels.interval import MOST_NODES
+from subsetopt.kernels.quotas import span_work
 from subsetopt.objectives import VectorMatching
 from subsetopt.pool import Pool
 from subsetopt.problem import Problem
@@ -40,8 +41,10 @@ _DEFAULT_WORK = 300_000
 _DEFAULT_WORK_PER_CANDIDATE = 64
 # Work per value after which the bound, which takes about as long, is due.
 _BOUND_AFTER = 2
-# What the bound takes under quotas.
+# What the bound takes under quotas, per value looked at by the lattice and by the nodes.
 _SECONDS_PER_LOOK = 4e-9
+# Random swaps that start a constrained search anew, at most: one chunk has room for them.
+_LARGEST_KICK = 4_000
 
 
 def default_work(n: Any) -> Any:
@@ -237,7 +240,8 @@ class _Search:
                 count[:] = np.bincount(pool.codes[given], minlength=count.size)
             if pool.costs.size:
                 floats[kernel.F_COST] = pool.costs[given].sum()
-        ints[kernel.I_KICK] = _RESTARTS.get(start, 8) if pool.plain else 2 * size + 8
+        kick = min(2 * size + 8, _LARGEST_KICK)
+        ints[kernel.I_KICK] = _RESTARTS.get(start, 8) if pool.plain else kick
         self.scratch = _scratch.take()
         self.arrays = (
             pool.values,
@@ -287,14 +291,15 @@ class _Search:
     def _bound_due(self, deadline: Deadline) -> bool:
         """Whether to find the bound now: not before as much work is done as it takes, nor too late.
 
-        Most searches end before. Under quotas it takes many passes over the values.
+        Most searches end before. Under quotas its nodes take longer.
         """
         m = self.pool.values.size
         if self.ints[kernel.I_WORK] < _BOUND_AFTER * m:
             return False
         if not self.pool.codes.size:
             return True
-        return deadline.remaining() >= _SECONDS_PER_LOOK * min(MOST_NODES * m, MOST_LOOKS)
+        looks = 4 * m + MOST_NODES * span_work(self.pool.low.size, m)
+        return bool(deadline.remaining() >= _SECONDS_PER_LOOK * looks)
 
     def _prove(self) -> bool:
         """Find the lower bound, lift the goal to it, and tell whether the best is there."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import combinations
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -12,10 +13,11 @@ from hypothesis.extra import numpy as hnp
 
 from subsetopt.kernels import reference
 from subsetopt.kernels.draws import stratified_start, uniform_start
-from subsetopt.kernels.interval import branching_distance, interval_distance, quota_distance
+from subsetopt.kernels.interval import branching_distance, interval_distance
 from subsetopt.kernels.lattice import lattice_distance
 from subsetopt.kernels.nearest import nearest_completion
 from subsetopt.kernels.order import ascending
+from subsetopt.kernels.quotas import quota_distance, quota_span
 from subsetopt.kernels.random_ import next_below
 from subsetopt.kernels.swap import best_single_swap
 
@@ -125,26 +127,69 @@ def test_an_outlier_is_proved_by_a_few_nodes() -> None:
     assert interval_distance(values, 13, 13 * values.mean()) == 0.0
 
 
-@given(values=VALUES, seed=st.integers(0, 2**32), data=st.data())
-@settings(max_examples=300)
-def test_the_quota_interval_is_a_bound_and_exact_when_it_proves(values, seed, data) -> None:
-    if data.draw(st.booleans()):
-        values = np.sort(np.append(values, 1000.0))
-    size, groups = data.draw(st.integers(1, values.size)), data.draw(st.integers(1, 3))
-    rng = np.random.default_rng(seed)
-    codes = rng.integers(0, groups, size=values.size)
-    witness = np.bincount(codes[rng.choice(values.size, size, replace=False)], minlength=groups)
+class _Grouped(NamedTuple):
+    """Values in groups: what the kernels of quotas take, and what their twins do."""
+
+    values: np.ndarray
+    codes: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+    size: int
+
+    @property
+    def by_group(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        members = np.argsort(self.codes, kind="stable")
+        begin = np.searchsorted(self.codes[members], np.arange(self.low.size + 1))
+        return members, begin, np.concatenate([[0.0], np.cumsum(self.values[members])])
+
+
+@st.composite
+def grouped(draw: st.DrawFn, values: st.SearchStrategy[np.ndarray] = VALUES) -> _Grouped:
+    """Values whose quotas leave at least one subset."""
+    found = draw(values)
+    if draw(st.booleans()):
+        found = np.sort(np.append(found, 1000.0))
+    size, groups = draw(st.integers(1, found.size)), draw(st.integers(1, 3))
+    rng = np.random.default_rng(draw(st.integers(0, 2**32)))
+    codes = rng.integers(0, groups, size=found.size)
+    witness = np.bincount(codes[rng.choice(found.size, size, replace=False)], minlength=groups)
     low = np.maximum(witness - rng.integers(0, 2, size=groups), 0)
-    high = witness + rng.integers(0, 2, size=groups)
+    return _Grouped(found, codes, low, witness + rng.integers(0, 2, size=groups), size)
+
+
+@given(case=grouped(), data=st.data())
+@settings(max_examples=300)
+def test_the_quota_interval_is_a_bound_and_exact_when_it_proves(case, data) -> None:
+    values, codes, low, high, size = case
     target = size * values.mean() + data.draw(st.floats(-5.0, 5.0))
     least = np.inf
     for chosen in combinations(range(values.size), size):
-        count = np.bincount(codes[list(chosen)], minlength=groups)
+        count = np.bincount(codes[list(chosen)], minlength=low.size)
         if (low <= count).all() and (count <= high).all():
             least = min(least, abs(values[list(chosen)].sum() - target))
-    found = quota_distance(values, codes, low, high, size, target)
+    found = quota_distance(values, codes, *case.by_group, low, high, size, target)
     assert found <= least + 1e-9
     assert found == 0.0 or found == pytest.approx(least, abs=1e-6)
+
+
+LONGER = hnp.arrays(np.float64, st.integers(1, 60), elements=FLOATS).map(np.sort)
+
+
+@given(case=grouped(LONGER), data=st.data())
+@settings(max_examples=300)
+def test_the_span_of_a_window_is_that_of_a_greedy_pass(case, data) -> None:
+    values, codes, low, high, _ = case
+    a = data.draw(st.integers(0, values.size))
+    b = data.draw(st.integers(a, values.size))
+    size = data.draw(st.integers(0, values.size))
+    count = np.array([data.draw(st.integers(0, int(top))) for top in high], dtype=np.int64)
+    room = np.empty((low.size, 6), dtype=np.int64)
+    *ends, possible = quota_span(a, b, size, *case.by_group, low, high, count, room)
+    missing = np.maximum(low - count, 0)
+    naive = reference.quota_span(values[a:b], codes[a:b], missing, high - count, size)
+    assert possible == (naive is not None)
+    if naive is not None:
+        assert ends == pytest.approx(naive, abs=1e-6)
 
 
 def test_lattice_distance_proves_half_a_cent() -> None:
