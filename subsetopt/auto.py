@@ -57,6 +57,10 @@ _BRANCH = 100_000
 # The same under constraints, where a node costs hundreds of looks, and its share of the time.
 _BRANCH_PER_CANDIDATE = 2_000
 _BRANCH_SHARE = 0.5
+# So many looks are made in half a second: all subsets but for their last two members, which are
+# found in one pass over the candidates.
+_PROVABLE = 200_000_000
+_FEW = 16
 # Seconds a MIP backend needs before it can be of use: start-up, model, first bound.
 _MIP_ROOM = 0.25
 # The same for matching vectors; the share of time that swap has before the backend, and the
@@ -217,7 +221,10 @@ class Auto:
             yield "exact", partial(_exact, 0), None, deadline
             yield "swap", swap, _WORK + _WORK_PER_CANDIDATE * problem.n, deadline
             if timed and not problem.constraints.unbound:
-                branch = _BRANCH + _BRANCH_PER_CANDIDATE * problem.n
+                branch = None
+                few = problem.k <= _FEW  # of many, the binomial coefficient alone takes long
+                if not few or comb(problem.n, max(problem.k - 2, 0)) * problem.n > _PROVABLE:
+                    branch = _BRANCH + _BRANCH_PER_CANDIDATE * problem.n
                 yield "exact", partial(_exact, branch), None, _part(deadline, _BRANCH_SHARE)
             else:
                 yield "exact", partial(_exact, _BRANCH), None if timed else _WORK, deadline

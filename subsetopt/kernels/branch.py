@@ -296,6 +296,69 @@ def _record_end(best, value, best_value, take, depth, least, a, b, k, members, r
 
 
 @njit(cache=True)
+def _joins(p, codes, low, high, count, missing, cost, costs, capacity):
+    """Return whether a position may join, and how many the lower quotas then still ask for."""
+    if costs.size and cost + costs[p] > capacity:
+        return False, missing
+    if codes.size == 0:
+        return True, missing
+    g = codes[p]
+    return count[g] < high[g], missing - (1 if count[g] < low[g] else 0)
+
+
+@njit(cache=True)
+def _last_ones(
+    v, a, b, k, t, best, best_value, take, depth, codes, low, high, count, costs, cost, capacity
+):
+    """Record the best one or two (k) of the window that may join; return the work.
+
+    From the position that fits best outwards: the first that may join is the best, and none is
+    looked at that is no better than the best so far.
+    """
+    missing, work = 0, b - a
+    for g in range(low.size):
+        missing += max(0, low[g] - count[g])
+    if missing > k:
+        return work
+    firsts = b - 1 - a if k == 2 else 1
+    for first in range(a, a + firsts):
+        start, wanted, spent, still = a, t, cost, missing
+        if k == 2:
+            good, still = _joins(first, codes, low, high, count, missing, cost, costs, capacity)
+            if not good:
+                continue
+            start, wanted = first + 1, t - v[first]
+            if costs.size:
+                spent = cost + costs[first]
+            if codes.size:
+                count[codes[first]] += 1
+        up = _nearest(v, start, b, wanted)
+        down = up - 1
+        while up < b or down >= start:
+            above = v[up] - wanted if up < b else np.inf
+            below = wanted - v[down] if down >= start else np.inf
+            p = up if abs(above) <= abs(below) else down
+            value = min(abs(above), abs(below))
+            if value >= best_value[0]:
+                break
+            work += 1
+            good, left = _joins(p, codes, low, high, count, still, spent, costs, capacity)
+            if good and left == 0:
+                if k == 2:
+                    take[depth] = first
+                _record(best, value, best_value, take, depth + k - 1, p, 1)
+                take[depth] = -1
+                break
+            if p == up:
+                up += 1
+            else:
+                down -= 1
+        if k == 2 and codes.size:
+            count[codes[first]] -= 1
+    return work
+
+
+@njit(cache=True)
 def branch_constrained(
     v, center, best, best_value, goal, slack, win, target, stage, take, first, spent, ints,
     codes, members, begin, sums, low, high, count, costs, by_cost, cost_sums, capacity, work,
@@ -343,6 +406,16 @@ def branch_constrained(
                         return True
                     depth -= 1
                     continue
+            if k <= 2:
+                ints[B_WORK] += _last_ones(
+                    v, a, b, k, t, best, best_value, take, depth, codes, low, high, count, costs,
+                    spent[depth], capacity,
+                )  # fmt: skip
+                if best_value[0] <= goal:
+                    ints[B_DEPTH] = depth
+                    return True
+                depth -= 1
+                continue
             stage[depth] = 1
             # Include first when the target asks for values of this end.
             first[depth] = 1 if (t < 0.5 * (smallest + largest)) == bottom else 0

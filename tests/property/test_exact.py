@@ -145,3 +145,21 @@ def test_a_target_far_beyond_all_losses_is_proved_out_of_reach(unit: float) -> N
     answer = so.solve(so.Problem(so.MeanMatching(losses, target=1.0), 5), "exact", seed=0)
     assert answer.status is so.Status.OPTIMAL
     assert answer.objective == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_three_of_many_are_proved_under_quotas_and_a_capacity(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    losses, costs, groups = rng.exponential(size=200), rng.random(200), np.arange(200) % 4
+    problem = so.Problem(
+        so.MeanMatching(losses),
+        3,
+        groups=groups,
+        quotas={0: (1, 2), 1: (0, 1)},
+        costs=costs,
+        capacity=1.0,
+    )
+    answer = so.solve(problem, "exact", seed=seed)
+    oracle = so.solve(problem, "exhaustive", max_iterations=2_000_000)
+    assert answer.status is oracle.status is so.Status.OPTIMAL
+    assert answer.objective <= oracle.objective + problem.objective.tolerance
