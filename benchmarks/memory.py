@@ -27,7 +27,8 @@ def measure(solver: str, n: int, rate: float, constrained: bool, limit: float) -
         )
     except subprocess.TimeoutExpired:
         return float("nan")
-    return float(done.stdout) if done.returncode == 0 else float("nan")
+    # The last line: a backend may print lines of its own before it.
+    return float(done.stdout.splitlines()[-1]) if done.returncode == 0 else float("nan")
 
 
 class MemoryStore:
