@@ -43,7 +43,7 @@ def run(spec: Spec, case: Case, instance: Instance, limit: float) -> Row:
     if row.skipped:
         return row
     try:
-        solution = _timed(spec, problem, limit, case.seed, row)
+        solution = _timed(spec, instance, limit, case.seed, row)
     except SolverLicenseError as error:
         row.skipped = f"license: {error}"
     except UnsupportedProblemError as error:
@@ -55,11 +55,13 @@ def run(spec: Spec, case: Case, instance: Instance, limit: float) -> Row:
     return row
 
 
-def _timed(spec: Spec, problem: so.Problem, limit: float, seed: int, row: Row) -> so.Solution:
+def _timed(spec: Spec, instance: Instance, limit: float, seed: int, row: Row) -> so.Solution:
     times: list[float] = []
     gc.disable()
     try:
         while not times or (len(times) < _REPEATS and times[-1] < _SHORT):
+            # A new one each time: solvers keep what they have worked out about a problem.
+            problem = instance.problem()
             start = time.perf_counter()
             solution = spec.solve(problem, limit if spec.timed else None, seed)
             times.append(time.perf_counter() - start)
