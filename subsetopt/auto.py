@@ -21,7 +21,7 @@ from subsetopt.program_search import size_obstacle
 from subsetopt.solver import RawResult, SolveContext, Solver
 from subsetopt.status import StopReason
 
-__all__ = ["UNIFORM_UP_TO", "Auto", "Choice", "choose_solver", "opening_work"]
+__all__ = ["Auto", "Choice", "choose_solver", "opening_work"]
 
 # Up to this many subsets are settled by looking at all of them (about 20 ms).
 _ENUMERABLE = 200_000
@@ -44,8 +44,6 @@ _FIRST = {
     "VectorMatching[uniform]": (("swap", "it is near a local optimum in microseconds"),),
     "VectorMatching[nonnegative]": (("omp", "its weights are refitted, and exact at k >= rank"),),
 }
-# Up to here a uniform draw is a few swaps from the target; from a larger one it is many.
-UNIFORM_UP_TO = 4096
 # Work of the first swap: most problems are done in a tenth of a millisecond.
 _OPENING = 40_000
 _OPENING_PER_CANDIDATE = 4
@@ -137,8 +135,7 @@ class Auto:
     start
         How ``swap`` starts where any subset is feasible: ``"random"``, ``"stratified"`` or
         ``"window"`` (see its page). Random is the default here: among the many subsets that match
-        the mean, those near a uniform draw trained best. Above n = 4,096 it is stratified all the
-        same, being nearer to the target from the start.
+        the mean, those near a uniform draw trained best; and it needs no sorting.
     choices
         Of how many subsets within tolerance ``swap`` returns the one with the least sum of
         squared losses, at least 1. A subset found in a later stage is taken as it is.
@@ -169,7 +166,7 @@ class Auto:
         if isinstance(problem.objective, VectorMatching) and _backend_due(problem, context):
             deadline = _part(deadline, _OPENING_SHARE)  # else swap takes all the time there is
         opening = SolveContext(deadline, context.entropy, work, context.warm_start)
-        best = self._solver(first, problem.n).solve(problem, opening)
+        best = self._solver(first).solve(problem, opening)
         best.solver = best.solver or first
         if best.stop_reason is StopReason.TARGET:
             return best
@@ -191,11 +188,8 @@ class Auto:
             best.extras["fallbacks"] = fallbacks
         return best
 
-    def _solver(self, name: str, n: int) -> Solver:
-        if name != "swap":
-            return registry.create(name)
-        near = n <= UNIFORM_UP_TO or self.start != "random"
-        return _swap(self.start if near else "stratified", self.choices)
+    def _solver(self, name: str) -> Solver:
+        return _swap(self.start, self.choices) if name == "swap" else registry.create(name)
 
     def _following(
         self,
@@ -212,7 +206,7 @@ class Auto:
         deadline = context.deadline
         timed = deadline.limited
         given = context.max_iterations
-        swap = partial(self._solver, "swap", problem.n)
+        swap = partial(self._solver, "swap")
         if _matching(problem):
             if given is not None:
                 yield "exact", partial(_exact, None), given // 2, deadline

@@ -9,7 +9,7 @@ from typing import Any, cast, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsetopt.auto import UNIFORM_UP_TO, opening_work
+from subsetopt.auto import opening_work
 from subsetopt.budget import Deadline
 from subsetopt.front import select, size_of, solve
 from subsetopt.objectives import MeanMatching
@@ -100,9 +100,8 @@ def solve_many(
     places = {i: place for place, i in enumerate(lane)}
     entropies = entropies_from(seed, len(every))[lane]
     seeds = [_nth(seed, i) for i in lane]
-    answers = _Lane.of_problems([every[i] for i in lane], entropies, seeds.__getitem__).run(
-        solver, parallel
-    )
+    pools = _Lane.of_problems([every[i] for i in lane], solver, entropies, seeds.__getitem__)
+    answers = pools.run(solver, parallel)
     return Solutions(made, lambda i: answers[places[i]])
 
 
@@ -171,6 +170,13 @@ def _nth(seed: Seed, i: int) -> Seed:
     return (*seed, i) if isinstance(seed, Sequence) else (seed, i)
 
 
+def _unsorted(lengths: NDArray[np.int64], solver: str) -> NDArray[np.bool_]:
+    """Return which problems a plain solve begins on their losses as they come."""
+    from subsetopt.solvers.swap import UNSORTED_ABOVE
+
+    return (lengths > UNSORTED_ABOVE) & (solver == "auto")
+
+
 def _takes_the_lane(problem: Problem) -> bool:
     """Whether a problem is plain mean matching with a choice to make."""
     return (
@@ -200,16 +206,24 @@ class _Lane:
     def of_problems(
         cls,
         problems: list[Problem],
+        solver: str,
         entropies: NDArray[np.uint64],
         seed: Callable[[int], Seed],
     ) -> _Lane:
         from subsetopt.pool import ascending  # brings numba, which importing this must not
 
         objectives = [cast(MeanMatching, p.objective) for p in problems]
+        lengths = np.array([p.n for p in problems])
+        unsorted = _unsorted(lengths, solver)
         return cls(
             np.concatenate([o.values for o in objectives]),
-            np.concatenate([ascending(o)[1] for o in objectives]),
-            np.cumsum([0] + [p.n for p in problems]),
+            np.concatenate(
+                [
+                    np.arange(o.n) if as_given else ascending(o)[1]
+                    for o, as_given in zip(objectives, unsorted.tolist(), strict=True)
+                ]
+            ),
+            np.concatenate([[0], np.cumsum(lengths)]),
             np.array([p.k for p in problems]),
             np.array([o.target for o in objectives]),
             np.array([o.scale for o in objectives]),
@@ -247,7 +261,7 @@ class _Lane:
         """Search all pools; those that do not reach their goal are solved again on their own."""
         from subsetopt.kernels.many import search_many
         from subsetopt.kernels.swap import STRATIFIED, UNIFORM
-        from subsetopt.solvers.swap import CHUNK, GOAL_SHARE, default_work
+        from subsetopt.solvers.swap import CHUNK, GOAL_SHARE, default_work, unsorted_work
 
         clock = Deadline()
         count = self.sizes.size
@@ -256,13 +270,16 @@ class _Lane:
         reached = np.zeros(count, dtype=np.bool_)
         bounds, spent = np.zeros(count), np.zeros(count, dtype=np.int64)
         lengths = np.diff(self.starts)
-        uniform = (lengths <= UNIFORM_UP_TO) & (solver == "auto")
+        unsorted = _unsorted(lengths, solver)
         limits = opening_work(lengths) if solver == "auto" else default_work(lengths)
+        # What is not found before sorting is solved on its own.
+        limits = np.where(unsorted, np.minimum(limits, unsorted_work(lengths, self.sizes)), limits)
         search_many(
             self.values, self.order, self.starts, self.sizes, places,
             self.sizes * self.means, self.sizes * self.tolerances, self.entropies, limits, best,
             reached, bounds, spent, CHUNK, GOAL_SHARE,
-            np.where(uniform, UNIFORM, STRATIFIED), parallel=parallel,
+            np.full(count, UNIFORM if solver == "auto" else STRATIFIED), unsorted,
+            parallel=parallel,
         )  # fmt: skip
         bounds /= self.sizes
         first = np.repeat(self.starts[:-1], self.sizes)

@@ -76,6 +76,8 @@ class Pool:
     distance
         The lower bound on the distance from the target, once it is known, with the bound that was
         of no more use (see :func:`~subsetopt.bounds.sum_distance`).
+    ascending
+        False where the values are in the order of the candidates, see :meth:`as_given`.
     """
 
     values: NDArray[np.float64]
@@ -89,6 +91,7 @@ class Pool:
     costs: NDArray[np.float64]
     capacity: float
     distance: tuple[float, float] | None = None
+    ascending: bool = True
 
     @classmethod
     def of(cls, problem: Problem) -> Pool:
@@ -98,6 +101,18 @@ class Pool:
             # Two threads may both make one: they are the same.
             pool = problem.shared["pool"] = cls._made(problem)
         return pool
+
+    @classmethod
+    def as_given(cls, problem: Problem) -> Pool:
+        """Return the pool of a problem without constraints, its values as they come."""
+        objective = problem.objective
+        assert isinstance(objective, MeanMatching)
+        # What a kernel is compiled for: contiguous, and not for reading only.
+        values = np.require(objective.values, requirements=["C", "W"])
+        return cls(
+            values, np.arange(problem.n), _NO_INTS, problem.k, problem.k * objective.target,
+            _NO_INTS, _NO_INTS, _NO_INTS, _NO_FLOATS, math.inf, ascending=False,
+        )  # fmt: skip
 
     @classmethod
     def _made(cls, problem: Problem) -> Pool:
@@ -149,6 +164,13 @@ class Pool:
     def plain(self) -> bool:
         """Whether any subset of the right size is feasible."""
         return not (self.codes.size or self.costs.size)
+
+    @property
+    def span(self) -> float:
+        """The largest value less the smallest."""
+        if self.ascending and self.values.size:
+            return float(self.values[-1] - self.values[0])
+        return float(np.ptp(self.values)) if self.values.size else 0.0
 
     @cached_property
     def groups(self) -> Groups:

@@ -1,10 +1,11 @@
-"""Swap search on a sorted pool: reach a target sum with the fewest swaps from a random start.
+"""Swap search on a pool: reach a target sum with the fewest swaps from a random start.
 
-A subset S of ``size`` positions of the ascending vector ``v`` is moved towards ``sum(v[S]) ==
-target`` by replacing one, two or three of its members. Let ``r = target - sum(v[S])``. A move
-``(i, j)`` (i out of S, j into it) changes the sum by ``d = v[j] - v[i]``:
+A subset S of ``size`` positions of the vector ``v``, as a rule ascending, is moved towards
+``sum(v[S]) == target`` by replacing one, two or three of its members. Let ``r = target -
+sum(v[S])``. A move ``(i, j)`` (i out of S, j into it) changes the sum by ``d = v[j] - v[i]``:
 
-* one move: the best of all by two pointers, in one pass over the pool;
+* one move: the best of all by two pointers, in one pass over the pool; under constraints, or where
+  the values are in no order, random moves that bring the sum nearer;
 * two moves: a table of the differences, keyed by their leading bits, is asked for ``r - d``;
 * three moves: the same table, asked for ``r - d - d'`` with random pairs ``(d, d')``.
 
@@ -32,9 +33,11 @@ __all__ = [
     "F_CAPACITY",
     "F_COST",
     "F_GOAL",
+    "F_SPAN",
     "F_TARGET",
     "I_GIVEN",
     "I_KICK",
+    "I_UNSORTED",
     "I_WORK",
     "N_FLOATS",
     "N_INTS",
@@ -59,6 +62,7 @@ _FAR = 0.1  # residuals above this part of the values' range are brought down by
 _DOUBLES = 4  # one in so many moves is asked for a second one: each pair stands in four places
 _ROUND = 24_000  # questions of three moves asked of one table before starting anew
 _COVERAGE = 16  # ... but no more than this fraction of all pairs: they repeat themselves
+_FAR_READ = 4  # work of a random swap: of many candidates, none lies in the cache
 _PATIENCE = 32  # random swaps in a row that bring the target no nearer: then it is near
 
 # What search() returns.
@@ -67,13 +71,14 @@ UNFINISHED, REACHED, STUCK = 0, 1, 2
 STRATIFIED, UNIFORM = 0, -1
 
 # Slots of the integer state. GIVEN: the subset is set, do not draw a start. KICK: restart by that
-# many random swaps of the current subset; STRATIFIED or UNIFORM draws a new one.
+# many random swaps of the current subset; STRATIFIED or UNIFORM draws a new one. UNSORTED: the
+# values are in no order, so that neither strata nor pointers are of use.
 I_WORK, I_GIVEN, I_KICK, _PHASE, _CURSOR, _N_PAIRS, _EXP0, _M1, _M2, _M3 = range(10)
-_TRIES, _ROUNDS = 10, 11
-N_INTS = 12
-# Slots of the float state.
-_R, F_BEST, F_GOAL, F_TARGET, F_COST, F_CAPACITY, _ERR = range(7)
-N_FLOATS = 7
+_TRIES, _ROUNDS, I_UNSORTED = 10, 11, 12
+N_INTS = 13
+# Slots of the float state; SPAN is the largest value less the smallest.
+_R, F_BEST, F_GOAL, F_TARGET, F_COST, F_CAPACITY, _ERR, F_SPAN = range(8)
+N_FLOATS = 8
 
 _START, _SINGLE, _TABLE, _DOUBLE, _TRIPLE, _END = range(6)
 _LOW32 = np.uint64(0xFFFFFFFF)
@@ -238,11 +243,11 @@ def _walk(v, sel, out, mark, floats, codes, low, high, count, costs, rng, failur
     """Make random feasible swaps that bring the sum nearer to the target, until few do.
 
     The residual of a random subset is that of many moves, and a table holds three. Returns the
-    failures in a row and the work; the residual is kept up to date but for rounding.
+    failures in a row and the work, about ``steps``; the residual is up to date but for rounding.
     """
     done = 0
     while done < steps and failures < _PATIENCE:
-        done += 1
+        done += _FAR_READ
         failures += 1
         a = next_below(rng, sel.size)
         b = next_below(rng, out.size)
@@ -284,7 +289,7 @@ def _shuffle_front(array, front, rng):
 
 
 @njit(cache=True)
-def _build_table(v, sel, out, mark, codes, low, high, count, rng, pa, pb, pd, head, r, width):
+def _build_table(v, sel, out, mark, codes, low, high, count, rng, pa, pb, pd, head, r, width, span):
     """List the moves and key them by the leading bits of their differences.
 
     With a ``width``, the moves by at most so many places in the sorted pool: they keep a
@@ -304,7 +309,7 @@ def _build_table(v, sel, out, mark, codes, low, high, count, rng, pa, pb, pd, he
         _shuffle_front(sel, rows, rng)
         _shuffle_front(out, columns, rng)
     # No difference exceeds the range of the values.
-    exp0 = (_bits(v[m - 1] - v[0]) >> (52 - _MANTISSA_BITS)) - _HALF + 1
+    exp0 = (_bits(span) >> (52 - _MANTISSA_BITS)) - _HALF + 1
     # The difference of an empty bucket is infinite, so that a question needs no branch.
     pd[PAIRS] = np.inf
     for h in range(BUCKETS):
@@ -377,7 +382,8 @@ def search(
     """
     stop = ints[I_WORK] + work
     constrained = codes.size > 0 or costs.size > 0
-    size, m = sel.size, v.size
+    walking = constrained or ints[I_UNSORTED] == 1
+    size, m, span = sel.size, v.size, floats[F_SPAN]
     while ints[I_WORK] < stop:
         phase = ints[_PHASE]
         goal = floats[F_GOAL]
@@ -404,7 +410,7 @@ def search(
         elif phase == _SINGLE:
             # A table of few moves has them all, so that two pointers are of use only far away.
             every = size * (m - size) <= PAIRS
-            if constrained and not every and ints[_TRIES] < _PATIENCE and size < m and size > 0:
+            if walking and not every and ints[_TRIES] < _PATIENCE and size < m and size > 0:
                 ints[_TRIES], spent = _walk(
                     v, sel, out, mark, floats, codes, low, high, count, costs, rng, ints[_TRIES],
                     stop - ints[I_WORK],
@@ -417,7 +423,7 @@ def search(
                 _remember(sel, best, floats)
                 if floats[F_BEST] <= goal:
                     return REACHED
-            if constrained or (every and abs(floats[_R]) < _FAR * (v[m - 1] - v[0])):
+            if walking or (every and abs(floats[_R]) < _FAR * span):
                 ints[_PHASE] = _TABLE
                 continue
             i, j, spent = best_single_swap(v, mark, floats[_R], goal)
@@ -430,17 +436,17 @@ def search(
                 _remember(sel, best, floats)
                 if floats[F_BEST] <= goal:
                     return REACHED
-            if not improves or ints[_TRIES] >= 4 or abs(floats[_R]) < v[m - 1] - v[0]:
+            if not improves or ints[_TRIES] >= 4 or abs(floats[_R]) < span:
                 ints[_PHASE] = _TABLE
         elif phase == _TABLE:
             # Short moves first; they leave the subset nearly as it was drawn. Far from the target,
             # and every other time, all moves.
-            near = abs(floats[_R]) < v[m - 1] - v[0]
+            near = abs(floats[_R]) < span and ints[I_UNSORTED] == 0
             width = (3 * m) // (2 * size) + 1 if near and ints[_ROUNDS] % 2 == 0 else 0
             ints[_ROUNDS] += 1
             n_pairs, spent, nearest, ints[_EXP0], total = _build_table(
                 v, sel, out, mark, codes, low, high, count, rng, pa, pb, pd, head, floats[_R],
-                width,
+                width, span,
             )  # fmt: skip
             ints[I_WORK] += spent
             if n_pairs == 0:

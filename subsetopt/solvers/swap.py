@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -26,7 +26,15 @@ from subsetopt.starts import feasible_start, window_start
 from subsetopt.status import StopReason
 from subsetopt.vector_search import search as search_vectors
 
-__all__ = ["CHUNK", "GOAL_SHARE", "Start", "Swap", "default_work"]
+__all__ = [
+    "CHUNK",
+    "GOAL_SHARE",
+    "UNSORTED_ABOVE",
+    "Start",
+    "Swap",
+    "default_work",
+    "unsorted_work",
+]
 
 Start = Literal["stratified", "random", "window"]
 
@@ -39,6 +47,10 @@ GOAL_SHARE = 0.999
 # The default work limit: about 2 ms at n = 128.
 _DEFAULT_WORK = 300_000
 _DEFAULT_WORK_PER_CANDIDATE = 64
+# From more candidates than this a uniform subset is led to the mean before anything is sorted. If
+# one table of moves, and a start, do not reach it, more do not either, but a bound may.
+UNSORTED_ABOVE = 4096
+_UNSORTED_WORK = 30_000
 # Work per value after which the bound, which takes about as long, is due.
 _BOUND_AFTER = 2
 # What the bound takes under quotas, per value looked at by the lattice and by the nodes.
@@ -50,6 +62,11 @@ _LARGEST_KICK = 4_000
 def default_work(n: Any) -> Any:
     """Return the default work limit for n candidates (or an array of such counts)."""
     return _DEFAULT_WORK + _DEFAULT_WORK_PER_CANDIDATE * n
+
+
+def unsorted_work(n: Any, k: Any) -> Any:
+    """Return the work of the search before sorting (or an array of such)."""
+    return _UNSORTED_WORK + n // 4 + 2 * k
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +87,9 @@ class Swap:
     ----------
     start
         ``"stratified"``: one uniform draw from each of k consecutive strata of the sorted losses;
-        ``"random"``: a uniform subset; ``"window"``: the contiguous window of the sorted losses
-        whose mean is nearest the target. With quotas or costs, and for vectors, a random feasible
-        subset.
+        ``"random"``: a uniform subset, among more than 4,096 without sorting; ``"window"``: the
+        contiguous window of the sorted losses whose mean is nearest the target. With quotas or
+        costs, and for vectors, a random feasible subset.
     choices
         Of how many subsets within tolerance to return the one with the least sum of squared
         losses, at least 1. Astronomically many subsets match the mean, and those whose loss rests
@@ -119,9 +136,19 @@ class Swap:
         """Return the best subset found, with a proved lower bound."""
         if isinstance(problem.objective, VectorMatching):
             return search_vectors(problem, context, self.looks)
+        limit, before = _work_limit(context, problem.n), 0
+        if self._needs_no_order(problem, context):
+            found = _unsorted(problem, context, limit)
+            ended = found.stop_reason is not StopReason.ITERATION
+            if ended or (limit is not None and found.iterations >= limit):
+                return found
+            before = found.iterations
+            context = replace(context, warm_start=found.indices)
         pool = Pool.of(problem)
         search = _Search(problem, pool, self.start, context, context.entropy)
-        stop = search.run(context, _work_limit(context, pool))
+        if before:
+            search.go_on(before)
+        stop = search.run(context, limit)
         best, work = search.best, int(search.ints[kernel.I_WORK])
         if self.choices > 1 and stop is StopReason.TARGET:
             best, work = self._calmest(problem, pool, context, search.best, work)
@@ -130,6 +157,17 @@ class Swap:
             bound=search.bound / problem.k,
             stop_reason=stop,
             iterations=work,
+        )
+
+    def _needs_no_order(self, problem: Problem, context: SolveContext) -> bool:
+        """Whether a uniform subset of many is asked for, without constraints."""
+        return (
+            self.start == "random"
+            and self.choices == 1
+            and problem.n > UNSORTED_ABOVE
+            and context.warm_start is None
+            and not problem.constrained
+            and problem.cardinality == "exact"
         )
 
     def _calmest(
@@ -141,7 +179,7 @@ class Swap:
         work: int,
     ) -> tuple[NDArray[np.int64], int]:
         """Return the subset with the least sum of squares among several, and all the work."""
-        limit = _work_limit(context, pool)
+        limit = _work_limit(context, problem.n)
         least = _squares(pool, best)
         for number in range(1, self.choices):
             left = None if limit is None else limit - work
@@ -163,11 +201,21 @@ def _squares(pool: Pool, positions: NDArray[np.int64]) -> float:
     return float(values @ values)
 
 
-def _work_limit(context: SolveContext, pool: Pool) -> int | None:
+def _work_limit(context: SolveContext, n: int) -> int | None:
     """Return the work limit; None when only the clock limits."""
     if context.max_iterations is None and not context.deadline.limited:
-        return int(default_work(pool.values.size))
+        return int(default_work(n))
     return context.max_iterations
+
+
+def _unsorted(problem: Problem, context: SolveContext, limit: int | None) -> RawResult:
+    """Lead a uniform subset to the mean: most of the time, before sorting would be done."""
+    pool = Pool.as_given(problem)
+    search = _Search(problem, pool, "random", context, context.entropy)
+    most = unsorted_work(problem.n, problem.k)
+    stop = search.run(context, most if limit is None else min(limit, most))
+    work = int(search.ints[kernel.I_WORK])
+    return RawResult(pool.indices(search.best), bound=0.0, stop_reason=stop, iterations=work)
 
 
 class _Scratch(threading.local):
@@ -202,6 +250,7 @@ class _Search:
         "arrays",
         "best",
         "bound",
+        "bound_after",
         "floats",
         "ints",
         "pool",
@@ -215,6 +264,7 @@ class _Search:
     ) -> None:
         self.problem, self.pool = problem, pool
         self.bound = 0.0
+        self.bound_after = _BOUND_AFTER * pool.values.size
         self.tolerance = problem.objective.tolerance * problem.k
         m, size = pool.values.size, pool.size
         self.best = np.empty(size, dtype=np.int64)
@@ -224,6 +274,8 @@ class _Search:
         floats[kernel.F_GOAL] = GOAL_SHARE * self.tolerance
         floats[kernel.F_TARGET] = pool.target
         floats[kernel.F_CAPACITY] = pool.capacity
+        floats[kernel.F_SPAN] = pool.span
+        ints[kernel.I_UNSORTED] = not pool.ascending
         sel = np.empty(size, dtype=np.int64)
         out = np.empty(m - size, dtype=np.int64)
         mark = np.empty(m, dtype=np.uint8)
@@ -260,6 +312,11 @@ class _Search:
             pool.costs,
         )
 
+    def go_on(self, work: int) -> None:
+        """Count the work of a search that has failed: a bound is due at once."""
+        self.ints[kernel.I_WORK] = work
+        self.bound_after = 0
+
     def run(self, context: SolveContext, limit: int | None) -> StopReason:
         """Search until the goal, a limit or an interrupt; the best positions stay in ``best``."""
         chunk = CHUNK
@@ -275,7 +332,7 @@ class _Search:
                 outcome = search(*self.arrays, chunk)
                 if outcome == kernel.REACHED:
                     return StopReason.TARGET
-                if not bounded and self._bound_due(context.deadline):
+                if not bounded and self.pool.ascending and self._bound_due(context.deadline):
                     bounded = True
                     if self._prove():
                         return StopReason.TARGET
@@ -293,11 +350,11 @@ class _Search:
 
         Most searches end before. Under quotas its nodes take longer.
         """
-        m = self.pool.values.size
-        if self.ints[kernel.I_WORK] < _BOUND_AFTER * m:
+        if self.ints[kernel.I_WORK] < self.bound_after:
             return False
         if not self.pool.codes.size:
             return True
+        m = self.pool.values.size
         looks = 4 * m + MOST_NODES * span_work(self.pool.low.size, m)
         return bool(deadline.remaining() >= _SECONDS_PER_LOOK * looks)
 

@@ -18,6 +18,7 @@ from subsetopt.instances import losses as family_losses
 from subsetopt.kernels.meet import list_sums
 from subsetopt.kernels.reachable import reachable_table, walk_back
 from subsetopt.lattice_form import LatticeForm
+from subsetopt.solvers import swap
 from subsetopt.solvers.exact import unrank
 
 
@@ -163,3 +164,19 @@ def test_three_of_many_are_proved_under_quotas_and_a_capacity(seed: int) -> None
     oracle = so.solve(problem, "exhaustive", max_iterations=2_000_000)
     assert answer.status is oracle.status is so.Status.OPTIMAL
     assert answer.objective <= oracle.objective + problem.objective.tolerance
+
+
+@given(problem=problems(so.MeanMatching), seed=st.integers(0, 2**32))
+@settings(max_examples=200)
+def test_a_search_before_sorting_certifies_nothing_wrongly(problem: so.Problem, seed: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(swap, "UNSORTED_ABOVE", 1)
+        answer = so.solve(problem, "swap", options={"start": "random"}, seed=seed)
+    oracle = so.solve(problem, "exhaustive")
+    assert answer.has_solution == oracle.has_solution
+    if oracle.has_solution:
+        tolerance = problem.objective.tolerance
+        assert answer.objective >= oracle.objective - tolerance
+        assert answer.bound <= oracle.objective + tolerance
+        if answer.status is so.Status.OPTIMAL:
+            assert answer.objective <= oracle.objective + tolerance

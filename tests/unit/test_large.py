@@ -56,3 +56,40 @@ def test_what_one_solver_works_out_the_next_one_finds() -> None:
     assert so.solve(problem, "exact", seed=0).status is so.Status.OPTIMAL
     assert Pool.of(problem) is pool
     assert np.array_equal(pool.values, np.arange(9.0))
+
+
+@pytest.mark.parametrize("family", ["exponential", "integer", "far-outlier", "two-decimal"])
+def test_what_is_not_found_before_sorting_is_found_after(family: str) -> None:
+    n, k = 20_000, 2_000
+    losses = instances.losses(family, n, k, 0)
+    solution = so.select(losses, k=k, seed=0)
+    assert solution.status is so.Status.OPTIMAL
+    again = so.select(losses, k=k, seed=0)
+    assert np.array_equal(again.indices, solution.indices)
+
+
+def test_many_large_problems_have_the_answers_of_one_by_one() -> None:
+    rows = [instances.losses(f, 5_000 + i, 500, i) for i, f in enumerate(["uniform", "integer"])]
+    together = so.select_many(rows, rate=0.1, seed=3)
+    for i, row in enumerate(rows):
+        alone = so.select(row, rate=0.1, seed=(3, i))
+        assert np.array_equal(together[i].indices, alone.indices)
+        assert (together[i].bound, together[i].iterations) == (alone.bound, alone.iterations)
+
+
+def test_losses_that_may_not_be_written_to_or_lie_apart() -> None:
+    losses = np.random.default_rng(0).exponential(size=10_000)
+    expected = so.select(losses, k=100, seed=0)
+    apart = np.repeat(losses, 2)[::2]
+    losses.setflags(write=False)
+    for given in (losses, apart):
+        assert np.array_equal(so.select(given, k=100, seed=0).indices, expected.indices)
+
+
+def test_a_search_before_sorting_keeps_its_limits() -> None:
+    losses = np.random.default_rng(0).integers(0, 50, size=10_000).astype(float)
+    stopped = so.select(losses, k=100, solver="swap", options={"start": "random"},
+                        max_iterations=3_000, seed=0)  # fmt: skip
+    assert stopped.has_solution and stopped.iterations < 40_000
+    timed = so.select(losses, k=100, time_limit=1e-4, seed=0)
+    assert timed.has_solution
