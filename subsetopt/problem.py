@@ -106,6 +106,10 @@ class Problem:
                     "one of them only."
                 )
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leave out what can be worked out again, several times the problem's size."""
+        return {name: value for name, value in self.__dict__.items() if name != "shared"}
+
     def _features(self) -> frozenset[str]:
         """Return the features a solver must have to take this problem."""
         if not self.constrained:
