@@ -3,7 +3,7 @@
 The greedy is exact: first the lower quotas, then the best of the rest within the upper ones. What
 it takes of a window of the ascending values is the first of each group, up to one common position
 (or to the group's quota); so with sums along each group a node costs a search for that position,
-not a pass over the values.
+or, where there are many groups, a pass over the window.
 """
 
 from __future__ import annotations
@@ -13,18 +13,34 @@ from numba import njit
 
 from subsetopt.kernels.interval import DEPTH, MOST_NODES, push
 
-__all__ = ["quota_distance", "quota_span", "span_work"]
+__all__ = ["quota_distance", "quota_nodes", "quota_span", "span_work"]
 
 _ROUNDING = 64 * 2.220446049250313e-16
+# Values that the nodes of the bound look at in all, and nodes at least.
+MOST_LOOKS = 1_000_000
+_FEWEST = 8
+
+
+@njit(cache=True)
+def _bits(m):
+    """Return how many bits a number has."""
+    bits = 0
+    while m >> bits:
+        bits += 1
+    return bits
+
+
+@njit(cache=True)
+def _search_work(groups, m):
+    """Return about how many members a search for one position looks at."""
+    bits = _bits(m)
+    return groups * bits * max(bits - 2, 1) // 2
 
 
 @njit(cache=True)
 def span_work(groups, m):
     """Return about how many values one call of ``quota_span`` looks at."""
-    bits = 1
-    while m >> bits:
-        bits += 1
-    return 4 + 2 * groups * bits * max(bits - 2, 1) // 2
+    return 4 + 2 * groups * _bits(m) + 2 * min(_search_work(groups, m), m)
 
 
 @njit(cache=True)
@@ -40,17 +56,84 @@ def _rank(members, first, last, position):
 
 
 @njit(cache=True)
-def quota_span(a, b, k, members, begin, sums, low, high, count, room):
+def _before(members, room, position):
+    """Return how many optional members come before a position: those of the least sum."""
+    taken = 0
+    for g in range(room.shape[0]):
+        first, last, least, top = room[g, 0], room[g, 1], room[g, 2], room[g, 3]
+        if least < top:
+            taken += min(max(_rank(members, first, last, position) - first, least), top) - least
+    return taken
+
+
+@njit(cache=True)
+def _from(members, room, position):
+    """Return how many optional members come from a position on: those of the greatest sum."""
+    taken = 0
+    for g in range(room.shape[0]):
+        first, last, least, top = room[g, 0], room[g, 1], room[g, 2], room[g, 3]
+        if least < top:
+            taken += min(max(last - _rank(members, first, last, position), least), top) - least
+    return taken
+
+
+@njit(cache=True)
+def _numbers_by_search(a, b, spare, members, room):
+    """Write how many of each group the least and the greatest sum have.
+
+    The number taken before a position grows by at most one with each: the first position at which
+    it is enough has it exactly. The same from above.
+    """
+    low_end, high_end = a, b
+    while low_end < high_end:
+        middle = (low_end + high_end) >> 1
+        if _before(members, room, middle) < spare:
+            low_end = middle + 1
+        else:
+            high_end = middle
+    below = low_end
+    low_end, high_end = a, b
+    while low_end < high_end:
+        middle = (low_end + high_end + 1) >> 1
+        if _from(members, room, middle) < spare:
+            high_end = middle - 1
+        else:
+            low_end = middle
+    for g in range(room.shape[0]):
+        first, last, least, top = room[g, 0], room[g, 1], room[g, 2], room[g, 3]
+        room[g, 4] = min(max(_rank(members, first, last, below) - first, least), top)
+        room[g, 5] = min(max(last - _rank(members, first, last, low_end), least), top)
+
+
+@njit(cache=True)
+def _numbers_by_passes(a, b, spare, codes, room):
+    """Write the same in two passes over the window, for many groups."""
+    for column in (4, 5):
+        for g in range(room.shape[0]):
+            room[g, column] = 0
+        left = spare
+        for step in range(b - a):
+            g = codes[a + step] if column == 4 else codes[b - 1 - step]
+            number = room[g, column]
+            if number >= room[g, 2]:
+                if number >= room[g, 3] or left == 0:
+                    continue
+                left -= 1
+            room[g, column] = number + 1
+
+
+@njit(cache=True)
+def quota_span(a, b, k, codes, members, begin, sums, low, high, count, room):
     """Return the least and greatest sum of k values of a window under quotas; a flag when none.
 
     Parameters
     ----------
     a, b, k
         The window of positions, b exclusive, and how many of it to choose.
-    members, begin, sums
-        The positions by group, ascending in each; where each group begins, (groups + 1,); the
-        cumulated values of the members, (m + 1,) from 0. Without quotas (``low`` empty) all
-        positions are one group.
+    codes, members, begin, sums
+        The group of each position; the positions by group, ascending in each; where each group
+        begins, (groups + 1,); the cumulated values of the members, (m + 1,) from 0. Without quotas
+        (``low`` empty) all positions are one group, and there are no codes.
     low, high, count
         Least and most of each group, and how many are chosen already.
     room
@@ -74,47 +157,22 @@ def quota_span(a, b, k, members, begin, sums, low, high, count, room):
         most += room[g, 3]
     if spare < 0 or most < k:
         return 0.0, 0.0, False
-    # The number taken before a position grows by at most one with each: the first position at
-    # which it is enough has it exactly. The same from above.
-    low_end, high_end = a, b
-    while low_end < high_end:
-        middle = (low_end + high_end) >> 1
-        taken = 0
-        for g in range(low.size):
-            first, last, least, top = room[g, 0], room[g, 1], room[g, 2], room[g, 3]
-            if least < top:
-                before = _rank(members, first, last, middle) - first
-                taken += min(max(before, least), top) - least
-        if taken < spare:
-            low_end = middle + 1
-        else:
-            high_end = middle
-    smallest = 0.0
+    if _search_work(low.size, b - a) < b - a:
+        _numbers_by_search(a, b, spare, members, room)
+    else:
+        _numbers_by_passes(a, b, spare, codes, room)
+    smallest, largest = 0.0, 0.0
     for g in range(low.size):
-        first, last, least, top = room[g, 0], room[g, 1], room[g, 2], room[g, 3]
-        number = min(max(_rank(members, first, last, low_end) - first, least), top)
-        room[g, 4] = number
-        smallest += sums[first + number] - sums[first]
-    low_end, high_end = a, b
-    while low_end < high_end:
-        middle = (low_end + high_end + 1) >> 1
-        taken = 0
-        for g in range(low.size):
-            first, last, least, top = room[g, 0], room[g, 1], room[g, 2], room[g, 3]
-            if least < top:
-                after = last - _rank(members, first, last, middle)
-                taken += min(max(after, least), top) - least
-        if taken < spare:
-            high_end = middle - 1
-        else:
-            low_end = middle
-    largest = 0.0
-    for g in range(low.size):
-        first, last, least, top = room[g, 0], room[g, 1], room[g, 2], room[g, 3]
-        number = min(max(last - _rank(members, first, last, low_end), least), top)
-        room[g, 5] = number
-        largest += sums[last] - sums[last - number]
+        first, last = room[g, 0], room[g, 1]
+        smallest += sums[first + room[g, 4]] - sums[first]
+        largest += sums[last] - sums[last - room[g, 5]]
     return smallest, largest, True
+
+
+@njit(cache=True)
+def quota_nodes(groups, m):
+    """Return how many nodes :func:`quota_distance` looks at, at most."""
+    return max(_FEWEST, min(MOST_NODES, MOST_LOOKS // span_work(groups, m)))
 
 
 @njit(cache=True)
@@ -140,13 +198,13 @@ def quota_distance(values, codes, members, begin, sums, low, high, size, target)
     count_of = np.zeros((DEPTH, groups), np.int64)
     room, count = np.empty((groups, 6), np.int64), np.empty(groups, np.int64)
     least = np.inf
-    for _ in range(MOST_NODES):
+    for _ in range(quota_nodes(groups, m)):
         waiting -= 1
         a, b, k = windows[waiting]
         t = targets[waiting]
         count[:] = count_of[waiting]
         smallest, largest, possible = quota_span(
-            a, b, k, members, begin, sums, low, high, count, room
+            a, b, k, codes, members, begin, sums, low, high, count, room
         )
         if possible:
             distance = max(smallest - t, t - largest)

@@ -13,6 +13,7 @@ from subsetopt.bounds import sum_distance
 from subsetopt.budget import Deadline
 from subsetopt.errors import OptionError
 from subsetopt.kernels import branch as kernel
+from subsetopt.kernels.branch_constrained import branch_constrained, open_constrained_distance
 from subsetopt.kernels.meet import list_sums, stream_chunk
 from subsetopt.kernels.nearest import nearest_completion
 from subsetopt.kernels.reachable import reachable_table, walk_back
@@ -349,7 +350,7 @@ class _Branch:
                 )
             )  # fmt: skip
         return bool(
-            kernel.branch_constrained(
+            branch_constrained(
                 pool.values, self.center, search.best, search.value, search.goal, self.slack,
                 self.win, self.target, self.stage, self.take, self.first, self.spent, self.ints,
                 pool.codes, *pool.groups, pool.low, pool.high, self.count, pool.costs,
@@ -373,7 +374,7 @@ class _Branch:
                 self.ints,
             )
         else:
-            open_ = kernel.open_quota_distance(
+            open_ = open_constrained_distance(
                 pool.values, self.center, self.win, self.target, self.stage, self.take, self.first,
                 self.ints, pool.codes, *pool.groups, pool.low, pool.high, self.count, pool.costs,
                 _OPEN_LOOKS,

@@ -15,8 +15,7 @@ from subsetopt.budget import Deadline
 from subsetopt.checks import checked_integer
 from subsetopt.errors import OptionError
 from subsetopt.kernels import swap as kernel
-from subsetopt.kernels.interval import MOST_NODES
-from subsetopt.kernels.quotas import span_work
+from subsetopt.kernels.quotas import quota_nodes, span_work
 from subsetopt.objectives import VectorMatching
 from subsetopt.pool import Pool
 from subsetopt.problem import Problem
@@ -354,8 +353,8 @@ class _Search:
             return False
         if not self.pool.codes.size:
             return True
-        m = self.pool.values.size
-        looks = 4 * m + MOST_NODES * span_work(self.pool.low.size, m)
+        m, groups = self.pool.values.size, self.pool.low.size
+        looks = 4 * m + quota_nodes(groups, m) * span_work(groups, m)
         return bool(deadline.remaining() >= _SECONDS_PER_LOOK * looks)
 
     def _prove(self) -> bool:

@@ -172,7 +172,8 @@ def test_the_quota_interval_is_a_bound_and_exact_when_it_proves(case, data) -> N
     assert found == 0.0 or found == pytest.approx(least, abs=1e-6)
 
 
-LONGER = hnp.arrays(np.float64, st.integers(1, 60), elements=FLOATS).map(np.sort)
+# Long enough that positions are searched for, and short enough that they are passed over.
+LONGER = hnp.arrays(np.float64, st.integers(1, 200), elements=FLOATS).map(np.sort)
 
 
 @given(case=grouped(LONGER), data=st.data())
@@ -184,7 +185,7 @@ def test_the_span_of_a_window_is_that_of_a_greedy_pass(case, data) -> None:
     size = data.draw(st.integers(0, values.size))
     count = np.array([data.draw(st.integers(0, int(top))) for top in high], dtype=np.int64)
     room = np.empty((low.size, 6), dtype=np.int64)
-    *ends, possible = quota_span(a, b, size, *case.by_group, low, high, count, room)
+    *ends, possible = quota_span(a, b, size, codes, *case.by_group, low, high, count, room)
     missing = np.maximum(low - count, 0)
     naive = reference.quota_span(values[a:b], codes[a:b], missing, high - count, size)
     assert possible == (naive is not None)
