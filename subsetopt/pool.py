@@ -22,6 +22,9 @@ __all__ = ["Groups", "Pool", "ascending"]
 
 # From this size on, sorting by radix pays.
 _RADIX = 1024
+# From so many tied values on, sorting by their ranks does.
+_MANY_TIED = 10_000
+_FLOAT32_INTEGERS = 1 << 24
 _NO_INTS = np.empty(0, dtype=np.int64)
 _NO_FLOATS = np.empty(0, dtype=np.float64)
 
@@ -223,10 +226,36 @@ def _order(values: NDArray[np.float64], keys: list[NDArray[Any]]) -> NDArray[np.
     ranked = values[order]
     same = ranked[1:] == ranked[:-1]
     tied = np.flatnonzero(np.concatenate([same, [False]]) | np.concatenate([[False], same]))
+    if tied.size > _MANY_TIED and keys:
+        return _order_by_ranks(order, same, keys)
     if tied.size:
         among = order[tied]
         order[tied] = among[np.lexsort((among, *(key[among] for key in keys), values[among]))]
     return order
+
+
+def _order_by_ranks(
+    order: NDArray[np.int64], same: NDArray[np.bool_], keys: list[NDArray[Any]]
+) -> NDArray[np.int64]:
+    """Return what :func:`_order` does for many ties: by one key after another, the ranks last."""
+    ranks = np.zeros(order.size, dtype=np.int64)
+    ranks[order[1:]] = np.cumsum(~same)
+    order = np.arange(order.size)
+    for key in (*keys, ranks):
+        order = order[_stable_order(key[order])]
+    return order
+
+
+def _stable_order(key: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the stable order of a key: by radix where it is of integers that a float32 holds."""
+    if key.dtype.kind != "i":
+        order = np.argsort(key)
+        ranked = key[order]
+        return np.argsort(key, kind="stable") if (ranked[1:] == ranked[:-1]).any() else order
+    if key.size and key.max() < _FLOAT32_INTEGERS:
+        by_radix: NDArray[np.int64] = radix.ascending(key.astype(np.float64))[1]
+        return by_radix
+    return np.argsort(key, kind="stable")
 
 
 def ascending(objective: MeanMatching) -> tuple[NDArray[np.float64], NDArray[np.int64]]:

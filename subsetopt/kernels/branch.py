@@ -16,9 +16,11 @@ from numba import njit
 __all__ = [
     "B_DEPTH",
     "B_WORK",
+    "before",
     "branch",
     "nearest",
     "open_distance",
+    "past",
     "record",
 ]
 
@@ -98,18 +100,46 @@ def _outside(prefix, a, b, k, t):
 
 
 @njit(cache=True)
+def past(v, a, b):
+    """Return the first position after a in the window whose value is another."""
+    reach = 1
+    while a + reach < b and v[a + reach] == v[a]:
+        reach <<= 1
+    first, last = a + (reach >> 1), min(a + reach, b)
+    while first + 1 < last:
+        middle = (first + last) >> 1
+        if v[middle] == v[a]:
+            first = middle
+        else:
+            last = middle
+    return last
+
+
+@njit(cache=True)
+def before(v, a, b):
+    """Return the first position of the window whose value is that of its last."""
+    reach = 1
+    while b - 1 - reach >= a and v[b - 1 - reach] == v[b - 1]:
+        reach <<= 1
+    last, first = b - 1 - (reach >> 1), max(b - 1 - reach, a - 1)
+    while first + 1 < last:
+        middle = (first + last) >> 1
+        if v[middle] == v[b - 1]:
+            last = middle
+        else:
+            first = middle
+    return last
+
+
+@njit(cache=True)
 def _children(v, a, b, k, t, center):
     """Return the windows, sizes and targets of both children, include first: flat."""
     if center - v[a] >= v[b - 1] - center:
         x, inc_a, inc_b = a, a + 1, b
-        exc_a, exc_b = a + 1, b
-        while exc_a < b and v[exc_a] == v[x]:
-            exc_a += 1
+        exc_a, exc_b = past(v, a, b), b
     else:
         x, inc_a, inc_b = b - 1, a, b - 1
-        exc_a, exc_b = a, b - 1
-        while exc_b > a and v[exc_b - 1] == v[x]:
-            exc_b -= 1
+        exc_a, exc_b = a, before(v, a, b)
     return x, inc_a, inc_b, exc_a, exc_b
 
 

@@ -247,15 +247,29 @@ def _same(v, codes, costs, p, x):
 @njit(cache=True)
 def _without(v, codes, costs, a, b, x):
     """Return the window without x, one of its ends, and all that are interchangeable with it."""
+    # They lie side by side: strides that double, then halve.
+    reach = 1
     if x == a:
-        a += 1
-        while a < b and _same(v, codes, costs, a, x):
-            a += 1
-    else:
-        b -= 1
-        while b > a and _same(v, codes, costs, b - 1, x):
-            b -= 1
-    return a, b
+        while a + reach < b and _same(v, codes, costs, a + reach, x):
+            reach <<= 1
+        near, far = a + (reach >> 1), min(a + reach, b)
+        while near + 1 < far:
+            middle = (near + far) >> 1
+            if _same(v, codes, costs, middle, x):
+                near = middle
+            else:
+                far = middle
+        return far, b
+    while x - reach >= a and _same(v, codes, costs, x - reach, x):
+        reach <<= 1
+    near, far = x - (reach >> 1), max(x - reach, a - 1)
+    while far + 1 < near:
+        middle = (near + far) >> 1
+        if _same(v, codes, costs, middle, x):
+            near = middle
+        else:
+            far = middle
+    return a, near
 
 
 @njit(cache=True)

@@ -26,6 +26,40 @@ from numba.extending import intrinsic
 
 from subsetopt.kernels.draws import stratified_start, uniform_start
 from subsetopt.kernels.random_ import next_below, next_bits
+from subsetopt.kernels.swap_moves import (
+    PATIENCE,
+    fits,
+    remember,
+    residual,
+    shuffle,
+    swap_positions,
+    walk,
+)
+from subsetopt.kernels.swap_state import (
+    F_BEST,
+    F_CAPACITY,
+    F_COST,
+    F_ERROR,
+    F_GOAL,
+    F_RESIDUAL,
+    F_SPAN,
+    F_TARGET,
+    I_CURSOR,
+    I_EXPONENT,
+    I_GIVEN,
+    I_KICK,
+    I_MOVE,
+    I_PAIRS,
+    I_PHASE,
+    I_ROUNDS,
+    I_SECOND,
+    I_THIRD,
+    I_TRIES,
+    I_UNSORTED,
+    I_WORK,
+    N_FLOATS,
+    N_INTS,
+)
 
 __all__ = [
     "BUCKETS",
@@ -62,23 +96,11 @@ _FAR = 0.1  # residuals above this part of the values' range are brought down by
 _DOUBLES = 4  # one in so many moves is asked for a second one: each pair stands in four places
 _ROUND = 24_000  # questions of three moves asked of one table before starting anew
 _COVERAGE = 16  # ... but no more than this fraction of all pairs: they repeat themselves
-_FAR_READ = 4  # work of a random swap: of many candidates, none lies in the cache
-_PATIENCE = 32  # random swaps in a row that bring the target no nearer: then it is near
 
 # What search() returns.
 UNFINISHED, REACHED, STUCK = 0, 1, 2
 
 STRATIFIED, UNIFORM = 0, -1
-
-# Slots of the integer state. GIVEN: the subset is set, do not draw a start. KICK: restart by that
-# many random swaps of the current subset; STRATIFIED or UNIFORM draws a new one. UNSORTED: the
-# values are in no order, so that neither strata nor pointers are of use.
-I_WORK, I_GIVEN, I_KICK, _PHASE, _CURSOR, _N_PAIRS, _EXP0, _M1, _M2, _M3 = range(10)
-_TRIES, _ROUNDS, I_UNSORTED = 10, 11, 12
-N_INTS = 13
-# Slots of the float state; SPAN is the largest value less the smallest.
-_R, F_BEST, F_GOAL, F_TARGET, F_COST, F_CAPACITY, _ERR, F_SPAN = range(8)
-N_FLOATS = 8
 
 _START, _SINGLE, _TABLE, _DOUBLE, _TRIPLE, _END = range(6)
 _LOW32 = np.uint64(0xFFFFFFFF)
@@ -142,142 +164,6 @@ def best_single_swap(v, mark, r, enough):
         if best <= enough:
             break
     return best_i, best_j, work
-
-
-@njit(cache=True)
-def _residual(v, sel, target):
-    """Return target minus the sum of the chosen values, by compensated summation (Neumaier)."""
-    total = 0.0
-    lost = 0.0
-    for a in range(sel.size):
-        x = v[sel[a]]
-        t = total + x
-        if abs(total) >= abs(x):
-            lost += (total - t) + x
-        else:
-            lost += (x - t) + total
-        total = t
-    return (target - total) - lost
-
-
-@njit(cache=True)
-def _remember(sel, best, floats):
-    """Keep the current subset when it is the best so far."""
-    if abs(floats[_R]) < floats[F_BEST]:
-        floats[F_BEST] = abs(floats[_R])
-        for a in range(sel.size):
-            best[a] = sel[a]
-
-
-@njit(cache=True)
-def _fits(p, q, floats, codes, low, high, count, costs, pa, pb, third):
-    """Whether the moves p, q, third (indices into the pair list, -1: none) go together."""
-    moves = (np.int64(p), np.int64(q), np.int64(third))
-    a1, b1 = pa[p], pb[p]
-    if q >= 0:
-        if pa[q] == a1 or pb[q] == b1:
-            return False
-        if third >= 0 and (
-            pa[third] == a1 or pb[third] == b1 or pa[third] == pa[q] or pb[third] == pb[q]
-        ):
-            return False
-    if costs.size:
-        cost = floats[F_COST]
-        for t in moves:
-            if t >= 0:
-                cost += costs[pb[t]] - costs[pa[t]]
-        if cost > floats[F_CAPACITY]:
-            return False
-    if codes.size:
-        for t in moves:
-            if t >= 0:
-                count[codes[pa[t]]] -= 1
-                count[codes[pb[t]]] += 1
-        good = True
-        for t in moves:
-            if t >= 0:
-                g, h = codes[pa[t]], codes[pb[t]]
-                if count[g] < low[g] or count[h] > high[h]:
-                    good = False
-        for t in moves:
-            if t >= 0:
-                count[codes[pa[t]]] += 1
-                count[codes[pb[t]]] -= 1
-        return good
-    return True
-
-
-@njit(cache=True)
-def _apply(a, b, sel, out, mark, floats, codes, count, costs):
-    """Swap member a of the subset with member b of the rest."""
-    i, j = sel[a], out[b]
-    sel[a] = j
-    out[b] = i
-    mark[i] = 0
-    mark[j] = 1
-    if costs.size:
-        floats[F_COST] += costs[j] - costs[i]
-    if codes.size:
-        count[codes[i]] -= 1
-        count[codes[j]] += 1
-
-
-@njit(cache=True)
-def _shuffle(sel, out, mark, floats, codes, low, high, count, costs, rng, steps):
-    """Make random feasible swaps: the restart of a constrained search."""
-    for _ in range(steps):
-        a = next_below(rng, sel.size)
-        b = next_below(rng, out.size)
-        i, j = sel[a], out[b]
-        if costs.size and floats[F_COST] + costs[j] - costs[i] > floats[F_CAPACITY]:
-            continue
-        if codes.size:
-            g, h = codes[i], codes[j]
-            if g != h and (count[g] - 1 < low[g] or count[h] + 1 > high[h]):
-                continue
-        _apply(a, b, sel, out, mark, floats, codes, count, costs)
-
-
-@njit(cache=True)
-def _walk(v, sel, out, mark, floats, codes, low, high, count, costs, rng, failures, steps):
-    """Make random feasible swaps that bring the sum nearer to the target, until few do.
-
-    The residual of a random subset is that of many moves, and a table holds three. Returns the
-    failures in a row and the work, about ``steps``; the residual is up to date but for rounding.
-    """
-    done = 0
-    while done < steps and failures < _PATIENCE:
-        done += _FAR_READ
-        failures += 1
-        a = next_below(rng, sel.size)
-        b = next_below(rng, out.size)
-        i, j = sel[a], out[b]
-        rest = floats[_R] - (v[j] - v[i])
-        if abs(rest) >= abs(floats[_R]):
-            continue
-        if costs.size and floats[F_COST] + costs[j] - costs[i] > floats[F_CAPACITY]:
-            continue
-        if codes.size:
-            g, h = codes[i], codes[j]
-            if g != h and (count[g] - 1 < low[g] or count[h] + 1 > high[h]):
-                continue
-        _apply(a, b, sel, out, mark, floats, codes, count, costs)
-        floats[_R] = rest
-        failures = 0
-    return failures, done
-
-
-@njit(cache=True)
-def _swap_positions(i, j, sel, out, mark, floats, codes, count, costs):
-    """Swap position i of the subset with position j of the rest."""
-    a = 0
-    while sel[a] != i:
-        a += 1
-    b = 0
-    while out[b] != j:
-        b += 1
-    _apply(a, b, sel, out, mark, floats, codes, count, costs)
-    return a + b
 
 
 @njit(cache=True)
@@ -385,14 +271,14 @@ def search(
     walking = constrained or ints[I_UNSORTED] == 1
     size, m, span = sel.size, v.size, floats[F_SPAN]
     while ints[I_WORK] < stop:
-        phase = ints[_PHASE]
+        phase = ints[I_PHASE]
         goal = floats[F_GOAL]
         if phase == _START:
             if ints[I_GIVEN] == 1:
                 ints[I_GIVEN] = 0
             elif ints[I_KICK] > 0:
                 steps = ints[I_KICK]
-                _shuffle(sel, out, mark, floats, codes, low, high, count, costs, rng, steps)
+                shuffle(sel, out, mark, floats, codes, low, high, count, costs, rng, steps)
                 ints[I_WORK] += steps
             else:
                 if ints[I_KICK] == STRATIFIED:
@@ -401,86 +287,88 @@ def search(
                     uniform_start(size, m, rng, sel, out, mark)
                 ints[I_WORK] += m // 4
             ints[I_WORK] += size
-            floats[_R] = _residual(v, sel, floats[F_TARGET])
-            _remember(sel, best, floats)
+            floats[F_RESIDUAL] = residual(v, sel, floats[F_TARGET])
+            remember(sel, best, floats)
             if floats[F_BEST] <= goal:
                 return REACHED
-            ints[_TRIES] = 0
-            ints[_PHASE] = _SINGLE
+            ints[I_TRIES] = 0
+            ints[I_PHASE] = _SINGLE
         elif phase == _SINGLE:
             # A table of few moves has them all, so that two pointers are of use only far away.
             every = size * (m - size) <= PAIRS
-            if walking and not every and ints[_TRIES] < _PATIENCE and size < m and size > 0:
-                ints[_TRIES], spent = _walk(
-                    v, sel, out, mark, floats, codes, low, high, count, costs, rng, ints[_TRIES],
+            if walking and not every and ints[I_TRIES] < PATIENCE and size < m and size > 0:
+                ints[I_TRIES], spent = walk(
+                    v, sel, out, mark, floats, codes, low, high, count, costs, rng, ints[I_TRIES],
                     stop - ints[I_WORK],
                 )  # fmt: skip
                 ints[I_WORK] += spent
-                if ints[_TRIES] < _PATIENCE:
+                if ints[I_TRIES] < PATIENCE:
                     continue
-                floats[_R] = _residual(v, sel, floats[F_TARGET])
+                floats[F_RESIDUAL] = residual(v, sel, floats[F_TARGET])
                 ints[I_WORK] += size
-                _remember(sel, best, floats)
+                remember(sel, best, floats)
                 if floats[F_BEST] <= goal:
                     return REACHED
-            if walking or (every and abs(floats[_R]) < _FAR * span):
-                ints[_PHASE] = _TABLE
+            if walking or (every and abs(floats[F_RESIDUAL]) < _FAR * span):
+                ints[I_PHASE] = _TABLE
                 continue
-            i, j, spent = best_single_swap(v, mark, floats[_R], goal)
+            i, j, spent = best_single_swap(v, mark, floats[F_RESIDUAL], goal)
             ints[I_WORK] += spent
-            improves = i >= 0 and abs(floats[_R] - (v[j] - v[i])) < abs(floats[_R])
-            ints[_TRIES] += 1
+            improves = i >= 0 and abs(floats[F_RESIDUAL] - (v[j] - v[i])) < abs(floats[F_RESIDUAL])
+            ints[I_TRIES] += 1
             if improves:
-                ints[I_WORK] += _swap_positions(i, j, sel, out, mark, floats, codes, count, costs)
-                floats[_R] = _residual(v, sel, floats[F_TARGET])
-                _remember(sel, best, floats)
+                ints[I_WORK] += swap_positions(i, j, sel, out, mark, floats, codes, count, costs)
+                floats[F_RESIDUAL] = residual(v, sel, floats[F_TARGET])
+                remember(sel, best, floats)
                 if floats[F_BEST] <= goal:
                     return REACHED
-            if not improves or ints[_TRIES] >= 4 or abs(floats[_R]) < span:
-                ints[_PHASE] = _TABLE
+            if not improves or ints[I_TRIES] >= 4 or abs(floats[F_RESIDUAL]) < span:
+                ints[I_PHASE] = _TABLE
         elif phase == _TABLE:
             # Short moves first; they leave the subset nearly as it was drawn. Far from the target,
             # and every other time, all moves.
-            near = abs(floats[_R]) < span and ints[I_UNSORTED] == 0
-            width = (3 * m) // (2 * size) + 1 if near and ints[_ROUNDS] % 2 == 0 else 0
-            ints[_ROUNDS] += 1
-            n_pairs, spent, nearest, ints[_EXP0], total = _build_table(
-                v, sel, out, mark, codes, low, high, count, rng, pa, pb, pd, head, floats[_R],
-                width, span,
+            near = abs(floats[F_RESIDUAL]) < span and ints[I_UNSORTED] == 0
+            width = (3 * m) // (2 * size) + 1 if near and ints[I_ROUNDS] % 2 == 0 else 0
+            ints[I_ROUNDS] += 1
+            n_pairs, spent, nearest, ints[I_EXPONENT], total = _build_table(
+                v, sel, out, mark, codes, low, high, count, rng, pa, pb, pd, head,
+                floats[F_RESIDUAL], width, span,
             )  # fmt: skip
             ints[I_WORK] += spent
             if n_pairs == 0:
                 if width > 0:
                     continue
                 return STUCK
-            ints[_N_PAIRS] = n_pairs
-            floats[_ERR] = abs(floats[_R])
-            ints[_M1] = -1
-            ints[_M2] = -1
-            ints[_M3] = -1
-            err = abs(floats[_R] - pd[nearest])
-            if err < floats[_ERR] and _fits(
+            ints[I_PAIRS] = n_pairs
+            floats[F_ERROR] = abs(floats[F_RESIDUAL])
+            ints[I_MOVE] = -1
+            ints[I_SECOND] = -1
+            ints[I_THIRD] = -1
+            err = abs(floats[F_RESIDUAL] - pd[nearest])
+            if err < floats[F_ERROR] and fits(
                 nearest, -1, floats, codes, low, high, count, costs, pa, pb, -1
             ):
-                floats[_ERR] = err
-                ints[_M1] = nearest
+                floats[F_ERROR] = err
+                ints[I_MOVE] = nearest
             # Moves much shorter than the residual cannot make it up: first bring it down.
-            if floats[_ERR] <= goal or (
-                width > 0 and floats[_ERR] < abs(floats[_R]) and abs(floats[_R]) * n_pairs > total
+            if floats[F_ERROR] <= goal or (
+                width > 0
+                and floats[F_ERROR] < abs(floats[F_RESIDUAL])
+                and abs(floats[F_RESIDUAL]) * n_pairs > total
             ):
-                ints[_ROUNDS] -= 1
-                ints[_PHASE] = _END
+                ints[I_ROUNDS] -= 1
+                ints[I_PHASE] = _END
                 continue
-            ints[_CURSOR] = 0
-            ints[_PHASE] = _DOUBLE
+            ints[I_CURSOR] = 0
+            ints[I_PHASE] = _DOUBLE
         elif phase == _DOUBLE or phase == _TRIPLE:
-            n_pairs, exp0, r = ints[_N_PAIRS], ints[_EXP0], floats[_R]
+            n_pairs, exp0, r = ints[I_PAIRS], ints[I_EXPONENT], floats[F_RESIDUAL]
             double = phase == _DOUBLE
-            cursor = ints[_CURSOR]
+            cursor = ints[I_CURSOR]
             last = n_pairs * n_pairs // _COVERAGE + 1
             last = min(last, n_pairs // _DOUBLES + 1 if double else _ROUND)
             end = min(last, cursor + stop - ints[I_WORK])
-            err = floats[_ERR]
+            err = floats[F_ERROR]
             asked = cursor
             q = 0
             while asked < end:
@@ -498,37 +386,37 @@ def search(
                 e = abs(need - pd[t])
                 if e < err:
                     if double:
-                        good = _fits(p, t, floats, codes, low, high, count, costs, pa, pb, -1)
+                        good = fits(p, t, floats, codes, low, high, count, costs, pa, pb, -1)
                     else:
-                        good = _fits(p, q, floats, codes, low, high, count, costs, pa, pb, t)
+                        good = fits(p, q, floats, codes, low, high, count, costs, pa, pb, t)
                     if good:
                         err = e
-                        ints[_M1] = p
-                        ints[_M2] = t
-                        ints[_M3] = q
+                        ints[I_MOVE] = p
+                        ints[I_SECOND] = t
+                        ints[I_THIRD] = q
                 if err <= goal:
                     break
             ints[I_WORK] += asked - cursor + 1
-            ints[_CURSOR] = asked
-            floats[_ERR] = err
+            ints[I_CURSOR] = asked
+            floats[F_ERROR] = err
             if err <= goal:
-                ints[_PHASE] = _END
+                ints[I_PHASE] = _END
             elif asked >= last:
-                ints[_CURSOR] = 0
-                ints[_PHASE] = _TRIPLE if double else _END
+                ints[I_CURSOR] = 0
+                ints[I_PHASE] = _TRIPLE if double else _END
         else:
-            improved = ints[_M1] >= 0
-            for slot in (_M1, _M2, _M3):
+            improved = ints[I_MOVE] >= 0
+            for slot in (I_MOVE, I_SECOND, I_THIRD):
                 p = ints[slot]
                 if p >= 0:
-                    ints[I_WORK] += _swap_positions(
+                    ints[I_WORK] += swap_positions(
                         pa[p], pb[p], sel, out, mark, floats, codes, count, costs
                     )
             if improved:
-                floats[_R] = _residual(v, sel, floats[F_TARGET])
-                _remember(sel, best, floats)
+                floats[F_RESIDUAL] = residual(v, sel, floats[F_TARGET])
+                remember(sel, best, floats)
                 ints[I_WORK] += size
                 if floats[F_BEST] <= goal:
                     return REACHED
-            ints[_PHASE] = _SINGLE if improved else _START
+            ints[I_PHASE] = _SINGLE if improved else _START
     return UNFINISHED

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from subsetopt.kernels import reference
+from subsetopt.kernels.branch import before, past
 from subsetopt.kernels.draws import stratified_start, uniform_start
 from subsetopt.kernels.interval import branching_distance, interval_distance
 from subsetopt.kernels.lattice import lattice_distance
@@ -230,3 +231,13 @@ def test_random_integers_are_uniform() -> None:
     counts = np.bincount(draws, minlength=7)
     expected = 20_000 / 7
     assert (np.abs(counts - expected) < 4.5 * np.sqrt(expected)).all()
+
+
+@given(values=hnp.arrays(np.int64, st.integers(1, 60), elements=st.integers(0, 3)), data=st.data())
+def test_runs_of_equal_values_end_where_a_loop_ends_them(values, data) -> None:
+    ordered = np.sort(values).astype(float)
+    a = data.draw(st.integers(0, ordered.size - 1))
+    b = data.draw(st.integers(a + 1, ordered.size))
+    window = ordered[a:b]
+    assert past(ordered, a, b) == a + int((window == window[0]).sum())
+    assert before(ordered, a, b) == b - int((window == window[-1]).sum())

@@ -97,3 +97,17 @@ def test_a_search_before_sorting_keeps_its_limits() -> None:
     assert stopped.has_solution and stopped.iterations < 40_000
     timed = so.select(losses, k=100, time_limit=1e-4, seed=0)
     assert timed.has_solution
+
+
+def test_ties_of_many_are_ordered_by_group_and_cost() -> None:
+    rng = np.random.default_rng(0)
+    n, k = 30_000, 3_000
+    losses, groups = rng.integers(0, 9, size=n).astype(float), rng.integers(0, 5, size=n)
+    costs = rng.integers(1, 4, size=n).astype(float)
+    problem = so.Problem(
+        so.MeanMatching(losses), k, groups=groups, quotas={0: (0, k)}, costs=costs, capacity=1e9
+    )
+    pool = Pool.of(problem)
+    expected = np.lexsort((np.arange(n), costs, np.where(groups == 0, 0, 1), losses))
+    assert np.array_equal(pool.items, expected)
+    assert np.array_equal(pool.values, losses[expected])
