@@ -12,6 +12,7 @@ from benchmarks import machine, plots, tables
 from benchmarks.memory import MemoryStore
 from benchmarks.options import RUNS, Out, Save
 from benchmarks.output import RESULTS, console, markdown_table
+from benchmarks.specs import SPECS
 from benchmarks.stats import SHIFT
 from benchmarks.store import Row, read_rows
 from subsetopt import OptionError
@@ -53,7 +54,11 @@ def write(out: Path, *, save: bool) -> None:
     rows = read_rows(path)
     if not rows:
         raise OptionError(f"{path} has no rows; run 'python -m benchmarks solvers' first.")
-    memory = MemoryStore(out / "memory.csv").peaks
+    # Solvers come in one order, whichever were run first.
+    places = {name: place for place, name in enumerate(SPECS)}
+    rows.sort(key=lambda row: places.get(row.solver, len(places)))
+    stored = MemoryStore(out / "memory.csv").peaks
+    memory = dict(sorted(stored.items(), key=lambda item: places.get(item[0][0], len(places))))
     described = machine_of(out)
     for folder in (out, RESULTS) if save else (out,):
         folder.mkdir(parents=True, exist_ok=True)
