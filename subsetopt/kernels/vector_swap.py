@@ -211,7 +211,9 @@ def _nearest_anew(
     i, first, last, u, columns, penalty, distance, lanes, floats, codes, low, high, count, costs
 ):  # fmt: skip
     """Return the least squared distance to u among some points, and whose."""
-    distance[: last - first] = penalty[first:last]
+    # By a loop: NumPy's assignment of slices takes longer than all that follows.
+    for j in range(last - first):
+        distance[j] = penalty[first + j]
     if codes.size or costs.size:
         _bar(i, first, last, distance, floats, codes, low, high, count, costs)
     _add_squares(columns, first, last, u, distance[: last - first])
