@@ -5,19 +5,29 @@ from __future__ import annotations
 import json
 import math
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from benchmarks import machine
 
 __all__ = ["RESULTS", "Result", "bar", "console", "ms", "us"]
 
+# Seconds between two drawings of a bar.
+_REDRAWN = 0.2
 RESULTS = Path(__file__).parent / "results"
 # A pipe tells no width, and tables squeezed into 80 columns cannot be read.
 console = Console(width=None if sys.stdout.isatty() else 160)
@@ -110,11 +120,27 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> lis
     return ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns), *body]
 
 
+class _Bar(Progress):
+    """A bar drawn between two measurements; a thread that draws it would delay what is measured."""
+
+    _drawn = -math.inf
+
+    def advance(self, task_id: TaskID, advance: float = 1) -> None:
+        super().advance(task_id, advance)
+        self.refresh()
+
+    def refresh(self) -> None:
+        now = time.monotonic()
+        if now - self._drawn > _REDRAWN:
+            self._drawn = now
+            super().refresh()
+
+
 def bar() -> Progress:
     """Return the progress bar of every command."""
-    return Progress(
+    return _Bar(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-        console=console, transient=True,
+        console=console, transient=True, auto_refresh=False,
     )  # fmt: skip
 
 
