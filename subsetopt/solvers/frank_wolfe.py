@@ -176,15 +176,18 @@ def _solve(
         return _sparse(problem, end, unit)
     polytope = CappedSimplex(problem, vectors, target, context.generator())
     end = minimize(polytope, variant, context, _limit(problem, context), enough)
-    chosen = affordable_subset(problem.constraints, _rounding_keys(end.weights, problem))
+    keys = _rounding_keys(end.weights, problem)
+    chosen = affordable_subset(problem.constraints, keys, context.deadline)
     steps, stop = end.steps, end.stop
     if stop is StopReason.COMPLETED:
         chosen, swaps, stop = _polish(problem, objective, chosen, context, steps, max_polish)
         steps += swaps
     bound = unit * math.sqrt(max(0.0, 2.0 * (end.value - end.gap) - _ROUNDING)) * (1.0 - _ROUNDING)
+    if not context.deadline.expired():  # of many candidates it takes a while
+        bound = max(bound, _own_bound(problem, objective, chosen))
     return RawResult(
         chosen,
-        bound=max(bound, _own_bound(problem, objective, chosen)),
+        bound=bound,
         stop_reason=stop,
         iterations=steps,
         extras={"fw_gap": end.gap * unit * unit},
