@@ -26,6 +26,8 @@ _CACHED = 1 << 16
 _CANCELLED = 1e-8
 _SINGLE = float(np.finfo(np.float32).eps)
 _DOUBLE = float(np.finfo(np.float64).eps)
+# Squared norms that are neither near overflow nor near what vanishes.
+_USUAL = (1e-200, 1e200)
 
 
 class FacilityLocation(Objective):
@@ -139,11 +141,13 @@ class FacilityLocation(Objective):
 
     def _embed(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """Return vectors of whose products and norms the similarities are made."""
+        if self.metric == "cosine":
+            extended = np.ones((self.n, features.shape[1] + 1))  # products are 1 + cos
+            _unit(features.astype(np.float64, copy=False), extended[:, :-1])
+            return extended
         points = features.astype(np.float64)
         if self.metric == "dot":
             return points
-        if self.metric == "cosine":
-            return np.hstack([_unit(points), np.ones((self.n, 1))])  # products are 1 + cos
         points -= points.mean(axis=0) if self.n else 0.0
         spread = float(np.square(points).sum())
         if self.metric == "euclidean":
@@ -312,14 +316,23 @@ class KCenter(Objective):
         return f"KCenter(n={self.n}, metric={self.metric!r})"
 
 
-def _unit(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return vectors scaled to norm 1; zero vectors as they are."""
+def _unit(
+    points: NDArray[np.float64], out: NDArray[np.float64] | None = None
+) -> NDArray[np.float64]:
+    """Return vectors scaled to norm 1, zero vectors as they are; in ``out`` if it is given."""
     unit = points
+    out = np.empty_like(points) if out is None else out
+    with np.errstate(over="ignore"):
+        squares = np.einsum("ij,ij->i", points, points)
+    if bool(((squares > _USUAL[0]) & (squares < _USUAL[1])).all()):
+        np.divide(points, np.sqrt(squares)[:, None], out=out)
+        return out
     # First by the largest entry, so that no square over- or underflows.
     for order in (np.inf, 2):
         norms = np.linalg.norm(unit, ord=order, axis=1, keepdims=True) if unit.size else unit
         unit = np.divide(unit, norms, out=np.zeros_like(unit), where=norms > 0.0)
-    return unit
+    out[:] = unit
+    return out
 
 
 def _mend(
