@@ -189,7 +189,9 @@ class Gains:
                 return start
             part = clients[start : start + step]
             self._fill(part)
-            add_rises(self._served, part, low, high, totals)
+            # After a product BLAS's threads wait busily for a while, in the way of others.
+            multiplied = self.points is not None and self.objective.single
+            add_rises(self._served, part, low, high, totals, shared=not multiplied)
         return int(clients.size)
 
     def _all(self) -> Clients:

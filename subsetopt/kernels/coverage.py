@@ -116,14 +116,18 @@ def _rises(rows, clients, low, high, totals, first, last):
         c += 1
 
 
-def add_rises(rows: Any, clients: Any, low: Any, high: Any, totals: Any) -> None:
+def add_rises(
+    rows: Any, clients: Any, low: Any, high: Any, totals: Any, *, shared: bool = True
+) -> None:
     """Add to ``totals[j]`` the sum over clients i of ``max(min(rows[i, j], high[i]) - low[i], 0)``.
+
+    On all cores where that pays and it is to be ``shared``.
 
     ``rows`` (n, m) is C-contiguous, of the dtype of ``low`` and ``high`` (n,), where low is nowhere
     above high; ``totals`` is float64.
     """
     m, count = totals.size, 1 + clients.size * totals.size // _SHARE
-    if count == 1:
+    if count == 1 or not shared:
         _rises(rows, clients, low, high, totals, 0, m)
         return
     # Few wide parts: a core reads its share of each row in one go.

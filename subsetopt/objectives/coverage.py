@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError, did_you_mean
+from subsetopt.kernels.threads import share
 from subsetopt.objectives.base import Objective, Sense
 
 __all__ = ["FacilityLocation", "KCenter"]
@@ -21,6 +22,8 @@ _CLIENTS = 4096
 _ROWS = 512
 # Entries of a matrix that are looked at twice in a row.
 _CACHED = 1 << 16
+# How many such parts a thread looks at before it takes more.
+_TOGETHER = 64
 # Share of the squared norms below which the square root of a squared distance that was made from
 # them is wrong by a part of the tolerance, and differs with the shape of the product.
 _CANCELLED = 1e-8
@@ -373,10 +376,14 @@ def _largest(matrix: NDArray[Any], name: str) -> NDArray[Any]:
     largest, least = np.zeros((2, n), dtype=matrix.dtype)
     # Rows that stay in the cache from the first look to the second.
     step = max(1, _CACHED // max(width, 1))
-    for start in range(0, n if width else 0, step):
-        part = slice(start, start + step)
-        matrix[part].max(axis=1, out=largest[part])
-        matrix[part].min(axis=1, out=least[part])
+
+    def look(first: int) -> None:
+        for start in range(first, min(first + _TOGETHER * step, n), step):
+            part = slice(start, start + step)
+            matrix[part].max(axis=1, out=largest[part])
+            matrix[part].min(axis=1, out=least[part])
+
+    share(look, range(0, n if width else 0, _TOGETHER * step))
     _refuse(np.flatnonzero(~(np.isfinite(largest) & np.isfinite(least))), name)
     best: NDArray[Any] = largest
     return best
