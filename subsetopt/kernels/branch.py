@@ -16,12 +16,11 @@ from numba import njit
 __all__ = [
     "B_DEPTH",
     "B_WORK",
-    "before",
     "branch",
     "nearest",
     "open_distance",
-    "past",
     "record",
+    "run_length",
 ]
 
 B_DEPTH, B_WORK = 0, 1
@@ -100,46 +99,43 @@ def _outside(prefix, a, b, k, t):
 
 
 @njit(cache=True)
-def past(v, a, b):
-    """Return the first position after a in the window whose value is another."""
-    reach = 1
-    while a + reach < b and v[a + reach] == v[a]:
-        reach <<= 1
-    first, last = a + (reach >> 1), min(a + reach, b)
-    while first + 1 < last:
-        middle = (first + last) >> 1
-        if v[middle] == v[a]:
-            first = middle
-        else:
-            last = middle
-    return last
+def _same(v, codes, costs, p, x):
+    """Whether two positions are interchangeable."""
+    if v[p] != v[x]:
+        return False
+    if codes.size and codes[p] != codes[x]:
+        return False
+    return costs.size == 0 or costs[p] == costs[x]
 
 
 @njit(cache=True)
-def before(v, a, b):
-    """Return the first position of the window whose value is that of its last."""
+def run_length(v, codes, costs, x, step, most):
+    """Return how many positions x, x + step, ... (step 1 or -1), at most ``most``, are as x is.
+
+    They lie side by side: strides that double, then halve. ``codes`` and ``costs`` may be empty.
+    """
     reach = 1
-    while b - 1 - reach >= a and v[b - 1 - reach] == v[b - 1]:
+    while reach < most and _same(v, codes, costs, x + step * reach, x):
         reach <<= 1
-    last, first = b - 1 - (reach >> 1), max(b - 1 - reach, a - 1)
-    while first + 1 < last:
-        middle = (first + last) >> 1
-        if v[middle] == v[b - 1]:
-            last = middle
+    inside, outside = reach >> 1, min(reach, most)
+    while inside + 1 < outside:
+        middle = (inside + outside) >> 1
+        if _same(v, codes, costs, x + step * middle, x):
+            inside = middle
         else:
-            first = middle
-    return last
+            outside = middle
+    return outside
 
 
 @njit(cache=True)
-def _children(v, a, b, k, t, center):
+def _children(v, a, b, center, codes, costs):
     """Return the windows, sizes and targets of both children, include first: flat."""
     if center - v[a] >= v[b - 1] - center:
         x, inc_a, inc_b = a, a + 1, b
-        exc_a, exc_b = past(v, a, b), b
+        exc_a, exc_b = a + run_length(v, codes, costs, a, 1, b - a), b
     else:
         x, inc_a, inc_b = b - 1, a, b - 1
-        exc_a, exc_b = a, before(v, a, b)
+        exc_a, exc_b = a, b - run_length(v, codes, costs, b - 1, -1, b - a)
     return x, inc_a, inc_b, exc_a, exc_b
 
 
@@ -169,6 +165,7 @@ def branch(v, prefix, center, best, best_value, goal, slack, win, target, stage,
     """
     stop = ints[B_WORK] + work
     depth = ints[B_DEPTH]
+    codes, costs = np.empty(0, np.int64), np.empty(0)
     while depth >= 0:
         if ints[B_WORK] >= stop:
             ints[B_DEPTH] = depth
@@ -216,7 +213,7 @@ def branch(v, prefix, center, best, best_value, goal, slack, win, target, stage,
         if stage[depth] > 2:
             depth -= 1
             continue
-        x, inc_a, inc_b, exc_a, exc_b = _children(v, a, b, k, t, center)
+        x, inc_a, inc_b, exc_a, exc_b = _children(v, a, b, center, codes, costs)
         # The child whose interval lies better around the target first.
         inc = _middle(prefix, inc_a, inc_b, k - 1, t - v[x])
         exc = _middle(prefix, exc_a, exc_b, k, t)
@@ -247,6 +244,7 @@ def _middle(prefix, a, b, k, t):
 def open_distance(v, prefix, center, win, target, stage, ints):
     """Return a lower bound on the distance of every subset not yet looked at."""
     depth = ints[B_DEPTH]
+    codes, costs = np.empty(0, np.int64), np.empty(0)
     bound = np.inf
     for d in range(depth + 1):
         a, b, k, t = win[d, 0], win[d, 1], win[d, 2], target[d]
@@ -254,7 +252,7 @@ def open_distance(v, prefix, center, win, target, stage, ints):
             bound = min(bound, _outside(prefix, a, b, k, t))
         elif stage[d] == 2:
             # The child that went second is still to be looked at.
-            x, inc_a, inc_b, exc_a, exc_b = _children(v, a, b, k, t, center)
+            x, inc_a, inc_b, exc_a, exc_b = _children(v, a, b, center, codes, costs)
             inc = _middle(prefix, inc_a, inc_b, k - 1, t - v[x])
             exc = _middle(prefix, exc_a, exc_b, k, t)
             if inc <= exc:

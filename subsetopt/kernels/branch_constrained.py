@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from subsetopt.kernels.branch import B_DEPTH, B_WORK, nearest, record
+from subsetopt.kernels.branch import B_DEPTH, B_WORK, nearest, record, run_length
 from subsetopt.kernels.quotas import quota_span, span_work
 
 __all__ = ["branch_constrained", "open_constrained_distance"]
@@ -235,41 +235,11 @@ def branch_constrained(
 
 
 @njit(cache=True)
-def _same(v, codes, costs, p, x):
-    """Whether two positions are interchangeable."""
-    if v[p] != v[x]:
-        return False
-    if codes.size and codes[p] != codes[x]:
-        return False
-    return costs.size == 0 or costs[p] == costs[x]
-
-
-@njit(cache=True)
 def _without(v, codes, costs, a, b, x):
     """Return the window without x, one of its ends, and all that are interchangeable with it."""
-    # They lie side by side: strides that double, then halve.
-    reach = 1
     if x == a:
-        while a + reach < b and _same(v, codes, costs, a + reach, x):
-            reach <<= 1
-        near, far = a + (reach >> 1), min(a + reach, b)
-        while near + 1 < far:
-            middle = (near + far) >> 1
-            if _same(v, codes, costs, middle, x):
-                near = middle
-            else:
-                far = middle
-        return far, b
-    while x - reach >= a and _same(v, codes, costs, x - reach, x):
-        reach <<= 1
-    near, far = x - (reach >> 1), max(x - reach, a - 1)
-    while far + 1 < near:
-        middle = (near + far) >> 1
-        if _same(v, codes, costs, middle, x):
-            near = middle
-        else:
-            far = middle
-    return a, near
+        return a + run_length(v, codes, costs, x, 1, b - a), b
+    return a, b - run_length(v, codes, costs, x, -1, b - a)
 
 
 @njit(cache=True)

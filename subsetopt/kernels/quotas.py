@@ -17,7 +17,7 @@ __all__ = ["quota_distance", "quota_nodes", "quota_span", "span_work"]
 
 _ROUNDING = 64 * 2.220446049250313e-16
 # Values that the nodes of the bound look at in all, and nodes at least.
-MOST_LOOKS = 1_000_000
+_MOST_LOOKS = 1_000_000
 _FEWEST = 8
 
 
@@ -172,7 +172,7 @@ def quota_span(a, b, k, codes, members, begin, sums, low, high, count, room):
 @njit(cache=True)
 def quota_nodes(groups, m):
     """Return how many nodes :func:`quota_distance` looks at, at most."""
-    return max(_FEWEST, min(MOST_NODES, MOST_LOOKS // span_work(groups, m)))
+    return max(_FEWEST, min(MOST_NODES, _MOST_LOOKS // span_work(groups, m)))
 
 
 @njit(cache=True)

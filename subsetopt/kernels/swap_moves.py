@@ -103,18 +103,25 @@ def apply(a, b, sel, out, mark, floats, codes, count, costs):
 
 
 @njit(cache=True)
+def _allowed(i, j, floats, codes, low, high, count, costs):
+    """Whether position j may take the place of i."""
+    if costs.size and floats[F_COST] + costs[j] - costs[i] > floats[F_CAPACITY]:
+        return False
+    if codes.size == 0 or codes[i] == codes[j]:
+        return True
+    g, h = codes[i], codes[j]
+    return count[g] - 1 >= low[g] and count[h] + 1 <= high[h]
+
+
+@njit(cache=True)
 def shuffle(sel, out, mark, floats, codes, low, high, count, costs, rng, steps):
     """Make random feasible swaps: the restart of a constrained search."""
     for _ in range(steps):
         a = next_below(rng, sel.size)
         b = next_below(rng, out.size)
         i, j = sel[a], out[b]
-        if costs.size and floats[F_COST] + costs[j] - costs[i] > floats[F_CAPACITY]:
+        if not _allowed(i, j, floats, codes, low, high, count, costs):
             continue
-        if codes.size:
-            g, h = codes[i], codes[j]
-            if g != h and (count[g] - 1 < low[g] or count[h] + 1 > high[h]):
-                continue
         apply(a, b, sel, out, mark, floats, codes, count, costs)
 
 
@@ -135,12 +142,8 @@ def walk(v, sel, out, mark, floats, codes, low, high, count, costs, rng, failure
         rest = floats[F_RESIDUAL] - (v[j] - v[i])
         if abs(rest) >= abs(floats[F_RESIDUAL]):
             continue
-        if costs.size and floats[F_COST] + costs[j] - costs[i] > floats[F_CAPACITY]:
+        if not _allowed(i, j, floats, codes, low, high, count, costs):
             continue
-        if codes.size:
-            g, h = codes[i], codes[j]
-            if g != h and (count[g] - 1 < low[g] or count[h] + 1 > high[h]):
-                continue
         apply(a, b, sel, out, mark, floats, codes, count, costs)
         floats[F_RESIDUAL] = rest
         failures = 0

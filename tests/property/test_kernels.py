@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from subsetopt.kernels import reference
-from subsetopt.kernels.branch import before, past
+from subsetopt.kernels.branch import run_length
 from subsetopt.kernels.draws import stratified_start, uniform_start
 from subsetopt.kernels.interval import branching_distance, interval_distance
 from subsetopt.kernels.lattice import lattice_distance
@@ -239,5 +239,6 @@ def test_runs_of_equal_values_end_where_a_loop_ends_them(values, data) -> None:
     a = data.draw(st.integers(0, ordered.size - 1))
     b = data.draw(st.integers(a + 1, ordered.size))
     window = ordered[a:b]
-    assert past(ordered, a, b) == a + int((window == window[0]).sum())
-    assert before(ordered, a, b) == b - int((window == window[-1]).sum())
+    none = np.empty(0, dtype=np.int64), np.empty(0)
+    assert run_length(ordered, *none, a, 1, b - a) == int((window == window[0]).sum())
+    assert run_length(ordered, *none, b - 1, -1, b - a) == int((window == window[-1]).sum())
