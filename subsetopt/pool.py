@@ -187,6 +187,15 @@ class Pool:
         return Groups(members, begin, _cumulated(self.values[members]))
 
     @cached_property
+    def kinds(self) -> NDArray[np.int64]:
+        """The kind of every position, ascending: positions of one kind are interchangeable."""
+        other = self.values[1:] != self.values[:-1]
+        for key in (self.codes, self.costs):
+            if key.size:
+                other |= key[1:] != key[:-1]
+        return np.concatenate([[0], np.cumsum(other)])[: self.values.size]
+
+    @cached_property
     def by_cost(self) -> ByCost:
         """The positions by cost; empty without costs."""
         order = np.argsort(self.costs, kind="stable")

@@ -99,28 +99,18 @@ def _outside(prefix, a, b, k, t):
 
 
 @njit(cache=True)
-def _same(v, codes, costs, p, x):
-    """Whether two positions are interchangeable."""
-    if v[p] != v[x]:
-        return False
-    if codes.size and codes[p] != codes[x]:
-        return False
-    return costs.size == 0 or costs[p] == costs[x]
+def run_length(keys, x, step, most):
+    """Return how many of x, x + step, ... (step 1 or -1), at most ``most``, have the key of x.
 
-
-@njit(cache=True)
-def run_length(v, codes, costs, x, step, most):
-    """Return how many positions x, x + step, ... (step 1 or -1), at most ``most``, are as x is.
-
-    They lie side by side: strides that double, then halve. ``codes`` and ``costs`` may be empty.
+    Equal keys lie side by side: strides that double, then halve.
     """
     reach = 1
-    while reach < most and _same(v, codes, costs, x + step * reach, x):
+    while reach < most and keys[x + step * reach] == keys[x]:
         reach <<= 1
     inside, outside = reach >> 1, min(reach, most)
     while inside + 1 < outside:
         middle = (inside + outside) >> 1
-        if _same(v, codes, costs, x + step * middle, x):
+        if keys[x + step * middle] == keys[x]:
             inside = middle
         else:
             outside = middle
@@ -128,14 +118,14 @@ def run_length(v, codes, costs, x, step, most):
 
 
 @njit(cache=True)
-def _children(v, a, b, center, codes, costs):
+def _children(v, a, b, center):
     """Return the windows, sizes and targets of both children, include first: flat."""
     if center - v[a] >= v[b - 1] - center:
         x, inc_a, inc_b = a, a + 1, b
-        exc_a, exc_b = a + run_length(v, codes, costs, a, 1, b - a), b
+        exc_a, exc_b = a + run_length(v, a, 1, b - a), b
     else:
         x, inc_a, inc_b = b - 1, a, b - 1
-        exc_a, exc_b = a, b - run_length(v, codes, costs, b - 1, -1, b - a)
+        exc_a, exc_b = a, b - run_length(v, b - 1, -1, b - a)
     return x, inc_a, inc_b, exc_a, exc_b
 
 
@@ -165,7 +155,6 @@ def branch(v, prefix, center, best, best_value, goal, slack, win, target, stage,
     """
     stop = ints[B_WORK] + work
     depth = ints[B_DEPTH]
-    codes, costs = np.empty(0, np.int64), np.empty(0)
     while depth >= 0:
         if ints[B_WORK] >= stop:
             ints[B_DEPTH] = depth
@@ -213,7 +202,7 @@ def branch(v, prefix, center, best, best_value, goal, slack, win, target, stage,
         if stage[depth] > 2:
             depth -= 1
             continue
-        x, inc_a, inc_b, exc_a, exc_b = _children(v, a, b, center, codes, costs)
+        x, inc_a, inc_b, exc_a, exc_b = _children(v, a, b, center)
         # The child whose interval lies better around the target first.
         inc = _middle(prefix, inc_a, inc_b, k - 1, t - v[x])
         exc = _middle(prefix, exc_a, exc_b, k, t)
@@ -244,7 +233,6 @@ def _middle(prefix, a, b, k, t):
 def open_distance(v, prefix, center, win, target, stage, ints):
     """Return a lower bound on the distance of every subset not yet looked at."""
     depth = ints[B_DEPTH]
-    codes, costs = np.empty(0, np.int64), np.empty(0)
     bound = np.inf
     for d in range(depth + 1):
         a, b, k, t = win[d, 0], win[d, 1], win[d, 2], target[d]
@@ -252,7 +240,7 @@ def open_distance(v, prefix, center, win, target, stage, ints):
             bound = min(bound, _outside(prefix, a, b, k, t))
         elif stage[d] == 2:
             # The child that went second is still to be looked at.
-            x, inc_a, inc_b, exc_a, exc_b = _children(v, a, b, center, codes, costs)
+            x, inc_a, inc_b, exc_a, exc_b = _children(v, a, b, center)
             inc = _middle(prefix, inc_a, inc_b, k - 1, t - v[x])
             exc = _middle(prefix, exc_a, exc_b, k, t)
             if inc <= exc:

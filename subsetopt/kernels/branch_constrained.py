@@ -140,15 +140,15 @@ def _last_ones(
 
 @njit(cache=True)
 def branch_constrained(
-    v, center, best, best_value, goal, slack, win, target, stage, take, first, spent, ints,
+    v, kinds, center, best, best_value, goal, slack, win, target, stage, take, first, spent, ints,
     codes, members, begin, sums, low, high, count, costs, by_cost, cost_sums, capacity, work,
 ):  # fmt: skip
     """Like ``branch``, with quotas and a capacity.
 
     ``first`` (m + 2,) tells which child of a node went first, ``spent`` (m + 2,) is the cost of
     the path, ``by_cost`` the positions by ascending cost and ``cost_sums`` (m + 1,) their cumulated
-    costs. Work is values looked at. Identical values (of the same group and cost) must lie side by
-    side.
+    costs. Positions with the same one of the ``kinds`` (m,), ascending, are interchangeable. Work
+    is values looked at.
     """
     stop = ints[B_WORK] + work
     depth = ints[B_DEPTH]
@@ -223,7 +223,7 @@ def branch_constrained(
             win[depth + 1, 2] = k - 1
             target[depth + 1] = t - v[x]
         else:
-            a, b = _without(v, codes, costs, a, b, x)
+            a, b = _without(kinds, a, b, x)
             spent[depth + 1] = spent[depth]
             win[depth + 1, 0], win[depth + 1, 1], win[depth + 1, 2] = a, b, k
             target[depth + 1] = t
@@ -235,17 +235,17 @@ def branch_constrained(
 
 
 @njit(cache=True)
-def _without(v, codes, costs, a, b, x):
+def _without(kinds, a, b, x):
     """Return the window without x, one of its ends, and all that are interchangeable with it."""
     if x == a:
-        return a + run_length(v, codes, costs, x, 1, b - a), b
-    return a, b - run_length(v, codes, costs, x, -1, b - a)
+        return a + run_length(kinds, x, 1, b - a), b
+    return a, b - run_length(kinds, x, -1, b - a)
 
 
 @njit(cache=True)
 def open_constrained_distance(
-    v, center, win, target, stage, take, first, ints, codes, members, begin, sums, low, high,
-    count, costs, most,
+    v, kinds, center, win, target, stage, take, first, ints, codes, members, begin, sums, low,
+    high, count, most,
 ):  # fmt: skip
     """Return ``open_distance`` for the tree of ``branch_constrained``; a capacity is not looked at.
 
@@ -295,7 +295,7 @@ def open_constrained_distance(
                     if codes.size:
                         chosen[codes[x]] -= 1
                 else:
-                    near, far = _without(v, codes, costs, a, b, x)
+                    near, far = _without(kinds, a, b, x)
                     distance = _span_distance(
                         near, far, k, t, codes, members, begin, sums, low, high, chosen, room
                     )

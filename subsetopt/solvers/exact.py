@@ -351,9 +351,9 @@ class _Branch:
             )  # fmt: skip
         return bool(
             branch_constrained(
-                pool.values, self.center, search.best, search.value, search.goal, self.slack,
-                self.win, self.target, self.stage, self.take, self.first, self.spent, self.ints,
-                pool.codes, *pool.groups, pool.low, pool.high, self.count, pool.costs,
+                pool.values, pool.kinds, self.center, search.best, search.value, search.goal,
+                self.slack, self.win, self.target, self.stage, self.take, self.first, self.spent,
+                self.ints, pool.codes, *pool.groups, pool.low, pool.high, self.count, pool.costs,
                 *pool.by_cost, pool.capacity, search.chunk(_CHUNK_OF_LOOKS),
             )
         )  # fmt: skip
@@ -375,8 +375,8 @@ class _Branch:
             )
         else:
             open_ = open_constrained_distance(
-                pool.values, self.center, self.win, self.target, self.stage, self.take, self.first,
-                self.ints, pool.codes, *pool.groups, pool.low, pool.high, self.count, pool.costs,
+                pool.values, pool.kinds, self.center, self.win, self.target, self.stage, self.take,
+                self.first, self.ints, pool.codes, *pool.groups, pool.low, pool.high, self.count,
                 _OPEN_LOOKS,
             )  # fmt: skip
         # Cut branches promised no more than the best less the slack.

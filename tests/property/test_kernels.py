@@ -239,6 +239,5 @@ def test_runs_of_equal_values_end_where_a_loop_ends_them(values, data) -> None:
     a = data.draw(st.integers(0, ordered.size - 1))
     b = data.draw(st.integers(a + 1, ordered.size))
     window = ordered[a:b]
-    none = np.empty(0, dtype=np.int64), np.empty(0)
-    assert run_length(ordered, *none, a, 1, b - a) == int((window == window[0]).sum())
-    assert run_length(ordered, *none, b - 1, -1, b - a) == int((window == window[-1]).sum())
+    assert run_length(ordered, a, 1, b - a) == int((window == window[0]).sum())
+    assert run_length(ordered, b - 1, -1, b - a) == int((window == window[-1]).sum())
