@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.kernels import cone as kernel
-from subsetopt.kernels.screen import code_rows
+from subsetopt.kernels.integer_products import padded
+from subsetopt.kernels.screen import WIDEST, code_bytes
 
 __all__ = ["ActiveSet", "nonnegative_weights", "unit_for"]
 
 _TINY = float(np.finfo(np.float64).tiny)
 # Cosines up to this are right angles.
 _RIGHT = 1e-9
+# Coordinates from which on points are read in integers.
 _MANY = 1 << 14
 # What the kernel calls a point that may join, and one that is never allowed.
 _OPEN, _CLOSED = 0, 3
@@ -92,11 +95,7 @@ class ActiveSet:
             self.state[:] = _CLOSED
             self.state[allowed] = 0
         self.state[~positive] = _CLOSED
-        # Reading the points is what a step costs: a quarter of the bytes where there are many.
-        self.codes = np.empty((0, d), dtype=np.int16)
-        if points.size >= _MANY:
-            self.codes = np.empty((n, d), dtype=np.int16)
-            code_rows(self.points, lengths, np.arange(n), self.codes)
+        self.coded = self._coded(norms, lengths)
         # More than d points are never independent.
         self.size = min(size, d, n)
         room = self.size + 1
@@ -106,15 +105,29 @@ class ActiveSet:
         self.idle = np.zeros(n, dtype=np.int64)
         self._weights = np.zeros(room)
         self.work = (
-            np.empty(n), np.empty(n, dtype=np.int32), np.zeros((room, d)), np.zeros((room, room)),
-            np.zeros(room), np.zeros(room),
+            np.empty(n), np.zeros((room, d)), np.zeros((room, room)), np.zeros(room),
+            np.zeros(room),
         )  # fmt: skip
         self.floor = (_ROUNDING**2) * float(self.target @ self.target)
+
+    def _coded(
+        self, norms: NDArray[np.float64], lengths: NDArray[np.float64]
+    ) -> tuple[NDArray[Any], ...]:
+        """Return the points in 8 bits where there are many, and room for products with them."""
+        n, d = self.points.shape
+        if self.points.size < _MANY or d > WIDEST:
+            n = 0
+        width = padded(d)
+        codes = np.empty((n, width), dtype=np.int8)
+        units, errors, keys = np.empty((3, n), dtype=np.float32)
+        code_bytes(self.points[:n], norms[:n], lengths[:n], codes, units, errors)
+        products, found = np.empty((2, n), dtype=np.int32)
+        return codes, units, errors, np.empty(width, dtype=np.int16), products, keys, found
 
     def step(self, most: int = 1) -> tuple[int, int]:
         """Let at most so many points join; return what the kernel returns."""
         outcome, done = kernel.steps(
-            self.points, self.codes, self.scales, self.target, self.size, self.floor,
+            self.points, self.coded, self.scales, self.target, self.size, self.floor,
             self.state, self.active, self.idle, self.ints, self._weights, self.residual,
             *self.work, most,
         )  # fmt: skip

@@ -291,9 +291,8 @@ class Gains:
 def _rows(similarity: NDArray[Any]) -> NDArray[Any]:
     """Return sim(i, j) with one contiguous row per j: without a copy where it is symmetric."""
     n = similarity.shape[0]
-    contiguous = similarity.flags.c_contiguous
-    for start in range(0, n if contiguous else 0, 256):
+    for start in range(0, n, 256):
         part = slice(start, start + 256)
         if not np.array_equal(similarity[part, start:], similarity[start:, part].T):
             return np.ascontiguousarray(similarity.T)
-    return similarity if contiguous else np.ascontiguousarray(similarity.T)
+    return similarity

@@ -13,6 +13,7 @@ from subsetopt.auto import opening_work
 from subsetopt.budget import Deadline
 from subsetopt.front import select, size_of, solve
 from subsetopt.objectives import MeanMatching
+from subsetopt.objectives.base import as_carray
 from subsetopt.problem import Problem
 from subsetopt.seeding import Seed, entropies_from
 from subsetopt.solution import Solution
@@ -236,7 +237,7 @@ class _Lane:
     @classmethod
     def of_matrix(cls, losses: NDArray[Any], size: int, seed: Seed) -> _Lane:
         batch, n = losses.shape
-        values = np.ascontiguousarray(losses, dtype=np.float64)
+        values = as_carray(np.asarray(losses, dtype=np.float64))
         with np.errstate(over="ignore", invalid="ignore"):
             scales = np.add.reduce(np.abs(values), axis=1) / n
         for row in np.flatnonzero(~np.isfinite(scales))[:1]:

@@ -10,7 +10,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from subsetopt.kernels.screen import SCALE, code_vector, reach, screen
+from subsetopt.kernels.integer_products import multiply
+from subsetopt.kernels.screen import ceilings, code_vector
 
 __all__ = ["CONVERGED", "FULL", "MOVED", "correlate", "steps"]
 
@@ -27,6 +28,10 @@ _DEPENDENT = 1e-13
 _CANCELED = 0.01
 # A gradient below this share of the largest possible is rounding.
 _FLAT = 1e-14
+# Keys are in single precision, and lie this near to what they stand for.
+_SLACK = 1e-6
+# Keys looked through at once.
+_GROUP = 64
 
 
 @njit(cache=True, fastmath=_FAST)
@@ -155,24 +160,52 @@ def _best(scores, scales, state):
 
 
 @njit(cache=True)
-def _best_coded(points, scales, codes, state, r, size, products):
-    """Return what :func:`_best` does; -1 where rounding hides it.
+def _any_at_least(keys, least):
+    """Whether any key is at least that: much cheaper than which."""
+    found = np.int32(0)
+    for i in range(keys.size):
+        if keys[i] >= least:
+            found += np.int32(1)
+    return found > 0
 
-    Only points that may be the best are looked at in double precision.
-    """
-    code = np.empty(r.size, dtype=np.int16)
+
+@njit(cache=True)
+def _at_least(keys, least, found):
+    """Write where keys are at least that; return how many are, and the one with the largest."""
+    count, top, most = 0, -1, np.float32(-np.inf)
+    for first in range(0, keys.size, _GROUP):
+        last = min(first + _GROUP, keys.size)
+        if not _any_at_least(keys[first:last], least):
+            continue
+        for i in range(first, last):
+            if keys[i] >= least:
+                found[count] = i
+                count += 1
+                if keys[i] > most:
+                    top, most = i, keys[i]
+    return count, top
+
+
+@njit(cache=True)
+def _best_coded(points, scales, coded, state, r, size):
+    """Return what :func:`_best` does, looking at those in double precision that may be the best."""
+    codes, units, errors, code, products, keys, found = coded
     code_vector(r, size, code)
-    off = np.int64(np.ceil(reach(r.size) * SCALE * SCALE)) + 1
-    largest = np.int64(screen(codes, code, state, products))
-    if largest <= 8 * off:
-        return -1, 0.0
-    least = np.int32(largest - 2 * off)
-    best, value = -1, -np.inf
-    for i in range(products.size):
-        if products[i] >= least:
+    multiply(codes, code, products)
+    least = ceilings(products, units, errors, state, keys)
+    count, best = _at_least(keys, least, found)
+    if best < 0:
+        return -1, -np.inf
+    # The most promising one first: few of the others can still be better.
+    value = _dot(points[best], r) * scales[best]
+    first, limit = best, value / size - _SLACK
+    for a in range(count):
+        i = found[a]
+        if keys[i] >= limit and i != first:
             score = _dot(points[i], r) * scales[i]
-            if score > value:
+            if score > value or (score == value and i < best):
                 best, value = i, score
+                limit = value / size - _SLACK
     return best, value
 
 
@@ -204,8 +237,8 @@ def _rest(j, state, idle, ints):
 
 @njit(cache=True)
 def _step(
-    points, codes, scales, target, size, floor, state, active, idle, ints, w, r, scores,
-    products, basis, columns, half, z,
+    points, coded, scales, target, size, floor, state, active, idle, ints, w, r, scores,
+    basis, columns, half, z,
 ):  # fmt: skip
     """Let one point join; return as :func:`steps` does."""
     rr = _dot(r, r)
@@ -215,11 +248,11 @@ def _step(
     if ints[0] >= size:
         return FULL if _some(points, scales, r, _FLAT * np.sqrt(tt), state) else CONVERGED
     j, score = -1, 0.0
-    if codes.shape[0]:
-        j, score = _best_coded(points, scales, codes, state, r, np.sqrt(rr), products)
-    exact = j < 0
+    exact = coded[0].shape[0] == 0
     if exact:
         correlate(points, r, scores)
+    else:
+        j, score = _best_coded(points, scales, coded, state, r, np.sqrt(rr))
     while True:
         if exact:
             j, score = _best(scores, scales, state)
@@ -260,8 +293,8 @@ def _step(
 
 @njit(cache=True)
 def steps(
-    points, codes, scales, target, size, floor, state, active, idle, ints, w, r, scores,
-    products, basis, columns, half, z, most,
+    points, coded, scales, target, size, floor, state, active, idle, ints, w, r, scores,
+    basis, columns, half, z, most,
 ):  # fmt: skip
     """Let points join, each the one with the largest score; refit with weights >= 0.
 
@@ -272,9 +305,10 @@ def steps(
     points, scales
         (n, d), and what their inner products are multiplied by before they are compared: 1 / norm
         for angles, a constant for the products themselves; a point with 0 here is never chosen.
-    codes
-        (n, d) int16, the scaled points, see :mod:`subsetopt.kernels.screen`; empty
-        for none.
+    coded
+        The points in 8 bits, their units and errors, see :mod:`subsetopt.kernels.screen`, and
+        scratch: (width,) int16, (n,) int32, (n,) float32 and (n,) int32. Without rows the points
+        themselves are read.
     target
         (d,).
     size
@@ -289,8 +323,8 @@ def steps(
     idle, ints
         (n,) the points in state 2; ints[0] is the size of the active set, ints[1] the number of
         these.
-    r, scores, products, z
-        (d,) the residual, kept up to date, and scratch: (n,) float64 and int32, and (size + 1,).
+    r, scores, z
+        (d,) the residual, kept up to date, and scratch: (n,) and (size + 1,).
     most
         Largest number of points that join.
 
@@ -302,8 +336,8 @@ def steps(
     """
     for done in range(most):
         outcome = _step(
-            points, codes, scales, target, size, floor, state, active, idle, ints, w, r,
-            scores, products, basis, columns, half, z,
+            points, coded, scales, target, size, floor, state, active, idle, ints, w, r,
+            scores, basis, columns, half, z,
         )  # fmt: skip
         if outcome != MOVED:
             return outcome, done

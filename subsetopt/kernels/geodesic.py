@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from subsetopt.kernels.screen import SCALE, code_vector, multiply, reach
+from subsetopt.kernels.integer_products import multiply
+from subsetopt.kernels.screen import SCALE, code_vector, reach
 from subsetopt.kernels.vector_products import LANES, any_below, least_of
 
 __all__ = ["geodesic_steps", "start_products"]
@@ -28,7 +29,7 @@ def _dot(a, b):
 @njit(cache=True)
 def start_products(codes, target, products, ahead):
     """Write the cosines of all atoms with the target, as far as integers tell."""
-    code = np.empty(target.size, dtype=np.int16)
+    code = np.empty(codes.shape[1], dtype=np.int16)
     code_vector(target, 1.0, code)
     multiply(codes, code, products)
     for i in range(ahead.size):
@@ -92,7 +93,7 @@ def geodesic_steps(vectors, norms, rows, codes, target, y, ahead, share, steps):
     vectors, norms, rows
         (n, d) all vectors, (n,) their norms, and (m,) which of them may be chosen.
     codes
-        (m, d) int16, those divided by their norms, see :mod:`subsetopt.kernels.screen`.
+        (m, width) int16, those divided by their norms, see :mod:`subsetopt.kernels.screen`.
     target
         (d,) the target's unit vector.
     y
@@ -104,7 +105,7 @@ def geodesic_steps(vectors, norms, rows, codes, target, y, ahead, share, steps):
     """
     d, m = y.size, rows.size
     keys, lanes = np.empty(m, dtype=np.float32), np.empty(LANES, dtype=np.float32)
-    products, code = np.zeros(m, dtype=np.int32), np.empty(d, dtype=np.int16)
+    products, code = np.zeros(m, dtype=np.int32), np.empty(codes.shape[1], dtype=np.int16)
     off = reach(d)
     for done in range(steps):
         reached = _dot(target, y)

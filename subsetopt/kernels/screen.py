@@ -1,12 +1,23 @@
-r"""Inner products of many unit vectors with one, in 16-bit integers, and how far they may be off.
+r"""Inner products of many vectors with one, in integers, and how far they may be off.
 
-Coordinates are rounded to multiples of 1/SCALE. Vectors of norm 1 have sums of products below
-SCALE**2, so that 32 bits hold every partial sum, and processors add up many at once. With
-:math:`q = S v + e` and :math:`p = S x + f`, no entry of e and f above 1/2,
+A solver reads all vectors in every step, and reading them is what the step costs. Of integers it
+reads a quarter or an eighth of the bytes; the caller computes in double precision what they leave
+open.
 
-.. math:: |q \cdot p - S^2\, v \cdot x| \le S \sqrt d + d / 4 .
+*In 16 bits* (:func:`code_rows`), unit vectors are rounded to multiples of 1/SCALE. Their sums of
+products lie below SCALE**2, so that 32 bits hold every partial sum. With :math:`q = S v + e` and
+:math:`p = S x + f`, no entry of e and f above 1/2,
 
-The caller computes in double precision what this leaves open, a vector or two.
+.. math:: |q \cdot p - S^2\, v \cdot x| \le S \sqrt d + d / 4 ,
+
+a vector or two.
+
+*In 8 bits* (:func:`code_bytes`), every vector has a unit u of its own, a 127th of its largest
+entry. With :math:`v = u q + e`,
+
+.. math:: |v \cdot x - u\, q \cdot p / S| \le \|e\| + u \|q\| \sqrt d / (2 S) ,
+
+of which e is known: a few vectors of a thousand.
 """
 
 from __future__ import annotations
@@ -14,24 +25,37 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["NEVER", "SCALE", "code_rows", "code_vector", "multiply", "reach", "screen"]
+__all__ = [
+    "NEVER", "SCALE", "WIDEST", "ceilings", "code_bytes", "code_rows", "code_vector", "reach",
+]  # fmt: skip
 
 SCALE = 32_000
-# The product of a vector that may not be chosen.
-NEVER = -(2**31)
+# Coordinates up to which the products of 8 bits with 16 stay within 32.
+WIDEST = 250_000
+# What no vector is below.
+NEVER = np.float32(-1e30)
 # Rows shorter than this have no inverse of their norm.
 _SHORT = 1e-290
+_LEVELS = 127
+# Of single precision, several roundings.
+_ROUNDING = 1e-6
+# Where a unit is below what single precision holds, the products are below this.
+_LEAST = 1e-30
+# Steps in which numbers of magnitude 1, and of 1 to 4, are compared as integers.
+_FINE, _COARSE = 2.0**30, np.float32(2.0**28)
+_FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}
 
 
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
+@njit(cache=True, fastmath=_FAST)
 def _code(row, factor, out):
     for c in range(row.size):
         out[c] = np.int16(np.floor(row[c] * factor + 0.5))
+    out[row.size :] = np.int16(0)
 
 
 @njit(cache=True)
 def code_rows(vectors, norms, rows, out):
-    """Write some rows, divided by their norms, as integers; rows of norm 0 as zeros."""
+    """Write some rows, divided by their norms, in 16 bits; rows of norm 0 as zeros."""
     for a in range(rows.size):
         norm = norms[rows[a]]
         if norm > _SHORT:
@@ -44,37 +68,82 @@ def code_rows(vectors, norms, rows, out):
 
 @njit(cache=True)
 def code_vector(x, norm, out):
-    """Write x, divided by its norm, as integers."""
+    """Write x, divided by its norm, in 16 bits."""
     _code(x, SCALE / norm, out)
 
 
 @njit(cache=True)
 def reach(d):
-    """Return how far a product may be off, as a cosine."""
+    """Return how far a product in 16 bits may be off, as a cosine."""
     return (SCALE * np.sqrt(d) + 0.25 * d) / SCALE**2
 
 
-@njit(cache=True)
-def multiply(codes, code, products):
-    """Write the products of all rows with one vector."""
-    for i in range(codes.shape[0]):
-        total = np.int32(0)
-        row = codes[i]
-        # Every operation in 32 bits: then the compiler multiplies and adds pairs in one.
-        for c in range(code.size):
-            total = np.int32(total + np.int32(np.int32(row[c]) * np.int32(code[c])))
-        products[i] = total
+@njit(cache=True, fastmath=_FAST)
+def _largest(row, norm):
+    """Return the largest magnitude in a row of a known norm, or a little more."""
+    largest, factor = np.int32(0), _FINE / norm
+    for c in range(row.size):
+        # Of integers, unlike of floats, compilers compare several at once.
+        largest = max(largest, np.int32(abs(row[c]) * factor))
+    return (largest + 1.0) / factor
+
+
+@njit(cache=True, fastmath=_FAST)
+def _code_byte(row, largest, out):
+    """Write a row in 8 bits; return the norm of what is left, in units."""
+    left, factor = 0.0, _LEVELS / largest
+    for c in range(row.size):
+        x = row[c] * factor
+        level = np.floor(x + 0.5)
+        out[c] = np.int8(np.int32(level))
+        left += (x - level) * (x - level)
+    for c in range(row.size, out.size):
+        out[c] = np.int8(0)
+    return np.sqrt(left)
 
 
 @njit(cache=True)
-def screen(codes, code, shut, products):
-    """Write the products of all rows with one vector; return the largest.
+def code_bytes(vectors, norms, lengths, codes, units, errors):
+    """Write all rows in 8 bits, and what :func:`ceilings` makes of their products.
 
-    Rows whose entry in ``shut`` is not 0 get NEVER.
+    Rows that are too short to be divided by are written as zeros, and all of them as error.
+
+    Parameters
+    ----------
+    vectors, norms
+        (n, d), d at most WIDEST, and (n,) their norms.
+    lengths
+        (n,) what the products of the vectors are divided by before they are compared; at least the
+        norms.
+    codes
+        (n, width) int8, width at least d.
+    units, errors
+        (n,) float32: the unit of a product with a vector in 16 bits, and how far it may be off.
     """
-    multiply(codes, code, products)
-    largest = np.int32(NEVER)
+    spread = np.sqrt(vectors.shape[1]) / (2.0 * SCALE)
+    for i in range(norms.size):
+        if norms[i] <= _SHORT:
+            codes[i], units[i] = np.int8(0), 0.0
+            errors[i] = norms[i] / lengths[i] + _LEAST if lengths[i] > 0.0 else 0.0
+            continue
+        largest = _largest(vectors[i], norms[i])
+        unit = largest / _LEVELS
+        left = unit * _code_byte(vectors[i], largest, codes[i])
+        units[i] = unit / (SCALE * lengths[i])
+        off = left + (norms[i] + left) * spread + _ROUNDING * norms[i]
+        errors[i] = off / lengths[i] + _LEAST
+
+
+@njit(cache=True, fastmath=_FAST)
+def ceilings(products, units, errors, shut, keys):
+    """Write what the product of every vector is at most; return what the largest is at least.
+
+    Vectors whose entry in ``shut`` is not 0 get NEVER.
+    """
+    floor = np.int32(-(2**31))
     for i in range(products.size):
-        products[i] = products[i] if shut[i] == 0 else np.int32(NEVER)
-        largest = max(largest, products[i])
-    return largest
+        product, error = np.float32(products[i]) * units[i], errors[i]
+        keys[i] = product + error if shut[i] == 0 else NEVER
+        least = np.int32((product - error) * _COARSE)
+        floor = max(floor, least if shut[i] == 0 else np.int32(-(2**31)))
+    return np.float32(floor - 1) / _COARSE

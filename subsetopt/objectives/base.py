@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
 
-__all__ = ["Objective", "Sense", "as_finite_vector"]
+__all__ = ["Objective", "Sense", "as_carray", "as_finite_vector"]
 
 Sense = Literal["minimize", "maximize"]
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 # BLAS wakes its threads for products of more values than this, which takes milliseconds where
 # another process keeps a core busy.
@@ -92,10 +93,20 @@ class Objective(ABC):
         """Return the objective of a weighted subset in float64."""
 
 
+def as_carray(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
+    """Return the array itself where it is writable, aligned and in C order, or else a copy.
+
+    Kernels write to no input, but Numba compiles them anew, for seconds, for an array that differs
+    in any of these.
+    """
+    return array if array.flags.carray else array.copy()
+
+
 def as_finite_vector(values: ArrayLike, name: str) -> tuple[NDArray[np.float64], np.dtype[Any]]:
     """Return ``values`` as a finite float64 vector, and the dtype it came in.
 
-    A float64 vector is not copied. ``name`` is the parameter's name for the messages.
+    A float64 vector is not copied, but for :func:`as_carray`. ``name`` is the parameter's name for
+    the messages.
     """
     array = np.asarray(values)
     source = array.dtype
@@ -114,7 +125,7 @@ def as_finite_vector(values: ArrayLike, name: str) -> tuple[NDArray[np.float64],
                 else "flatten it or pass one row at a time."
             )
         )
-    vector: NDArray[np.float64] = array.astype(np.float64, copy=False)
+    vector: NDArray[np.float64] = as_carray(array.astype(np.float64, copy=False))
     if not _surely_finite(vector, source):
         _require_finite(vector, name)
     return vector, source

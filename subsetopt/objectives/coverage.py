@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError, did_you_mean
 from subsetopt.kernels.threads import share
-from subsetopt.objectives.base import Objective, Sense
+from subsetopt.objectives.base import Objective, Sense, as_carray
 
 __all__ = ["FacilityLocation", "KCenter"]
 
@@ -46,7 +46,7 @@ class FacilityLocation(Objective):
         they are needed.
     similarity
         The similarities instead: shape (n, n), finite; ``similarity[i, j]`` tells how well j stands
-        for i. A float32 or float64 array is kept without a copy.
+        for i. A float32 or float64 array in C order that can be written to is kept without a copy.
     metric
         Of features: ``"cosine"``, :math:`1 + \cos(x, y)`, shifted to be nonnegative (1 for a zero
         vector); ``"euclidean"``, :math:`D - \|x - y\|` with D twice the largest distance from the
@@ -114,7 +114,7 @@ class FacilityLocation(Objective):
                 self.points = self._embed(self.features)
                 self.reach = self._reach(self.points)
         else:
-            self.similarity = _real(similarity, "similarity")
+            self.similarity = as_carray(_real(similarity, "similarity"))
             self.n = self.similarity.shape[0]
             if self.similarity.shape != (self.n, self.n):
                 raise ProblemError(

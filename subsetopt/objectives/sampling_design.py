@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.objectives.base import Objective, as_finite_vector
+from subsetopt.objectives.base import Objective, as_carray, as_finite_vector
 
 __all__ = ["DECIDED", "SamplingDesign"]
 
@@ -40,7 +40,7 @@ class SamplingDesign(Objective):
         Without replacement, the inclusion probabilities, shape (n,), in [0, 1], summing to the k
         of the problem (within 1e-6 k): see :func:`~subsetopt.inclusion_probabilities`. With
         replacement, draw probabilities (summing to 1) or expected counts (summing to k), at least
-        0. A float64 array is kept without a copy.
+        0. A float64 array that can be written to is kept without a copy.
     balance
         Balancing variables, shape (n,) or (n, p), finite, the most important first. The size is
         balanced always and need not be named. None: nothing else to balance.
@@ -201,7 +201,7 @@ def _matrix(balance: ArrayLike, n: int) -> NDArray[np.float64] | None:
         return None
     for j, column in enumerate(matrix.T):
         as_finite_vector(column, f"column {j} of balance")
-    return np.asarray(matrix, dtype=np.float64)
+    return as_carray(np.asarray(matrix, dtype=np.float64))
 
 
 def _moments(balance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

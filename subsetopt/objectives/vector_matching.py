@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError, did_you_mean
-from subsetopt.objectives.base import Objective, as_finite_vector
+from subsetopt.objectives.base import Objective, as_carray, as_finite_vector
 
 __all__ = ["VectorMatching", "Weighting"]
 
@@ -34,8 +34,8 @@ class VectorMatching(Objective):
     Parameters
     ----------
     vectors
-        One vector per sample, shape (n, d), any real dtype, finite. A float64 array in C order is
-        kept without a copy: do not change it while the problem is in use.
+        One vector per sample, shape (n, d), any real dtype, finite. A float64 array in C order that
+        can be written to is kept without a copy: do not change it while the problem is in use.
     target
         The vector to match, shape (d,), instead of the mean of the vectors.
     weights
@@ -92,11 +92,11 @@ class VectorMatching(Objective):
                 f"{did_you_mean(str(weights), _WEIGHTINGS)}"
             )
         #: The norm of every vector, shape (n,).
-        self.vectors, self.norms, dtype = _as_finite_matrix(vectors)
+        self.vectors, self.norms, total, dtype = _as_finite_matrix(vectors)
         self.n, self.d = self.vectors.shape
         self.weights = weights
         self.at_most = weights == "nonnegative"
-        self.target = _target(target, self.vectors)
+        self.target = _target(target, total, self.n)
         self.scale = float(np.add.reduce(self.norms)) / self.n if self.n else 0.0
         if not math.isfinite(self.scale):
             raise ProblemError(
@@ -152,17 +152,26 @@ def _norm(vector: NDArray[np.float64]) -> float:
     return largest * math.sqrt(float(np.square(vector / largest).sum()))
 
 
-def _norms(vectors: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return the norm of every row; None where squares overflow, vanish or are not finite."""
-    if not vectors.size:
-        return np.zeros(vectors.shape[0])
-    with np.errstate(over="ignore", invalid="ignore"):
-        squares = np.einsum("ij,ij->i", vectors, vectors)
-        largest, total = float(squares.max()), float(np.add.reduce(squares))
-    # A NaN makes the total one, too.
-    if not (1e-200 < largest < 1e280 and math.isfinite(total)):
-        return None
-    return np.asarray(np.sqrt(squares))
+def _moments(
+    vectors: NDArray[np.float64],
+) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
+    """Return the norm of every row, and the sum of all rows.
+
+    No norms where squares overflow, vanish or are not finite.
+    """
+    # Numba is loaded by what needs it, not by an import of the package.
+    from subsetopt.kernels.moments import squares_and_sum
+
+    n, d = vectors.shape
+    squares, total = np.empty(n), np.zeros(d)
+    if not n:
+        return squares, total
+    squares_and_sum(vectors, squares, total)
+    largest, every = float(squares.max()), float(np.add.reduce(squares))
+    # A NaN makes the sum one, too.
+    if not (1e-200 < largest < 1e280 and math.isfinite(every)):
+        return None, total
+    return np.sqrt(squares), total
 
 
 def _scaled_norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -177,8 +186,8 @@ def _scaled_norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _as_finite_matrix(
     values: ArrayLike,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], np.dtype[Any]]:
-    """Return the vectors as a finite float64 matrix in C order, their norms and former dtype."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], np.dtype[Any]]:
+    """Return the vectors as a finite float64 matrix in C order, norms, sum and former dtype."""
     try:
         array = np.asarray(values)
     except ValueError:
@@ -192,22 +201,21 @@ def _as_finite_matrix(
         raise ProblemError("vectors must have at least one coordinate, got shape (n, 0).")
     if array.dtype == np.float64:
         # Norms in the usual range tell that every value is finite: no other look is needed.
-        matrix = np.ascontiguousarray(array)
-        norms = _norms(matrix)
+        matrix = as_carray(array)
+        norms, total = _moments(matrix)
         if norms is not None:
-            return matrix, norms, array.dtype
+            return matrix, norms, total, array.dtype
     flat, dtype = as_finite_vector(array.reshape(-1), "vectors")
-    matrix = np.ascontiguousarray(flat.reshape(array.shape))
-    norms = _norms(matrix)
-    return matrix, _scaled_norms(matrix) if norms is None else norms, dtype
+    matrix = flat.reshape(array.shape)
+    norms, total = _moments(matrix)
+    return matrix, _scaled_norms(matrix) if norms is None else norms, total, dtype
 
 
-def _target(target: ArrayLike | None, vectors: NDArray[np.float64]) -> NDArray[np.float64]:
+def _target(target: ArrayLike | None, total: NDArray[np.float64], n: int) -> NDArray[np.float64]:
     """Return the vector to match: the mean unless one is given; 0 for an empty batch."""
-    n, d = vectors.shape
     if target is None:
-        return np.asarray(np.add.reduce(vectors, axis=0) / n) if n else np.zeros(d)
+        return total / n if n else total
     vector, _ = as_finite_vector(target, "target")
-    if vector.size != d:
-        raise ProblemError(f"target has {vector.size} entries for vectors of length {d}.")
-    return vector if n else np.zeros(d)
+    if vector.size != total.size:
+        raise ProblemError(f"target has {vector.size} entries for vectors of length {total.size}.")
+    return vector if n else total

@@ -233,7 +233,7 @@ def _balance(design: SamplingDesign) -> NDArray[np.float64]:
     """Return the balancing variables as the kernels take them, (n, 0) without any."""
     if design.balance is None:
         return np.empty((design.n, 0))
-    return np.ascontiguousarray(design.balance)
+    return design.balance
 
 
 def _chunk(rows: int) -> int:

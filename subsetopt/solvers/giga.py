@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from subsetopt.cone import nonnegative_weights, unit_for
 from subsetopt.errors import OptionError
 from subsetopt.kernels.geodesic import geodesic_steps, start_products
+from subsetopt.kernels.integer_products import padded
 from subsetopt.kernels.screen import code_rows
 from subsetopt.objectives import VectorMatching
 from subsetopt.partial import Partial
@@ -117,7 +118,7 @@ class _Walk:
         self.y = np.zeros(target.size)
         self.share = np.zeros(allowed.size)
         # The choice is narrowed down in integers and made in double precision.
-        self.codes = np.empty((allowed.size, objective.d), dtype=np.int16)
+        self.codes = np.empty((allowed.size, padded(objective.d)), dtype=np.int16)
         code_rows(objective.vectors, objective.norms, allowed, self.codes)
         self.ahead = np.empty(allowed.size, dtype=np.float32)
         products = np.empty(allowed.size, dtype=np.int32)

@@ -1,0 +1,19 @@
+"""The squared norms and the sum of vectors, in one pass: what reading them costs is paid once."""
+
+from __future__ import annotations
+
+from numba import njit
+
+__all__ = ["squares_and_sum"]
+
+
+# Sums in any order, so that they are done several at a time; inf and nan keep their meaning.
+@njit(cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
+def squares_and_sum(vectors, squares, total):
+    """Write the squared norms of the rows to ``squares`` (n,), add the rows to ``total`` (d,)."""
+    for i in range(vectors.shape[0]):
+        row, square = vectors[i], 0.0
+        for c in range(total.size):
+            square += row[c] * row[c]
+            total[c] += row[c]
+        squares[i] = square
