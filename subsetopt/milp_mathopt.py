@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -74,6 +74,8 @@ class MathOpt:
         Nodes without another limit, and the share of all limits for the first form.
     for_dense
         Native parameters for programs with dense rows of large numbers.
+    again
+        Native parameters of the further attempts at a program that the backend failed on.
     most_timed
         Most candidates under a time limit: with more, the backend looks at the clock too seldom.
     seconds_per_candidate
@@ -85,6 +87,7 @@ class MathOpt:
     node_limit: int
     band_share: float
     for_dense: Mapping[str, Any] = field(default_factory=dict)
+    again: Sequence[Mapping[str, Any]] = ({},)
     most_timed: float = math.inf
     seconds_per_candidate: float = 0.0
 

@@ -25,7 +25,7 @@ _LARGEST_SCALE = 1e5
 # clock, and handing it over.
 _BUILDING, _BUILDING_DENSE = 8e-6, 3e-5
 _HANDING = 4e-6
-# What a second attempt, after a failure of the backend, adds to the seed.
+# What every further attempt, after a failure of the backend, adds to the seed.
 _AGAIN = 7919
 
 
@@ -60,24 +60,29 @@ class MathOptPrograms:
         if deadline.remaining() < STARTUP + MARGIN + building * entries:
             return Answer.late()
         native, variables, hint = self._build(program)
-        for attempt, given in enumerate((hint, self.mathopt.ModelSolveParameters())):
+        for attempt in range(1 + len(self.backend.again)):
+            given = self.mathopt.ModelSolveParameters() if attempt else hint
             room = deadline.remaining() - MARGIN - _HANDING * entries
             if room <= 0.0:
                 return Answer.late()
             left = None if nodes is None else max(1, nodes - used)
-            parameters = self._parameters(program, number + _AGAIN * attempt, left, room)
+            parameters = self._parameters(program, number, attempt, left, room)
             try:
                 result, interrupted = self._call(native, parameters, given)
                 return _read(result, variables, program, interrupted=interrupted)
-            except SolverError:
+            except SolverError as error:
                 # HiGHS at times fails on the numbers of one path, and not of another.
-                if attempt and number == 0:
-                    raise
+                failure = error
+        if number == 0:
+            raise failure
         # What was found before is worth more than the error.
         return Answer([], -math.inf, "ERROR", StopReason.NUMERICAL, 0)
 
-    def _parameters(self, program: Program, seed: int, nodes: int | None, room: float) -> Any:
-        """Return MathOpt's parameters of a run."""
+    def _parameters(
+        self, program: Program, number: int, attempt: int, nodes: int | None, room: float
+    ) -> Any:
+        """Return MathOpt's parameters of an attempt at a run."""
+        seed = number + _AGAIN * attempt
         parameters = self.mathopt.SolveParameters(
             random_seed=(self.context.entropy + seed) & _SEED_BITS,
             node_limit=nodes,
@@ -87,7 +92,8 @@ class MathOptPrograms:
         if math.isfinite(room):
             parameters.time_limit = datetime.timedelta(seconds=room)
         own = self.backend.for_dense if program.dense else {}
-        params = {**own, **self.context.backend_params}
+        other = self.backend.again[attempt - 1] if attempt else {}
+        params = {**own, **other, **self.context.backend_params}
         self.backend.set_native(parameters, params, band=False)
         return parameters
 

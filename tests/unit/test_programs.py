@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -202,28 +203,29 @@ def test_too_large_is_refused_before_work_starts(name: str) -> None:
 
 
 @pytest.mark.skipif("highs" not in MIP, reason="needs ortools")
-@pytest.mark.parametrize("failures", [{1}, {3, 4}, {1, 2}])
-def test_a_failing_backend_gets_a_second_try(
+@pytest.mark.parametrize("failures", [{1}, {1, 2, 3}, {3, 4, 5, 6}, {1, 2, 3, 4}])
+def test_a_failing_backend_gets_further_tries(
     failures: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = 0
+    tolerances: list[float] = []
 
-    def call(*args: object) -> object:
-        nonlocal calls
-        calls += 1
-        if calls in failures:
+    def call(*args: Any) -> object:
+        native = args[3].highs.double_options
+        tolerances.append(native["mip_feasibility_tolerance"])
+        if len(tolerances) in failures:
             raise so.SolverError("HIGHS: broken")
         return milp_mathopt.call(*args)
 
     monkeypatch.setattr(program_mathopt, "call", call)
     problem = so.Problem(so.VectorMatching(vectors(20, 6, seed=4)), k=5)
-    if failures == {1, 2}:
+    if failures == {1, 2, 3, 4}:
         with pytest.raises(so.SolverError, match="HIGHS: broken"):
             so.solve(problem, "highs", time_limit=30)
+        assert len(set(tolerances)) == 4
         return
     answer = so.solve(problem, "highs", time_limit=30)
     assert so.verify(problem, answer)
-    if failures == {1}:
+    if 1 in failures:
         assert answer.status is so.Status.OPTIMAL
     else:
         assert answer.stop_reason is so.StopReason.NUMERICAL
