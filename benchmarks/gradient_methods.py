@@ -15,7 +15,7 @@ from benchmarks.moments import Moment
 from benchmarks.peers import OF_SIMILARITIES, Peer, cosines, missing
 from subsetopt.policies import list_policies, make_policy
 
-__all__ = ["METHODS", "Method", "Pick", "register"]
+__all__ = ["METHODS", "ORACLE", "Method", "Pick", "register"]
 
 Weights = Literal["uniform", "nonnegative"]
 Pick = tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -37,6 +37,10 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
+# Reads the gradients themselves, which no policy has before it has chosen.
+ORACLE = "oracle: swap on whole gradients, uniform"
+# Seconds that it searches.
+_ORACLE_LIMIT = 1.0
 
 
 def register(method: Method) -> Method:
@@ -77,6 +81,16 @@ def _vectors(signal: str, weights: Weights, solver: str) -> Callable[[Moment, in
         return answer.indices, answer.weights
 
     return pick
+
+
+def _oracle(moment: Moment, k: int, seed: int) -> Pick:
+    """Return a search for the least distance that equal weights can have."""
+    values, bases = np.linalg.eigh(moment.gram)
+    # Rows with the same inner products as the gradients: a distance between means is theirs, too.
+    rows = bases * np.sqrt(np.maximum(values, 0.0))
+    problem = so.Problem(so.VectorMatching(rows), k)
+    answer = so.solve(problem, "swap", time_limit=_ORACLE_LIMIT, seed=seed).require()
+    return answer.indices, answer.weights
 
 
 def _coverage(make: Callable[..., so.FacilityLocation | so.KCenter]) -> Callable[..., Pick]:
@@ -208,3 +222,4 @@ for _title, _weigh in (
         Method(f"{_title} as published, in NumPy", "last_layer_gradients", _published(_weigh),
                weighted=True, random=False)
     )  # fmt: skip
+register(Method(ORACLE, "gram", _oracle, random=False))

@@ -50,13 +50,24 @@ class Result:
             {"title": title, "columns": list(columns), "rows": [list(row) for row in rows]}
         )
 
-    def check(self, what: str, value: float, target: float, unit: str, *, least: bool) -> None:
-        """Compare with a target: at least it, or at most."""
-        passed = bool(value >= target if least else value <= target)
-        sign = ">=" if least else "<="
-        self.checks.append(
-            {"what": what, "value": value, "target": f"{sign} {target:g} {unit}", "passed": passed}
-        )
+    def check(
+        self, what: str, value: float, target: float, unit: str, *, least: bool,
+        limit: tuple[float, str] | None = None,
+    ) -> None:  # fmt: skip
+        """Compare with a target: at least it, or at most.
+
+        ``limit`` is the best that can be reached as far as this run found out, and how it did. A
+        target beyond it is not passed, but told apart from one that was only missed.
+        """
+
+        def holds(reached: float) -> bool:
+            return bool(reached >= target if least else reached <= target)
+
+        found = {"what": what, "value": value, "target": f"{'>=' if least else '<='} {target:g} "
+                 f"{unit}", "passed": holds(value), "out_of_reach": None}  # fmt: skip
+        if limit is not None and not holds(limit[0]):
+            found["out_of_reach"] = f"{_text(limit[0])}: {limit[1]}"
+        self.checks.append(found)
 
     @property
     def passed(self) -> bool:
@@ -104,12 +115,16 @@ class Result:
     def _all_tables(self) -> list[dict[str, Any]]:
         if not self.checks:
             return self.tables
-        rows = [
-            [c["what"], c["value"], c["target"], "pass" if c["passed"] else "FAIL"]
-            for c in self.checks
-        ]
+        rows = [[c["what"], c["value"], c["target"], _verdict(c)] for c in self.checks]
         columns = ["claim", "measured", "target", "verdict"]
         return [*self.tables, {"title": "Claims", "columns": columns, "rows": rows}]
+
+
+def _verdict(check: dict[str, Any]) -> str:
+    if check["passed"]:
+        return "pass"
+    beyond = check["out_of_reach"]
+    return "FAIL" if beyond is None else f"out of reach ({beyond})"
 
 
 def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:

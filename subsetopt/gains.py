@@ -171,6 +171,9 @@ class Gains:
         if self._linear:
             known[:] = self._sums(every)
             return self.n
+        if self.objective.alone is not None and not self._covered:
+            known[:] = self.objective.alone
+            return self.n
         far = np.full_like(self.current, np.inf)
         return self._add_rises(every, self.current, far, known, deadline)
 

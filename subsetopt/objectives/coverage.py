@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError, did_you_mean
+from subsetopt.kernels.coverage import add_rises
 from subsetopt.kernels.threads import share
 from subsetopt.objectives.base import Objective, Sense, as_carray
 
@@ -20,7 +21,7 @@ Distance = Literal["euclidean", "cosine"]
 # Clients evaluated together: some megabytes for a hundred chosen.
 _CLIENTS = 4096
 _ROWS = 512
-# Entries of a matrix that are looked at twice in a row.
+# Entries of a matrix that are looked at several times in a row.
 _CACHED = 1 << 16
 # How many such parts a thread looks at before it takes more.
 _TOGETHER = 64
@@ -79,6 +80,7 @@ class FacilityLocation(Objective):
     """
 
     __slots__ = (
+        "alone",
         "error",
         "features",
         "metric",
@@ -106,6 +108,8 @@ class FacilityLocation(Objective):
         self.features: NDArray[Any] | None = None
         self.similarity: NDArray[Any] | None = None
         self.points: NDArray[np.float64] | None = None
+        # What every sample alone is worth, where the similarities were looked at anyway.
+        self.alone: NDArray[np.float64] | None = None
         self.width = self.error = 0.0
         if features is not None:
             self.features = _matrix(features, "features")
@@ -121,7 +125,7 @@ class FacilityLocation(Objective):
                     f"similarity must be square, got shape {self.similarity.shape}; for vectors "
                     "pass features=."
                 )
-            best = _largest(self.similarity, "similarity")
+            best, self.alone = _survey(self.similarity)
             with np.errstate(over="ignore"):
                 self.reach = float(np.maximum(best, 0.0).sum(dtype=np.float64)) * (1.0 + 1e-12)
         if not math.isfinite(self.reach):
@@ -370,23 +374,31 @@ def _real(values: ArrayLike | None, name: str) -> NDArray[Any]:
     return array
 
 
-def _largest(matrix: NDArray[Any], name: str) -> NDArray[Any]:
-    """Return the largest entry of every row; raise where an entry is not finite."""
-    n, width = matrix.shape
-    largest, least = np.zeros((2, n), dtype=matrix.dtype)
-    # Rows that stay in the cache from the first look to the second.
-    step = max(1, _CACHED // max(width, 1))
+def _survey(similarity: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+    """Return the largest entry of every row and the sums of the columns' positive entries.
 
-    def look(first: int) -> None:
+    In one pass through memory; raise where an entry is not finite.
+    """
+    n = similarity.shape[0]
+    largest, least = np.zeros((2, n), dtype=similarity.dtype)
+    bottom, top = np.zeros_like(largest), np.full_like(largest, np.inf)
+    # Rows that stay in the cache from the first look to the last.
+    step = max(1, _CACHED // max(n, 1))
+    firsts = range(0, n, _TOGETHER * step)
+    sums = np.zeros((len(firsts), n))
+
+    def look(number: int) -> None:
+        first = firsts[number]
         for start in range(first, min(first + _TOGETHER * step, n), step):
-            part = slice(start, start + step)
-            matrix[part].max(axis=1, out=largest[part])
-            matrix[part].min(axis=1, out=least[part])
+            part = slice(start, min(start + step, n))
+            similarity[part].max(axis=1, out=largest[part])
+            similarity[part].min(axis=1, out=least[part])
+            clients = np.arange(part.start, part.stop)
+            add_rises(similarity, clients, bottom, top, sums[number], shared=False)
 
-    share(look, range(0, n if width else 0, _TOGETHER * step))
-    _refuse(np.flatnonzero(~(np.isfinite(largest) & np.isfinite(least))), name)
-    best: NDArray[Any] = largest
-    return best
+    share(look, range(len(firsts)))
+    _refuse(np.flatnonzero(~(np.isfinite(largest) & np.isfinite(least))), "similarity")
+    return largest, sums.sum(axis=0)
 
 
 def _refuse(rows: NDArray[np.int64], name: str) -> None:

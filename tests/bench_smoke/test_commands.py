@@ -145,6 +145,25 @@ def test_saved_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
+    ("value", "limit", "verdict"),
+    [
+        (1.9, 3.0, "pass"),
+        (2.5, None, "FAIL"),
+        (2.5, 1.5, "FAIL"),
+        (2.5, 2.25, "out of reach (2.25: by proof)"),
+    ],
+)
+def test_a_target_out_of_reach_is_told_and_does_not_pass(
+    value: float, limit: float | None, verdict: str
+) -> None:
+    result = output.Result("x", "X", {})
+    reached = None if limit is None else (limit, "by proof")
+    result.check("fast enough", value, 2.0, "s", least=False, limit=reached)
+    assert f"| {verdict} |" in result.markdown()
+    assert result.passed == (verdict == "pass")
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (("report",), "run 'python -m benchmarks solvers' first"),

@@ -14,6 +14,7 @@ import pytest
 
 import subsetopt as so
 from subsetopt import clients, gains
+from subsetopt.objectives import coverage
 
 RNG = np.random.default_rng(1)
 POINTS = RNG.normal(size=(40, 3))
@@ -74,6 +75,25 @@ def test_lazy_greedy_of_an_asymmetric_similarity_is_greedy(order: str, dtype: ty
     lazy, full = so.solve(problem, "lazy-greedy"), so.solve(problem, "greedy")
     assert lazy.indices.tolist() == full.indices.tolist()
     assert lazy.bound == pytest.approx(full.bound, rel=1e-6)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("n", [0, 1, 60, 61])
+def test_a_given_similarity_tells_what_each_sample_alone_is_worth(
+    n: int, dtype: type, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Five rows at a time, and parts of fifteen.
+    monkeypatch.setattr(coverage, "_CACHED", 5 * max(n, 1))
+    monkeypatch.setattr(coverage, "_TOGETHER", 3)
+    matrix = np.random.default_rng(n).normal(size=(n, n)).astype(dtype)
+    objective = so.FacilityLocation(similarity=matrix)
+    worth = [objective.evaluate(np.array([j]), np.ones(1)) for j in range(n)]
+    assert objective.alone == pytest.approx(np.array(worth), rel=1e-5)
+    assert objective.reach == pytest.approx(matrix.max(axis=1, initial=0.0).sum(dtype=np.float64))
+    for value in (np.nan, np.inf, -np.inf) if n else ():
+        matrix[n - 1, n // 2] = value
+        with pytest.raises(so.ProblemError, match=rf"not finite in rows \[{n - 1}\]"):
+            so.FacilityLocation(similarity=matrix)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
