@@ -76,6 +76,18 @@ class Instance:
         return geometric_mean([self.error(pick) for pick in picks])
 
 
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """What Gurobi found of an instance, what it proved that no subset is below, and in how long."""
+
+    error: float
+    bound: float
+    seconds: float
+
+
+References = dict[str, Reference]
+
+
 def geometric_mean(values: Sequence[float]) -> float:
     """Return the geometric mean; nan for no values."""
     if not len(values):
@@ -102,10 +114,12 @@ def vectors(
     result = Result("vectors", "Matching vectors", settings)
     most = max(instances, -(-gurobi_instances // 2))
     small = [gaussian(most, _N, _D, _K), recorded(most)]
-    _uniform(result, [family[:instances] for family in small], large)
-    if gurobi_seconds > 0.0 and gurobi_instances > 0:
-        both = [instance for pair in zip(*small, strict=True) for instance in pair]
-        _against_gurobi(result, both[:gurobi_instances], gurobi_seconds, out)
+    both = [instance for pair in zip(*small, strict=True) for instance in pair]
+    both = both[:gurobi_instances] if gurobi_seconds > 0.0 else []
+    known = references(out / "vectors-gurobi.jsonl", both, gurobi_seconds)
+    _uniform(result, [family[:instances] for family in small], large, known)
+    if both:
+        _against_gurobi(result, both, known, gurobi_seconds)
     if weighted:
         _nonnegative(result, weighted)
         _full_rank(result, weighted)
@@ -147,14 +161,16 @@ def single_swaps(instance: Instance, limit: float) -> Outcome:
     return instance.error(best), taken
 
 
-def _uniform(result: Result, small: Sequence[Sequence[Instance]], large: int) -> None:
+def _uniform(
+    result: Result, small: Sequence[Sequence[Instance]], large: int, known: References
+) -> None:
     """Add the table and the checks of uniform weights against random subsets."""
     rows: list[list[Any]] = []
     for family in small:
-        rows += _over_random(result, family, _SMALL)
+        rows += _over_random(result, family, _SMALL, known)
     for n, d, k, targets in _LARGER:
         count = large if n < 4096 else -(-large // 5)
-        rows += _over_random(result, gaussian(count, n, d, k), targets)
+        rows += _over_random(result, gaussian(count, n, d, k), targets, {})
     columns = ("vectors", "n", "d", "k", "limit", "swap / random", "time, median",
                "longest", "single swaps / random", "time, median")  # fmt: skip
     result.table("Uniform weights: error over a random subset's", columns, rows)
@@ -165,7 +181,10 @@ def _uniform(result: Result, small: Sequence[Sequence[Instance]], large: int) ->
 
 
 def _over_random(
-    result: Result, family: Sequence[Instance], targets: Sequence[tuple[float, float]]
+    result: Result,
+    family: Sequence[Instance],
+    targets: Sequence[tuple[float, float]],
+    known: References,
 ) -> list[list[Any]]:
     """Return a row for every limit and kind of vectors; add a check for every limit."""
     rows: list[list[Any]] = []
@@ -173,6 +192,9 @@ def _over_random(
         return rows
     random = [instance.random_error() for instance in family]
     title, (n, d) = family[0].family.partition(",")[0], family[0].vectors.shape
+    proved = [known[one.key].bound / by for one, by in zip(family, random, strict=True)
+              if one.key in known]  # fmt: skip
+    reach = (geometric_mean(proved), f"Gurobi's bounds on {len(proved)} of these")
     for limit, target in targets:
         ours, crude = _both(family, limit)
         for kind in dict.fromkeys([*(instance.family for instance in family), title]):
@@ -183,7 +205,8 @@ def _over_random(
             of_single = (_share(single, by), _times(single)[0])
             rows.append([*sizes, _share(swap, by), *_times(swap), *of_single])
         what = f"{title}, n={n:,}: swap in {ms(limit)}, error over random's"
-        result.check(what, _share(ours, random), target, "x", least=False)
+        share = _share(ours, random)
+        result.check(what, share, target, "x", least=False, limit=reach if proved else None)
     return rows
 
 
@@ -212,11 +235,13 @@ def _times(outcomes: Sequence[Outcome]) -> tuple[str, str]:
     return ms(median(times)), ms(max(times))
 
 
-def _against_gurobi(result: Result, family: Sequence[Instance], seconds: float, out: Path) -> None:
+def _against_gurobi(
+    result: Result, family: Sequence[Instance], known: References, seconds: float
+) -> None:
     """Add the table and the checks of uniform weights against Gurobi."""
-    path = out / "vectors-gurobi.jsonl"
-    theirs = [error for error, _ in references(path, family, seconds)]
+    found = [known[instance.key] for instance in family]
     random = [instance.random_error() for instance in family]
+    theirs = [reference.error for reference in found]
     rows: list[list[Any]] = []
     for limit, target in _AGAINST_GUROBI:
         ours, crude = _both(family, limit)
@@ -225,17 +250,19 @@ def _against_gurobi(result: Result, family: Sequence[Instance], seconds: float, 
             by = [theirs[i] for i in own]
             swap, single = [ours[i] for i in own], [crude[i] for i in own]
             over = geometric_mean([theirs[i] / random[i] for i in own])
-            shares = (_share(swap, by), _share(single, by), over)
+            least = geometric_mean([found[i].bound / random[i] for i in own])
+            shares = (_share(swap, by), _share(single, by), over, least)
             rows.append([kind, len(own), ms(limit), *shares, *_times(swap)])
         what = f"n={_N}: swap in {ms(limit)}, error over Gurobi's in {seconds:g} s"
         result.check(what, _share(ours, theirs), target + _ROUNDING, "x", least=False)
     columns = ("vectors", "instances", "limit", "swap / Gurobi", "single swaps / Gurobi",
-               "Gurobi / random", "time of swap, median", "longest")  # fmt: skip
+               "Gurobi / random", "its bound / random", "time of swap, median",
+               "longest")  # fmt: skip
     result.table(f"Uniform weights against Gurobi in {seconds:g} s", columns, rows)
 
 
-def references(path: Path, family: Sequence[Instance], seconds: float) -> list[Outcome]:
-    """Return Gurobi's errors and times; what was stored by an earlier run is not run again."""
+def references(path: Path, family: Sequence[Instance], seconds: float) -> References:
+    """Return what Gurobi finds by instance; what was stored by an earlier run is not run again."""
     path.parent.mkdir(parents=True, exist_ok=True)
     stored = _stored(path, seconds)
     with path.open("a", encoding="utf-8") as file, bar() as progress:
@@ -245,25 +272,26 @@ def references(path: Path, family: Sequence[Instance], seconds: float) -> list[O
                 start = time.perf_counter()
                 answer = so.solve(instance.problem(), "gurobi", time_limit=seconds).require()
                 taken, error = time.perf_counter() - start, instance.error(answer.indices)
-                stored[instance.key] = (error, taken)
+                bound = 0.0 if answer.bound is None else answer.bound
+                stored[instance.key] = Reference(error, bound, taken)
                 row = {"key": instance.key, "limit": seconds, "seconds": taken, "error": error,
-                       "bound": answer.bound, "status": answer.status.name}  # fmt: skip
+                       "bound": bound, "status": answer.status.name}  # fmt: skip
                 # With a line break before it, a line that an earlier run left torn stays alone.
                 file.write("\n" + json.dumps(row) + "\n")
                 file.flush()
             progress.advance(task)
-    return [stored[instance.key] for instance in family]
+    return {instance.key: stored[instance.key] for instance in family}
 
 
-def _stored(path: Path, seconds: float) -> dict[str, Outcome]:
-    found: dict[str, Outcome] = {}
+def _stored(path: Path, seconds: float) -> dict[str, Reference]:
+    found: dict[str, Reference] = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
         try:
             row = json.loads(line)
         except ValueError:
             continue
         if row["limit"] == seconds:
-            found[row["key"]] = (row["error"], row["seconds"])
+            found[row["key"]] = Reference(row["error"], row["bound"], row["seconds"])
     return found
 
 
