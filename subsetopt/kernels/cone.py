@@ -83,31 +83,43 @@ def _project(basis, count, v, coordinates):
         a += 1
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath=_FAST)
+def _left(v, r):
+    """Return the squared norm of v and its inner product with r."""
+    square = product = 0.0
+    for c in range(v.size):
+        square += v[c] * v[c]
+        product += v[c] * r[c]
+    return square, product
+
+
+@njit(cache=True, fastmath=_FAST)
 def _extend(basis, columns, count, point, half, r):
     """Let a point into the factorization; False when it depends on those before it.
 
     ``half`` are the coordinates of the target, r what is left of it.
     """
     v, column = basis[count], columns[count]
-    v[:] = point
+    whole = 0.0
+    for c in range(v.size):
+        v[c] = point[c]
+        whole += point[c] * point[c]
     column[:] = 0.0
-    whole = _dot(v, v)
     _project(basis, count, v, column)
-    left = _dot(v, v)
+    left, along = _left(v, r)
     if left <= _CANCELED * whole:
         _project(basis, count, v, column)
-        left = _dot(v, v)
+        left, along = _left(v, r)
     if left <= _DEPENDENT * whole:
         return False
     length = np.sqrt(left)
     inverse = 1.0 / length
+    column[count] = length
+    half[count] = along * inverse
+    share = half[count]
     for c in range(v.size):
         v[c] *= inverse
-    column[count] = length
-    half[count] = _dot(v, r)
-    for c in range(v.size):
-        r[c] -= half[count] * v[c]
+        r[c] -= share * v[c]
     return True
 
 

@@ -36,13 +36,13 @@ WIDEST = 250_000
 NEVER = np.float32(-1e30)
 # Rows shorter than this have no inverse of their norm.
 _SHORT = 1e-290
-_LEVELS = 127
+_LEVELS = np.float32(127.0)
 # Of single precision, several roundings.
-_ROUNDING = 1e-6
+_ROUNDING = 2e-6
 # Where a unit is below what single precision holds, the products are below this.
 _LEAST = 1e-30
-# Steps in which numbers of magnitude 1, and of 1 to 4, are compared as integers.
-_FINE, _COARSE = 2.0**30, np.float32(2.0**28)
+# Steps in which numbers of magnitude 1 to 4 are compared as integers.
+_COARSE = np.float32(2.0**28)
 _FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}
 
 
@@ -79,30 +79,6 @@ def reach(d):
 
 
 @njit(cache=True, fastmath=_FAST)
-def _largest(row, norm):
-    """Return the largest magnitude in a row of a known norm, or a little more."""
-    largest, factor = np.int32(0), _FINE / norm
-    for c in range(row.size):
-        # Of integers, unlike of floats, compilers compare several at once.
-        largest = max(largest, np.int32(abs(row[c]) * factor))
-    return (largest + 1.0) / factor
-
-
-@njit(cache=True, fastmath=_FAST)
-def _code_byte(row, largest, out):
-    """Write a row in 8 bits; return the norm of what is left, in units."""
-    left, factor = 0.0, _LEVELS / largest
-    for c in range(row.size):
-        x = row[c] * factor
-        level = np.floor(x + 0.5)
-        out[c] = np.int8(np.int32(level))
-        left += (x - level) * (x - level)
-    for c in range(row.size, out.size):
-        out[c] = np.int8(0)
-    return np.sqrt(left)
-
-
-@njit(cache=True)
 def code_bytes(vectors, norms, lengths, codes, units, errors):
     """Write all rows in 8 bits, and what :func:`ceilings` makes of their products.
 
@@ -120,18 +96,36 @@ def code_bytes(vectors, norms, lengths, codes, units, errors):
     units, errors
         (n,) float32: the unit of a product with a vector in 16 bits, and how far it may be off.
     """
-    spread = np.sqrt(vectors.shape[1]) / (2.0 * SCALE)
-    for i in range(norms.size):
-        if norms[i] <= _SHORT:
-            codes[i], units[i] = np.int8(0), 0.0
-            errors[i] = norms[i] / lengths[i] + _LEAST if lengths[i] > 0.0 else 0.0
-            continue
-        largest = _largest(vectors[i], norms[i])
-        unit = largest / _LEVELS
-        left = unit * _code_byte(vectors[i], largest, codes[i])
-        units[i] = unit / (SCALE * lengths[i])
-        off = left + (norms[i] + left) * spread + _ROUNDING * norms[i]
-        errors[i] = off / lengths[i] + _LEAST
+    n, d = vectors.shape
+    row, half = np.empty(d, dtype=np.float32), np.float32(0.5)
+    # One function, and few divisions: what is done once per row costs as much as its entries.
+    for i in range(n):
+        inverse = 1.0 / norms[i] if norms[i] > _SHORT else 0.0
+        most, left = np.int32(0), np.float32(0.0)
+        for c in range(d):
+            x = np.float32(vectors[i, c] * inverse)
+            row[c] = x
+            # The bits of positive numbers are in their order, and of integers, unlike of floats,
+            # compilers compare several at once.
+            most = max(most, np.float32(abs(x)).view(np.int32))
+        largest = np.int32(most).view(np.float32)
+        factor = _LEVELS / largest if most > 0 else np.float32(0.0)
+        for c in range(d):
+            x = row[c] * factor
+            level = np.floor(x + half)
+            codes[i, c] = np.int8(np.int32(level))
+            left += (x - level) * (x - level)
+        for c in range(d, codes.shape[1]):
+            codes[i, c] = np.int8(0)
+        units[i], errors[i] = largest, left
+    inexact, spread = 1.0 + d * _ROUNDING, np.sqrt(d) / (2.0 * SCALE)
+    for i in range(n):
+        inverse = 1.0 / lengths[i] if lengths[i] > 0.0 else 0.0
+        unit = norms[i] * units[i] / np.float64(_LEVELS)
+        off = unit * np.sqrt(errors[i] * inexact) if norms[i] > _SHORT else norms[i]
+        off += (norms[i] + off) * spread + _ROUNDING * norms[i]
+        units[i] = unit * inverse / SCALE
+        errors[i] = off * inverse + _LEAST
 
 
 @njit(cache=True, fastmath=_FAST)
