@@ -417,7 +417,7 @@ def _checked(
         return indices, _NO_WEIGHTS if own is None else own, "; ".join(broken)
     if weights.shape != chosen.shape:
         return chosen, weights, f"{weights.size} weights for {chosen.size} indices"
-    order = np.argsort(chosen, kind="stable")
+    order = chosen.argsort(kind="stable")
     indices, weights = chosen[order], weights[order]
     broken = check_indices(problem, indices)
     if not broken:

@@ -78,6 +78,7 @@ class SamplingDesign(Objective):
 
     __slots__ = (
         "balance",
+        "certain",
         "inclusion",
         "magnitudes",
         "means",
@@ -99,6 +100,8 @@ class SamplingDesign(Objective):
         self.n = self.inclusion.size
         self.repeats = bool(replacement)
         _check_range(self.inclusion, self.repeats)
+        #: Who is in every draw without replacement: the probability is 1.
+        self.certain = np.flatnonzero(self.inclusion >= 1.0 - DECIDED)
         #: Balancing variables (n, p), or None; their means and mean magnitudes (p,).
         self.balance = None if balance is None else _matrix(balance, self.n)
         if self.balance is not None:
@@ -144,28 +147,33 @@ class SamplingDesign(Objective):
         never = indices[self.inclusion[indices] <= (0.0 if self.repeats else DECIDED)]
         if never.size:
             found.append(f"drawn with inclusion probability 0: {never[:5].tolist()}")
-        if not self.repeats:
-            certain = self.inclusion >= 1.0 - DECIDED
-            certain[indices] = False
-            if certain.any():
-                missing = np.flatnonzero(certain)
+        if self.certain.size and not self.repeats:
+            missing = np.setdiff1d(self.certain, indices)
+            if missing.size:
                 found.append(f"not drawn with inclusion probability 1: {missing[:5].tolist()}")
         return found
 
     def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
         """Return ``1 / (n pi_i)``, with replacement ``1 / (n p_i k)`` for every draw."""
-        share = self.inclusion[indices]
-        if self.repeats:
-            share = share * (k / float(self.inclusion.sum())) if indices.size else share
         with np.errstate(divide="ignore", over="ignore"):
-            return 1.0 / (self.n * share)
+            return 1.0 / self._counts(indices, k)
+
+    def _counts(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
+        """Return n times how often each candidate is expected in a draw."""
+        share = self.inclusion[indices]
+        if self.repeats and indices.size:
+            share *= k / float(self.inclusion.sum())
+        share *= self.n
+        return share
 
     def weight_problem(
         self, indices: NDArray[np.int64], weights: NDArray[np.float64], k: int
     ) -> str | None:
         """Return what is wrong with the weights of a draw, or None."""
-        own = self.weights_for(indices, k)
-        if not bool((np.abs(weights - own) <= 1e-12 * own).all()):
+        # Each weight times its count is 1; a NaN is not.
+        off = weights * self._counts(indices, k)
+        off -= 1.0
+        if indices.size and not float(np.abs(off).max()) <= 1e-12:
             return "weights are not those of the design"
         return None
 

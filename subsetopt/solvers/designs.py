@@ -175,7 +175,7 @@ class Flight:
     ) -> None:
         prepare: Callable[..., Any] = kernel.prepare
         self.rng, self.done = rng, 0
-        self.certain = np.flatnonzero(design.inclusion >= 1.0 - DECIDED)
+        self.certain = design.certain
         self.units, self.pi, self.columns, self.order, distances = prepare(
             design.inclusion, _balance(design), rng
         )
