@@ -154,7 +154,9 @@ def _plot(cells: dict[tuple[int, int, str], Any], data: str, path: Path) -> None
     sizes = list(dict.fromkeys(k for _, k, _ in cells))
     steps = list(dict.fromkeys(step for step, _, _ in cells))
     names = list(dict.fromkeys(name for *_, name in cells))
-    figure = Figure(figsize=(4.2 * len(sizes) + 4.5, 7.0), layout="constrained")
+    # As high as the legend needs.
+    size = (4.2 * len(sizes) + 4.5, max(5.0, 0.18 * len(names) + 0.4))
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     panels = figure.subplots(1, len(sizes), sharey=True, squeeze=False)[0]
     whole = {(data, *key): cell for key, cell in cells.items()}
