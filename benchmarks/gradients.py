@@ -131,9 +131,9 @@ def _claims(result: Result, cells: Cells, names: Sequence[str]) -> None:
                             "balanced, upper_bound")),
         ):  # fmt: skip
             value = relative(cells, data, step, 32, method)
-            limit = (least, "swap on whole gradients") if step == early else None
+            best = (least, "swap on whole gradients") if step == early else None
             what = f"{data}, {what} (step {step:,}), k = 32: {method}"
-            result.check(what, value, target, "of uniform's", least=False, limit=limit)
+            result.check(what, value, target, "of uniform's", least=False, best=best)
 
 
 def draw(cells: Cells, folder: Path) -> list[tuple[str, str]]:

@@ -52,22 +52,24 @@ class Result:
 
     def check(
         self, what: str, value: float, target: float, unit: str, *, least: bool,
-        limit: tuple[float, str] | None = None,
+        best: tuple[float, str] | None = None,
     ) -> None:  # fmt: skip
         """Compare with a target: at least it, or at most.
 
-        ``limit`` is the best that can be reached as far as this run found out, and how it did. A
+        ``best`` is the best that can be reached as far as this run found out, and how it did. A
         target beyond it is not passed, but told apart from one that was only missed.
         """
 
         def holds(reached: float) -> bool:
             return bool(reached >= target if least else reached <= target)
 
-        found = {"what": what, "value": value, "target": f"{'>=' if least else '<='} {target:g} "
-                 f"{unit}", "passed": holds(value), "out_of_reach": None}  # fmt: skip
-        if limit is not None and not holds(limit[0]):
-            found["out_of_reach"] = f"{_text(limit[0])}: {limit[1]}"
-        self.checks.append(found)
+        sign, beyond = ">=" if least else "<=", None
+        if best is not None and not holds(best[0]):
+            beyond = f"{_text(best[0])}: {best[1]}"
+        self.checks.append({
+            "what": what, "value": value, "target": f"{sign} {target:g} {unit}",
+            "passed": holds(value), "out_of_reach": beyond,
+        })  # fmt: skip
 
     @property
     def passed(self) -> bool:

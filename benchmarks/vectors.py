@@ -78,10 +78,9 @@ class Instance:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """What Gurobi found of an instance, in how long, and whether it proved that to be the best."""
+    """What Gurobi found of an instance, and whether it proved that to be the best."""
 
     error: float
-    seconds: float
     proved: bool
 
 
@@ -192,7 +191,7 @@ def _over_random(
         return rows
     random = [instance.random_error() for instance in family]
     title, (n, d) = family[0].family.partition(",")[0], family[0].vectors.shape
-    limit_of = _reached(family, random, known)
+    best = _reached(family, random, known)
     for limit, target in targets:
         ours, crude = _both(family, limit)
         for kind in dict.fromkeys([*(instance.family for instance in family), title]):
@@ -203,7 +202,7 @@ def _over_random(
             of_single = (_share(single, by), _times(single)[0])
             rows.append([*sizes, _share(swap, by), *_times(swap), *of_single])
         what = f"{title}, n={n:,}: swap in {ms(limit)}, error over random's"
-        result.check(what, _share(ours, random), target, "x", least=False, limit=limit_of)
+        result.check(what, _share(ours, random), target, "x", least=False, best=best)
     return rows
 
 
@@ -283,7 +282,7 @@ def references(path: Path, family: Sequence[Instance], seconds: float) -> Refere
                 answer = so.solve(instance.problem(), "gurobi", time_limit=seconds).require()
                 taken, error = time.perf_counter() - start, instance.error(answer.indices)
                 proved = answer.status is so.Status.OPTIMAL
-                stored[instance.key] = Reference(error, taken, proved)
+                stored[instance.key] = Reference(error, proved)
                 row = {"key": instance.key, "limit": seconds, "seconds": taken, "error": error,
                        "bound": answer.bound, "status": answer.status.name}  # fmt: skip
                 # With a line break before it, a line that an earlier run left torn stays alone.
@@ -302,7 +301,7 @@ def _stored(path: Path, seconds: float) -> dict[str, Reference]:
             continue
         if row["limit"] == seconds:
             proved = row["status"] == so.Status.OPTIMAL.name
-            found[row["key"]] = Reference(row["error"], row["seconds"], proved)
+            found[row["key"]] = Reference(row["error"], proved)
     return found
 
 

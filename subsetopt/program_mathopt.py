@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import importlib
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -60,13 +61,13 @@ class MathOptPrograms:
         if deadline.remaining() < STARTUP + MARGIN + building * entries:
             return Answer.late()
         native, variables, hint = self._build(program)
-        for attempt in range(1 + len(self.backend.again)):
+        for attempt, other in enumerate(({}, *self.backend.again)):
             given = self.mathopt.ModelSolveParameters() if attempt else hint
             room = deadline.remaining() - MARGIN - _HANDING * entries
             if room <= 0.0:
                 return Answer.late()
             left = None if nodes is None else max(1, nodes - used)
-            parameters = self._parameters(program, number, attempt, left, room)
+            parameters = self._parameters(program, number + _AGAIN * attempt, other, left, room)
             try:
                 result, interrupted = self._call(native, parameters, given)
                 return _read(result, variables, program, interrupted=interrupted)
@@ -79,10 +80,14 @@ class MathOptPrograms:
         return Answer([], -math.inf, "ERROR", StopReason.NUMERICAL, 0)
 
     def _parameters(
-        self, program: Program, number: int, attempt: int, nodes: int | None, room: float
+        self,
+        program: Program,
+        seed: int,
+        other: Mapping[str, Any],
+        nodes: int | None,
+        room: float,
     ) -> Any:
-        """Return MathOpt's parameters of an attempt at a run."""
-        seed = number + _AGAIN * attempt
+        """Return MathOpt's parameters of a run; ``other`` are those of this attempt."""
         parameters = self.mathopt.SolveParameters(
             random_seed=(self.context.entropy + seed) & _SEED_BITS,
             node_limit=nodes,
@@ -92,7 +97,6 @@ class MathOptPrograms:
         if math.isfinite(room):
             parameters.time_limit = datetime.timedelta(seconds=room)
         own = self.backend.for_dense if program.dense else {}
-        other = self.backend.again[attempt - 1] if attempt else {}
         params = {**own, **other, **self.context.backend_params}
         self.backend.set_native(parameters, params, band=False)
         return parameters

@@ -24,6 +24,8 @@ _ROWS = 512
 _CACHED = 1 << 16
 # How many such parts a thread looks at before it takes more.
 _TOGETHER = 64
+# Most of what threads take, each with sums of its own.
+_PARTS = 64
 # Share of the squared norms below which the square root of a squared distance that was made from
 # them is wrong by a part of the tolerance, and differs with the shape of the product.
 _CANCELLED = 1e-8
@@ -386,12 +388,13 @@ def _survey(similarity: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]
     bottom, top = np.zeros_like(largest), np.full_like(largest, np.inf)
     # Rows that stay in the cache from the first look to the last.
     step = max(1, _CACHED // max(n, 1))
-    firsts = range(0, n, _TOGETHER * step)
+    wide = max(_TOGETHER * step, -(-n // _PARTS))
+    firsts = range(0, n, wide)
     sums = np.zeros((len(firsts), n))
 
     def look(number: int) -> None:
         first = firsts[number]
-        for start in range(first, min(first + _TOGETHER * step, n), step):
+        for start in range(first, min(first + wide, n), step):
             part = slice(start, min(start + step, n))
             similarity[part].max(axis=1, out=largest[part])
             similarity[part].min(axis=1, out=least[part])

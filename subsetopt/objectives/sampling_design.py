@@ -148,7 +148,9 @@ class SamplingDesign(Objective):
         if never.size:
             found.append(f"drawn with inclusion probability 0: {never[:5].tolist()}")
         if self.certain.size and not self.repeats:
-            missing = np.setdiff1d(self.certain, indices)
+            drawn = np.zeros(self.n, dtype=np.bool_)
+            drawn[indices] = True
+            missing = self.certain[~drawn[self.certain]]
             if missing.size:
                 found.append(f"not drawn with inclusion probability 1: {missing[:5].tolist()}")
         return found

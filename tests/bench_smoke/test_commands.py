@@ -145,7 +145,7 @@ def test_saved_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "limit", "verdict"),
+    ("value", "best", "verdict"),
     [
         (1.9, 3.0, "pass"),
         (2.5, None, "FAIL"),
@@ -154,11 +154,11 @@ def test_saved_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_a_target_out_of_reach_is_told_and_does_not_pass(
-    value: float, limit: float | None, verdict: str
+    value: float, best: float | None, verdict: str
 ) -> None:
     result = output.Result("x", "X", {})
-    reached = None if limit is None else (limit, "by proof")
-    result.check("fast enough", value, 2.0, "s", least=False, limit=reached)
+    reached = None if best is None else (best, "by proof")
+    result.check("fast enough", value, 2.0, "s", least=False, best=reached)
     assert f"| {verdict} |" in result.markdown()
     assert result.passed == (verdict == "pass")
 
