@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from benchmarks import (
+from benchmarks.commands import (
     backends,
     cards,
     coverage,

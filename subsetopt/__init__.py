@@ -21,7 +21,6 @@ from subsetopt.errors import (
     UnsupportedProblemError,
 )
 from subsetopt.front import select, solve
-from subsetopt.inclusion import inclusion_probabilities
 from subsetopt.many import Solutions, select_many, solve_many
 from subsetopt.objectives import (
     FacilityLocation,
@@ -33,6 +32,7 @@ from subsetopt.objectives import (
     VectorMatching,
     WeightedScores,
 )
+from subsetopt.objectives.inclusion import inclusion_probabilities
 from subsetopt.policies import (
     Policy,
     PolicySpec,
@@ -43,7 +43,7 @@ from subsetopt.policies import (
 from subsetopt.problem import Problem, size_from_rate
 from subsetopt.registry import SolverSpec, available_solvers, list_solvers, register_solver
 from subsetopt.solution import Solution
-from subsetopt.solver import RawResult, SolveContext
+from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.status import Status, StopReason
 from subsetopt.warm import warmup
 

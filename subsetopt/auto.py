@@ -13,12 +13,12 @@ import numpy as np
 
 from subsetopt import registry
 from subsetopt.budget import Deadline
-from subsetopt.checks import checked_integer
 from subsetopt.errors import OptionError, SubsetOptError, UnsupportedProblemError
+from subsetopt.inputs import checked_integer
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
-from subsetopt.program_search import size_obstacle
-from subsetopt.solver import RawResult, SolveContext, Solver
+from subsetopt.solvers.base import RawResult, SolveContext, Solver
+from subsetopt.solvers.mip.search import size_obstacle
 from subsetopt.status import StopReason
 
 __all__ = ["Auto", "Choice", "choose_solver", "opening_work"]

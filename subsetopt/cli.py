@@ -26,7 +26,7 @@ import subsetopt as so
 from subsetopt.errors import OptionError, ProblemError, SubsetOptError
 from subsetopt.problem import Cardinality
 from subsetopt.registry import SolverSpec, availability, spec_of
-from subsetopt.spec import FEATURES
+from subsetopt.solvers.spec import FEATURES
 
 __all__ = ["main"]
 

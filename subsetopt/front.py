@@ -25,7 +25,7 @@ from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Cardinality, Problem, Quotas, as_index_array, size_from_rate
 from subsetopt.seeding import Seed, entropy_from
 from subsetopt.solution import Solution
-from subsetopt.solver import RawResult, SolveContext, Solver
+from subsetopt.solvers.base import RawResult, SolveContext, Solver
 from subsetopt.status import Status, StopReason
 
 __all__ = ["WarmStart", "judge", "select", "size_of", "solve"]

@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike, NDArray
 from subsetopt.auto import opening_work
 from subsetopt.budget import Deadline
 from subsetopt.front import select, size_of, solve
+from subsetopt.inputs import as_carray
 from subsetopt.objectives import MeanMatching
-from subsetopt.objectives.base import as_carray
 from subsetopt.problem import Problem
 from subsetopt.seeding import Seed, entropies_from
 from subsetopt.solution import Solution
@@ -22,7 +22,7 @@ from subsetopt.status import Status, StopReason
 __all__ = ["Solutions", "select_many", "solve_many"]
 
 # Rows that are sorted together. Longer ones are sorted on their own, another way
-# (subsetopt.pool.ascending), and equal values must come in the order they would have alone.
+# (`ascending` in the pool), and equal values must come in the order they would have alone.
 _SHORT = 1024
 
 
@@ -211,7 +211,9 @@ class _Lane:
         entropies: NDArray[np.uint64],
         seed: Callable[[int], Seed],
     ) -> _Lane:
-        from subsetopt.pool import ascending  # brings numba, which importing this must not
+        from subsetopt.solvers.matching.pool import (
+            ascending,  # brings numba, which importing this must not
+        )
 
         objectives = [cast(MeanMatching, p.objective) for p in problems]
         lengths = np.array([p.n for p in problems])
@@ -260,8 +262,8 @@ class _Lane:
 
     def run(self, solver: str, parallel: bool) -> Solutions:
         """Search all pools; those that do not reach their goal are solved again on their own."""
-        from subsetopt.kernels.many import search_many
-        from subsetopt.kernels.swap import STRATIFIED, UNIFORM
+        from subsetopt.kernels.matching.many import search_many
+        from subsetopt.kernels.matching.swap import STRATIFIED, UNIFORM
         from subsetopt.solvers.swap import CHUNK, GOAL_SHARE, default_work, unsorted_work
 
         clock = Deadline()

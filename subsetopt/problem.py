@@ -10,10 +10,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsetopt.constraints import Constraints
+from subsetopt.constraints.normal_form import Constraints
 from subsetopt.errors import ProblemError
+from subsetopt.inputs import as_finite_vector
 from subsetopt.objectives import Objective
-from subsetopt.objectives.base import as_finite_vector
 
 __all__ = ["Cardinality", "Problem", "Quotas", "as_index_array", "size_from_rate"]
 

@@ -17,9 +17,9 @@ from subsetopt.errors import (
     did_you_mean,
 )
 from subsetopt.problem import Problem
-from subsetopt.rows import BUILTIN
-from subsetopt.solver import Solver
-from subsetopt.spec import FEATURES, SolverSpec
+from subsetopt.solvers.base import Solver
+from subsetopt.solvers.rows import BUILTIN
+from subsetopt.solvers.spec import FEATURES, SolverSpec
 
 __all__ = [
     "Availability",

@@ -32,9 +32,9 @@ def warmup() -> None:
     --------
     >>> warmup()
     """
-    from subsetopt.kernels import coverage, rises
+    from subsetopt.kernels.coverage import gains, rises
 
-    coverage.compile_all()
+    gains.compile_all()
     rises.compile_all()
     # Small, but hard enough to reach every phase: float64, whose tolerance is far below the gaps.
     losses = np.random.default_rng(0).exponential(size=24)

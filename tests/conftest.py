@@ -22,8 +22,8 @@ def _drop_stale_kernels() -> None:
     Numba compiles anew when a function's own file changes, but not when a function it calls does.
     """
     folder = Path(__file__).parents[1] / "subsetopt" / "kernels"
-    newest = max(source.stat().st_mtime for source in folder.glob("*.py"))
-    for index in (folder / "__pycache__").glob("*.nbi"):
+    newest = max(source.stat().st_mtime for source in folder.rglob("*.py"))
+    for index in folder.rglob("__pycache__/*.nbi"):
         if index.stat().st_mtime < newest:
             index.unlink(missing_ok=True)
 

@@ -13,17 +13,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from subsetopt_torch.indexed import WithIds
-    from subsetopt_torch.irreducible import irreducible_losses
-    from subsetopt_torch.picked import Picked
-    from subsetopt_torch.presample import Presample
-    from subsetopt_torch.proxy import ProxyScores, train_proxy
-    from subsetopt_torch.result import StepResult, Timings
-    from subsetopt_torch.sample_gradients import gradient_norms
-    from subsetopt_torch.sampler import SubsetBatchSampler
-    from subsetopt_torch.scoring import scoring_pass
-    from subsetopt_torch.selector import BatchSelector, SelectionWarning
-    from subsetopt_torch.step import SelectiveStep
+    from subsetopt_torch.loading.sampler import SubsetBatchSampler
+    from subsetopt_torch.loading.with_ids import WithIds
+    from subsetopt_torch.model.scoring_pass import scoring_pass
+    from subsetopt_torch.proxies.irreducible import irreducible_losses
+    from subsetopt_torch.proxies.proxy import ProxyScores, train_proxy
+    from subsetopt_torch.selection.picked import Picked
+    from subsetopt_torch.selection.presample import Presample
+    from subsetopt_torch.selection.selector import BatchSelector, SelectionWarning
+    from subsetopt_torch.signals.sample_gradients import gradient_norms
+    from subsetopt_torch.training.result import StepResult, Timings
+    from subsetopt_torch.training.step import SelectiveStep
 
 __all__ = [
     "BatchSelector",

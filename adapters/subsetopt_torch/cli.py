@@ -17,7 +17,7 @@ from subsetopt import SubsetOptError
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from subsetopt_torch.training import Experiment, Run
+    from subsetopt_torch.experiment.comparison import Experiment, Run
 
 __all__ = ["train"]
 
@@ -73,11 +73,16 @@ def train(
     _require("matplotlib", "bench")
     from rich.console import Console
 
-    from subsetopt_torch.data import check_data_name, load_data
-    from subsetopt_torch.options import parse_policy_options
-    from subsetopt_torch.pictures import write_accuracy, write_policy_curves
-    from subsetopt_torch.report import check_writable, table, write_json
-    from subsetopt_torch.training import Experiment, Settings, check_threads, torch_threads
+    from subsetopt_torch.experiment.comparison import (
+        Experiment,
+        Settings,
+        check_threads,
+        torch_threads,
+    )
+    from subsetopt_torch.experiment.data import check_data_name, load_data
+    from subsetopt_torch.experiment.pictures import write_accuracy, write_policy_curves
+    from subsetopt_torch.experiment.policy_options import parse_policy_options
+    from subsetopt_torch.experiment.report import check_writable, table, write_json
 
     check_data_name(data)
     check_threads(threads)

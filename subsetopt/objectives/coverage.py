@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError, did_you_mean
+from subsetopt.inputs import as_carray
 from subsetopt.kernels.threads import share
-from subsetopt.objectives.base import Objective, Sense, as_carray
+from subsetopt.objectives.base import Objective, Sense
 
 __all__ = ["FacilityLocation", "KCenter"]
 
@@ -381,7 +382,7 @@ def _survey(similarity: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]
     In one pass through memory; raise where an entry is not finite.
     """
     # Numba is loaded by what needs it, not by an import of the package.
-    from subsetopt.kernels.coverage import add_rises
+    from subsetopt.kernels.coverage.gains import add_rises
 
     n = similarity.shape[0]
     largest, least = np.zeros((2, n), dtype=similarity.dtype)

@@ -7,7 +7,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsetopt.objectives.base import Objective, Sense, as_finite_vector
+from subsetopt.inputs import as_finite_vector
+from subsetopt.objectives.base import Objective, Sense
 
 __all__ = ["TopScores"]
 

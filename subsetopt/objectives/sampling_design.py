@@ -9,12 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.objectives.base import Objective, as_carray, as_finite_vector
+from subsetopt.inputs import DECIDED, as_carray, as_finite_vector
+from subsetopt.objectives.base import Objective
 
-__all__ = ["DECIDED", "SamplingDesign"]
+__all__ = ["SamplingDesign"]
 
-# A probability this near 0 or 1 counts as that: the candidate is never, or always, drawn.
-DECIDED = 1e-12
 # By how much probabilities in single precision may miss the size, per candidate drawn.
 _SUM_SLACK = 1e-6
 

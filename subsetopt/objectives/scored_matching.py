@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.objectives.base import Objective, Sense, as_finite_vector
+from subsetopt.inputs import as_finite_vector
+from subsetopt.objectives.base import Objective, Sense
 from subsetopt.objectives.mean_matching import MeanMatching
 
 __all__ = ["ScoredMatching"]

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError, did_you_mean
-from subsetopt.objectives.base import Objective, as_carray, as_finite_vector
+from subsetopt.inputs import as_carray, as_finite_vector
+from subsetopt.objectives.base import Objective
 
 __all__ = ["VectorMatching", "Weighting"]
 
@@ -120,7 +121,7 @@ class VectorMatching(Objective):
         if self.weights == "uniform" or not indices.size:
             return np.full(indices.size, 1.0 / k if k else 0.0)
         # Numba is loaded by what needs it, not by an import of the package.
-        from subsetopt.cone import nonnegative_weights
+        from subsetopt.nnls import nonnegative_weights
 
         return nonnegative_weights(self.vectors[indices], self.target)
 
@@ -160,7 +161,7 @@ def _moments(
     No norms where squares overflow, vanish or are not finite.
     """
     # Numba is loaded by what needs it, not by an import of the package.
-    from subsetopt.kernels.moments import squares_and_sum
+    from subsetopt.kernels.vectors.moments import squares_and_sum
 
     n, d = vectors.shape
     squares, total = np.empty(n), np.zeros(d)

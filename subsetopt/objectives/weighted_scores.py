@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError, did_you_mean
-from subsetopt.objectives.base import as_finite_vector
+from subsetopt.inputs import as_finite_vector
 from subsetopt.objectives.linear import TopScores
 from subsetopt.objectives.loss_scores import LOSS_SCORES
 

@@ -14,7 +14,7 @@ from subsetopt.policies.base import (
     candidate_count,
     signal,
 )
-from subsetopt.policies.gradients import (
+from subsetopt.policies.parts.gradients import (
     binary_cross_entropy_gradients,
     cross_entropy_gradients,
     row_norms,

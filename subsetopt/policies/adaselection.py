@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError, ProblemError
+from subsetopt.inputs import as_finite_vector
 from subsetopt.objectives import WeightedScores
-from subsetopt.objectives.base import as_finite_vector
 from subsetopt.objectives.weighted_scores import sample_importance
 from subsetopt.policies.arrays import Array, as_float64, from_host, namespace, to_host
 from subsetopt.policies.base import Feedback, SelectionState, Signals, signal
-from subsetopt.policies.candidates import make_candidates
-from subsetopt.policies.method_weights import MethodWeights
+from subsetopt.policies.parts.candidates import make_candidates
+from subsetopt.policies.parts.method_weights import MethodWeights
 from subsetopt.policies.scored import ScoredPolicy
 from subsetopt.problem import Problem
 

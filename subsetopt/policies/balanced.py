@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError, ProblemError, did_you_mean
-from subsetopt.inclusion import inclusion_probabilities
 from subsetopt.objectives import SamplingDesign
+from subsetopt.objectives.inclusion import inclusion_probabilities
 from subsetopt.policies.arrays import Array, as_float64, namespace, to_host
 from subsetopt.policies.base import Feedback, SelectionState, Signals, signal
-from subsetopt.policies.sample_scores import (
+from subsetopt.policies.parts.sample_scores import (
     SCORE_SIGNALS,
     SampleScore,
     check_number,
@@ -22,7 +22,7 @@ from subsetopt.policies.sample_scores import (
     mixed_scores,
     read_scores,
 )
-from subsetopt.policies.weight_cap import Clipped, WeightCap
+from subsetopt.policies.parts.weight_cap import Clipped, WeightCap
 from subsetopt.problem import Problem
 from subsetopt.solution import Solution
 

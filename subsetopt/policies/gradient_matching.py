@@ -9,14 +9,14 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.checks import checked_integer
 from subsetopt.errors import OptionError, did_you_mean
+from subsetopt.inputs import checked_integer
 from subsetopt.objectives import VectorMatching
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Signals, StatelessPolicy, signal
 from subsetopt.problem import Problem
 from subsetopt.registry import create
-from subsetopt.solver import Solver
+from subsetopt.solvers.base import Solver
 
 __all__ = ["GradientMatching"]
 

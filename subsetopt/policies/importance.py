@@ -13,7 +13,7 @@ from subsetopt.errors import OptionError, ProblemError
 from subsetopt.objectives import SamplingDesign, TopScores
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Feedback, SelectionState, Signals, candidate_count
-from subsetopt.policies.sample_scores import (
+from subsetopt.policies.parts.sample_scores import (
     SCORE_SIGNALS,
     SampleScore,
     check_number,
@@ -22,7 +22,7 @@ from subsetopt.policies.sample_scores import (
     read_scores,
     tau_estimate,
 )
-from subsetopt.policies.weight_cap import Clipped, WeightCap
+from subsetopt.policies.parts.weight_cap import Clipped, WeightCap
 from subsetopt.problem import Problem
 from subsetopt.solution import Solution
 
@@ -93,7 +93,7 @@ class Importance:
         ``(step, False)``; all of them.
     clipped
         What ``max_weight`` cut from the weights, in all: a
-        :class:`~subsetopt.policies.weight_cap.Clipped`.
+        :class:`~subsetopt.policies.parts.weight_cap.Clipped`.
 
     Raises
     ------

@@ -8,14 +8,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from subsetopt.checks import checked_integer
 from subsetopt.errors import OptionError
+from subsetopt.inputs import checked_integer
 from subsetopt.objectives import MeanMatching
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Signals, StatelessPolicy, signal
 from subsetopt.problem import Cardinality, Problem
 from subsetopt.registry import create
-from subsetopt.solver import Solver
+from subsetopt.solvers.base import Solver
 
 __all__ = ["Obtf"]
 

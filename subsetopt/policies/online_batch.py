@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from subsetopt.objectives import SamplingDesign, TopScores
 from subsetopt.policies.arrays import Array
 from subsetopt.policies.base import Signals
-from subsetopt.policies.loss_order import LossOrder, rank_keys
-from subsetopt.policies.memory import RememberingPolicy, check_count, checked_ids
-from subsetopt.policies.sample_scores import check_number
+from subsetopt.policies.parts.loss_order import LossOrder, rank_keys
+from subsetopt.policies.parts.memory import RememberingPolicy, check_count, checked_ids
+from subsetopt.policies.parts.sample_scores import check_number
 from subsetopt.problem import Problem
 from subsetopt.solution import Solution
 

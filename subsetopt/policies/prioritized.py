@@ -12,9 +12,9 @@ from subsetopt.errors import OptionError
 from subsetopt.objectives import SamplingDesign
 from subsetopt.policies.arrays import Array
 from subsetopt.policies.base import Signals
-from subsetopt.policies.memory import RememberingPolicy, check_count, checked_ids
-from subsetopt.policies.sample_scores import check_number
-from subsetopt.policies.weighted_pool import WeightedPool
+from subsetopt.policies.parts.memory import RememberingPolicy, check_count, checked_ids
+from subsetopt.policies.parts.sample_scores import check_number
+from subsetopt.policies.parts.weighted_pool import WeightedPool
 from subsetopt.problem import Problem
 from subsetopt.solution import Solution
 

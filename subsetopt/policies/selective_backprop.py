@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError
+from subsetopt.inputs import as_finite_vector
 from subsetopt.objectives import TopScores
-from subsetopt.objectives.base import as_finite_vector
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Signals, StatelessPolicy, signal
-from subsetopt.policies.sample_scores import check_number
+from subsetopt.policies.parts.sample_scores import check_number
 from subsetopt.problem import Problem
 
 __all__ = ["SelectiveBackprop"]

@@ -1,1 +1,4 @@
-"""The solvers, one family per file. They never import each other; the registry finds them."""
+"""The solvers: those of one family in its room, those of several objectives here.
+
+A registered solver imports no other registered solver; the registry finds them by their rows.
+"""

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError
-from subsetopt.kernels import cube as kernel
-from subsetopt.kernels.systematic import shuffle, systematic
-from subsetopt.objectives.sampling_design import DECIDED, SamplingDesign
+from subsetopt.inputs import DECIDED
+from subsetopt.kernels.designs import cube as kernel
+from subsetopt.kernels.designs.systematic import shuffle, systematic
+from subsetopt.objectives.sampling_design import SamplingDesign
 from subsetopt.problem import Problem
-from subsetopt.solver import RawResult, SolveContext
+from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.status import StopReason
 
 __all__ = ["Cube", "Flight", "Multinomial", "Systematic"]

@@ -10,10 +10,10 @@ from itertools import combinations, islice
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.kernels.combinations import enumerate_chunk
+from subsetopt.kernels.matching.combinations import enumerate_chunk
 from subsetopt.objectives import MeanMatching, TopScores
 from subsetopt.problem import Problem
-from subsetopt.solver import RawResult, SolveContext
+from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.status import StopReason
 
 __all__ = ["Exhaustive"]

@@ -8,18 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.bounds import interval_distance
+from subsetopt.constraints.partial_subset import Partial
+from subsetopt.constraints.subsets import affordable_subset
 from subsetopt.errors import OptionError
-from subsetopt.kernels.swap import best_single_swap
+from subsetopt.kernels.matching.swap import best_single_swap
 from subsetopt.objectives import MeanMatching, VectorMatching
-from subsetopt.partial import Partial
-from subsetopt.polytope import CappedSimplex, End, Variant, WeightedCone, minimize
-from subsetopt.pool import Pool
 from subsetopt.problem import Problem
-from subsetopt.solver import RawResult, SolveContext
-from subsetopt.starts import affordable_subset
+from subsetopt.solvers.base import RawResult, SolveContext
+from subsetopt.solvers.matching.bounds import interval_distance
+from subsetopt.solvers.matching.pool import Pool
+from subsetopt.solvers.vectors.polytope import CappedSimplex, End, Variant, WeightedCone, minimize
+from subsetopt.solvers.vectors.swap_search import descend, projection_bound
 from subsetopt.status import StopReason
-from subsetopt.vector_search import descend, projection_bound
 
 __all__ = ["AwayFrankWolfe", "FrankWolfe", "PairwiseFrankWolfe"]
 

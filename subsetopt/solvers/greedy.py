@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from subsetopt.gains import Gains
-from subsetopt.kernels.nearest import nearest_completion
+from subsetopt.constraints.partial_subset import Partial
+from subsetopt.kernels.matching.nearest import nearest_completion
 from subsetopt.objectives import FacilityLocation, MeanMatching, TopScores
-from subsetopt.partial import Partial
-from subsetopt.pool import Pool
 from subsetopt.problem import Problem
-from subsetopt.solver import RawResult, SolveContext
+from subsetopt.solvers.base import RawResult, SolveContext
+from subsetopt.solvers.coverage.gains import Gains
+from subsetopt.solvers.matching.pool import Pool
 from subsetopt.status import StopReason
 
 __all__ = ["Greedy"]

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from subsetopt.constraints.subsets import random_subset
 from subsetopt.problem import Problem
-from subsetopt.solver import RawResult, SolveContext
-from subsetopt.starts import random_subset
+from subsetopt.solvers.base import RawResult, SolveContext
 
 __all__ = ["Random"]
 
@@ -23,5 +23,5 @@ class Random:
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the draw of the context's seed."""
         return RawResult(
-            random_subset(problem, context.generator(), context.deadline), iterations=1
+            random_subset(problem.constraints, context.generator(), context.deadline), iterations=1
         )

@@ -10,20 +10,20 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.bounds import sum_distance
 from subsetopt.budget import Deadline
-from subsetopt.checks import checked_integer
 from subsetopt.errors import OptionError
-from subsetopt.kernels import swap as kernel
-from subsetopt.kernels.quotas import quota_nodes, span_work
+from subsetopt.inputs import checked_integer
+from subsetopt.kernels.matching import swap as kernel
+from subsetopt.kernels.matching.quotas import quota_nodes, span_work
 from subsetopt.objectives import VectorMatching
-from subsetopt.pool import Pool
 from subsetopt.problem import Problem
 from subsetopt.seeding import entropy_from, generator_from
-from subsetopt.solver import RawResult, SolveContext
-from subsetopt.starts import feasible_start, window_start
+from subsetopt.solvers.base import RawResult, SolveContext
+from subsetopt.solvers.matching.bounds import sum_distance
+from subsetopt.solvers.matching.pool import Pool
+from subsetopt.solvers.matching.starts import feasible_start, window_start
+from subsetopt.solvers.vectors.swap_search import search as search_vectors
 from subsetopt.status import StopReason
-from subsetopt.vector_search import search as search_vectors
 
 __all__ = [
     "CHUNK",

@@ -8,7 +8,7 @@ import numpy as np
 
 from subsetopt.objectives import MeanMatching, TopScores
 from subsetopt.problem import Problem
-from subsetopt.solver import RawResult, SolveContext
+from subsetopt.solvers.base import RawResult, SolveContext
 
 __all__ = ["TopK"]
 

@@ -13,7 +13,7 @@ import subsetopt as so
 
 torch = pytest.importorskip("torch")
 
-from subsetopt_torch.batches import (  # noqa: E402
+from subsetopt_torch.model.batches import (  # noqa: E402
     batch_size,
     call_model,
     concatenate,

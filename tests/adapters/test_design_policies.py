@@ -15,7 +15,7 @@ pytest.importorskip("sklearn")
 from torch import nn  # noqa: E402
 
 from subsetopt_torch import BatchSelector, SelectiveStep  # noqa: E402
-from subsetopt_torch.data import load_data  # noqa: E402
+from subsetopt_torch.experiment.data import load_data  # noqa: E402
 
 BATCH = 128
 

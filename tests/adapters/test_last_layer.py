@@ -13,7 +13,7 @@ import subsetopt as so
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from subsetopt_torch.last_layer import LastLayer  # noqa: E402
+from subsetopt_torch.signals.last_layer import LastLayer  # noqa: E402
 
 SIGNALS = ("last_layer_gradients", "features")
 

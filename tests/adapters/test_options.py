@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import subsetopt as so
-from subsetopt_torch.options import parse_policy_options
+from subsetopt_torch.experiment.policy_options import parse_policy_options
 
 
 @pytest.mark.parametrize(

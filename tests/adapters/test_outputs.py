@@ -17,7 +17,7 @@ import subsetopt as so
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-from subsetopt_torch.outputs import find_logits, with_logits  # noqa: E402
+from subsetopt_torch.model.outputs import find_logits, with_logits  # noqa: E402
 
 Pair = namedtuple("Pair", ["hidden", "logits"])
 

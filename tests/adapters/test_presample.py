@@ -18,8 +18,8 @@ from subsetopt.policies import Feedback, SelectionState, Signals, StatelessPolic
 torch = pytest.importorskip("torch")
 
 import subsetopt_torch as st  # noqa: E402
-from subsetopt_torch.data import DataSet  # noqa: E402
-from subsetopt_torch.training import Settings, run_one  # noqa: E402
+from subsetopt_torch.experiment.comparison import Settings, run_one  # noqa: E402
+from subsetopt_torch.experiment.data import DataSet  # noqa: E402
 
 
 @dataclass

@@ -13,12 +13,12 @@ from selector_parts import DEVICES, POLICIES, losses, with_bad
 
 import subsetopt as so
 from subsetopt import registry
-from subsetopt.spec import CONSTRAINTS
+from subsetopt.solvers.spec import CONSTRAINTS
 
 torch = pytest.importorskip("torch")
 
 import subsetopt_torch as st  # noqa: E402
-from subsetopt_torch.transfer import to_device  # noqa: E402
+from subsetopt_torch.selection.transfer import to_device  # noqa: E402
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from torch import nn  # noqa: E402
 from torch.nn import functional  # noqa: E402
 
 import subsetopt_torch as st  # noqa: E402
-from subsetopt_torch.known_losses import closed_form, is_known  # noqa: E402
+from subsetopt_torch.signals.known_losses import closed_form, is_known  # noqa: E402
 
 # Known losses
 
@@ -179,7 +179,7 @@ def test_only_what_is_required_is_computed(loss: str, monkeypatch: pytest.Monkey
         raise AssertionError("nothing of this is required")
 
     for name in ("_with_gradients", "_by_autograd", "_of_gradients", "gradient_norms"):
-        monkeypatch.setattr(f"subsetopt_torch.signals.{name}", forbidden)
+        monkeypatch.setattr(f"subsetopt_torch.signals.scoring_forward.{name}", forbidden)
     policy = Taking("losses", "logits")
     make(policy=policy, loss_fn=LOSSES[loss])(*batch())
     assert len(policy.seen) == 1 and policy.told[0].signals == {}
@@ -187,7 +187,7 @@ def test_only_what_is_required_is_computed(loss: str, monkeypatch: pytest.Monkey
 
 def test_what_is_given_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = Taking("upper_bound")
-    monkeypatch.setattr("subsetopt_torch.signals._with_gradients", None)
+    monkeypatch.setattr("subsetopt_torch.signals.scoring_forward._with_gradients", None)
     given = torch.arange(32.0)
     make(policy=policy)(*batch(), upper_bound=given)
     assert policy.seen[0]["upper_bound"].tolist() == given.tolist()

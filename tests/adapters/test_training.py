@@ -15,10 +15,7 @@ import subsetopt as so
 
 torch = pytest.importorskip("torch")
 
-from subsetopt_torch.data import DataSet, load_data, read_idx  # noqa: E402
-from subsetopt_torch.pictures import write_accuracy  # noqa: E402
-from subsetopt_torch.report import table, write_json  # noqa: E402
-from subsetopt_torch.training import (  # noqa: E402
+from subsetopt_torch.experiment.comparison import (  # noqa: E402
     Experiment,
     Run,
     Settings,
@@ -26,6 +23,9 @@ from subsetopt_torch.training import (  # noqa: E402
     run_one,
     torch_threads,
 )
+from subsetopt_torch.experiment.data import DataSet, load_data, read_idx  # noqa: E402
+from subsetopt_torch.experiment.pictures import write_accuracy  # noqa: E402
+from subsetopt_torch.experiment.report import table, write_json  # noqa: E402
 
 SMALL = {"seeds": 2, "epochs": 2, "batch_size": 32}
 

@@ -19,7 +19,7 @@ from subsetopt.policies import (
 torch = pytest.importorskip("torch")
 pytest.importorskip("sklearn")
 
-from subsetopt_torch.data import load_data  # noqa: E402
+from subsetopt_torch.experiment.data import load_data  # noqa: E402
 
 N, K = 128, 13
 DRAWS = 20_000

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import card_pictures, cards, output
 from benchmarks.__main__ import app
+from benchmarks.commands import cards
+from benchmarks.harness import card_pictures, output
 
 torch = pytest.importorskip("torch")
 TINY = ("--epochs", "2", "--seeds", "1")

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import output
 from benchmarks.__main__ import app, main
-from benchmarks.store import read_rows
+from benchmarks.harness import output
+from benchmarks.harness.store import read_rows
 
 
 def run(*arguments: str, code: int = 0) -> str:

@@ -12,8 +12,9 @@ import pytest
 from typer.testing import CliRunner
 
 import subsetopt as so
-from benchmarks import coverage, peers
 from benchmarks.__main__ import app
+from benchmarks.commands import coverage
+from benchmarks.rivals import peers
 
 
 def run(folder: Path, *arguments: str) -> dict[str, Any]:

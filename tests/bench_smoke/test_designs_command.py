@@ -11,10 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 import subsetopt as so
-from benchmarks import designs, scored
 from benchmarks.__main__ import app
-from benchmarks.cube_numpy import plain_cube
-from subsetopt.solver import SolveContext
+from benchmarks.commands import designs, scored
+from benchmarks.rivals.cube_numpy import plain_cube
+from subsetopt.solvers.base import SolveContext
 from subsetopt.solvers.designs import Cube
 
 

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 import subsetopt as so
-from benchmarks.check import Instance
-from benchmarks.families import FAMILIES, Case, cases, family_names, register
-from benchmarks.fuzz import check_one, verdict
-from benchmarks.fuzz_cases import brute_force, draw
-from benchmarks.judge import facts_of, judge
-from benchmarks.runner import LADDER, run
-from benchmarks.specs import SPECS, Spec
-from benchmarks.stats import quantiles, shifted_geometric_mean
-from benchmarks.store import Row, Store, read_rows
-from benchmarks.tables import milestones, summary, whole
+from benchmarks.commands.fuzz import check_one, verdict
+from benchmarks.harness.check import Instance
+from benchmarks.harness.families import FAMILIES, Case, cases, family_names, register
+from benchmarks.harness.fuzz_cases import brute_force, draw
+from benchmarks.harness.judge import facts_of, judge
+from benchmarks.harness.runner import LADDER, run
+from benchmarks.harness.specs import SPECS, Spec
+from benchmarks.harness.stats import quantiles, shifted_geometric_mean
+from benchmarks.harness.store import Row, Store, read_rows
+from benchmarks.harness.tables import milestones, summary, whole
 from subsetopt import registry
-from subsetopt.solver import RawResult, SolveContext
+from subsetopt.solvers.base import RawResult, SolveContext
 
 
 def a_row(**changes: object) -> Row:

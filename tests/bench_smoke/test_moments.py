@@ -6,9 +6,9 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.gradient_methods import METHODS
-from benchmarks.moments import Moment, observe
-from subsetopt_torch.training import make_model
+from benchmarks.harness.moments import Moment, observe
+from benchmarks.rivals.gradient_methods import METHODS
+from subsetopt_torch.experiment.comparison import make_model
 
 
 def moment(n: int = 24) -> tuple[Moment, np.ndarray]:

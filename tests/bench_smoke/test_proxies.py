@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from benchmarks import proxies
 from benchmarks.__main__ import app
+from benchmarks.commands import proxies
 from subsetopt import OptionError
 
 torch = pytest.importorskip("torch")

@@ -10,7 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
-from benchmarks.sampling import POLICIES, _noisy, cost, train
+from benchmarks.commands.sampling import POLICIES, _noisy, cost, train
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -12,9 +12,9 @@ from scipy.optimize import nnls
 from typer.testing import CliRunner
 
 import subsetopt as so
-from benchmarks import published
 from benchmarks.__main__ import app
-from benchmarks.vectors import Instance, gaussian, geometric_mean, references
+from benchmarks.commands.vectors import Instance, gaussian, geometric_mean, references
+from benchmarks.rivals import published
 from subsetopt.instances import vectors
 from subsetopt.kernels import reference
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from strategies import problems
 
 import subsetopt as so
-from subsetopt.constraints import _order, _smallest
+from subsetopt.constraints.normal_form import _order, _smallest
+from subsetopt.constraints.subsets import random_subset
 from subsetopt.instances import FAMILIES, losses, planted
-from subsetopt.pool import _order as pool_order
-from subsetopt.starts import random_subset
+from subsetopt.solvers.matching.pool import _order as pool_order
 
 # Few values, so that ties are the rule.
 tied = st.lists(st.sampled_from([-1.0, -0.0, 0.0, 0.5, 2.0]), max_size=30).map(np.array)
@@ -69,7 +69,7 @@ def test_the_greedy_is_exact_over_sizes_and_quotas(
 @given(problem=problems(so.MeanMatching, max_size=8, constrained=True), seed=st.integers(0, 99))
 def test_random_subsets_are_feasible(problem: so.Problem, seed: int) -> None:
     if problem.constraints.infeasibility() is None:
-        chosen = random_subset(problem, np.random.default_rng(seed))
+        chosen = random_subset(problem.constraints, np.random.default_rng(seed))
         assert _feasible(problem, tuple(chosen.tolist()))
         assert chosen.size == problem.k or problem.cardinality == "at_most"
 
@@ -112,7 +112,7 @@ def test_a_late_start_is_the_cheapest_subset() -> None:
         so.MeanMatching(np.arange(1.0, 7.0)), 3, costs=np.arange(6.0), capacity=4.0
     )
     late, rng = so.Deadline(0.0), np.random.default_rng(0)
-    starts = {tuple(random_subset(problem, rng, late).tolist()) for _ in range(50)}
+    starts = {tuple(random_subset(problem.constraints, rng, late).tolist()) for _ in range(50)}
     assert (0, 1, 2) in starts
     for start in starts:
         assert sum(start) <= 4.0

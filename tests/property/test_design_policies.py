@@ -15,8 +15,8 @@ from hypothesis.extra import numpy as hnp
 
 import subsetopt as so
 from subsetopt.policies import Feedback, SelectionState, as_float64, make_policy
-from subsetopt.policies.sample_scores import mixed_scores, normalized_scores, tau_estimate
-from subsetopt.policies.weight_cap import WeightCap
+from subsetopt.policies.parts.sample_scores import mixed_scores, normalized_scores, tau_estimate
+from subsetopt.policies.parts.weight_cap import WeightCap
 
 torch = pytest.importorskip("torch")
 

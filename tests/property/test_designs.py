@@ -10,11 +10,11 @@ from hypothesis.extra import numpy as hnp
 from strategies import designs
 
 import subsetopt as so
-from subsetopt.kernels import cube as kernel
 from subsetopt.kernels import reference
+from subsetopt.kernels.designs import cube as kernel
 from subsetopt.kernels.random_ import next_bits
-from subsetopt.solver import SolveContext
 from subsetopt.solvers import designs as solvers
+from subsetopt.solvers.base import SolveContext
 from subsetopt.solvers.designs import Cube, Multinomial, Systematic
 
 DRAWS = 20_000

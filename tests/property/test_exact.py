@@ -15,11 +15,11 @@ from strategies import losses, problems
 import subsetopt as so
 from subsetopt.instances import FAMILIES
 from subsetopt.instances import losses as family_losses
-from subsetopt.kernels.meet import list_sums
-from subsetopt.kernels.reachable import reachable_table, walk_back
-from subsetopt.lattice_form import LatticeForm
+from subsetopt.kernels.matching.meet_in_the_middle import list_sums
+from subsetopt.kernels.matching.reachable import reachable_table, walk_back
 from subsetopt.solvers import swap
-from subsetopt.solvers.exact import unrank
+from subsetopt.solvers.matching.exact import unrank
+from subsetopt.solvers.matching.lattice import LatticeForm
 
 
 @given(values=hnp.arrays(np.float64, st.integers(0, 9), elements=st.floats(-9, 9)), data=st.data())

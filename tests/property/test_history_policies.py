@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 import subsetopt as so
 from subsetopt.policies import Feedback
-from subsetopt.policies.loss_order import LossOrder, rank_keys
-from subsetopt.policies.memory import LossMemory
 from subsetopt.policies.online_batch import OnlineBatch, _distinct_ranks, _ranks
+from subsetopt.policies.parts.loss_order import LossOrder, rank_keys
+from subsetopt.policies.parts.memory import LossMemory
+from subsetopt.policies.parts.weighted_pool import WeightedPool
 from subsetopt.policies.prioritized import Prioritized
-from subsetopt.policies.weighted_pool import WeightedPool
 
 LOSS = st.one_of(st.floats(-50.0, 50.0, width=32), st.sampled_from([0.0, -0.0, 1.0, 0.5]))
 IDS = st.integers(0, 30)

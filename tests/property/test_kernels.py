@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from subsetopt.kernels import reference
-from subsetopt.kernels.branch import run_length
-from subsetopt.kernels.draws import stratified_start, uniform_start
-from subsetopt.kernels.interval import branching_distance, interval_distance
-from subsetopt.kernels.lattice import lattice_distance
-from subsetopt.kernels.nearest import nearest_completion
-from subsetopt.kernels.order import ascending
-from subsetopt.kernels.quotas import quota_distance, quota_span
+from subsetopt.kernels.matching.branch import run_length
+from subsetopt.kernels.matching.draws import stratified_start, uniform_start
+from subsetopt.kernels.matching.interval import branching_distance, interval_distance
+from subsetopt.kernels.matching.lattice import lattice_distance
+from subsetopt.kernels.matching.nearest import nearest_completion
+from subsetopt.kernels.matching.quotas import quota_distance, quota_span
+from subsetopt.kernels.matching.radix_sort import ascending
+from subsetopt.kernels.matching.swap import best_single_swap
 from subsetopt.kernels.random_ import next_below
-from subsetopt.kernels.swap import best_single_swap
 
 FLOATS = st.floats(-50.0, 50.0, width=32)
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)

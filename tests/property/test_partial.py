@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from strategies import problems
 
 import subsetopt as so
+from subsetopt.constraints.partial_subset import Partial
 from subsetopt.kernels import reference
-from subsetopt.partial import Partial
 
 WEIGHTED = ("omp", "giga", "frank-wolfe", "away-frank-wolfe", "pairwise-frank-wolfe")
 SEEDS = st.integers(0, 2**32)

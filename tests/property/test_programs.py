@@ -19,11 +19,11 @@ from strategies import problems
 
 import subsetopt as so
 from subsetopt import registry
-from subsetopt.coverage_form import CoverForm, FacilityForm
-from subsetopt.milp import Frame, frame
-from subsetopt.program import Answer, Form, Program, stacked
-from subsetopt.program_search import search
-from subsetopt.vector_form import AbsoluteForm, SquareForm
+from subsetopt.solvers.mip.coverage_form import CoverForm, FacilityForm
+from subsetopt.solvers.mip.linear_model import Frame, frame
+from subsetopt.solvers.mip.program import Answer, Form, Program, stacked
+from subsetopt.solvers.mip.search import search
+from subsetopt.solvers.mip.vector_form import AbsoluteForm, SquareForm
 
 KINDS = ("VectorMatching[uniform]", "FacilityLocation", "KCenter")
 BACKENDS = [("gurobi", "VectorMatching[nonnegative]")] + [

@@ -6,11 +6,10 @@ import numpy as np
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from subsetopt.cone import ActiveSet
-from subsetopt.kernels import cone
-from subsetopt.kernels.integer_products import STEP, multiply, padded
-from subsetopt.kernels.moments import squares_and_sum
-from subsetopt.kernels.screen import (
+from subsetopt.kernels.vectors import nnls as cone
+from subsetopt.kernels.vectors.integer_products import STEP, multiply, padded
+from subsetopt.kernels.vectors.moments import squares_and_sum
+from subsetopt.kernels.vectors.quantized import (
     NEVER,
     SCALE,
     ceilings,
@@ -19,6 +18,7 @@ from subsetopt.kernels.screen import (
     code_vector,
     reach,
 )
+from subsetopt.nnls import ActiveSet
 
 SEEDS = st.integers(0, 2**32 - 1)
 

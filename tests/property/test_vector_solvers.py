@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from strategies import problems
 
 import subsetopt as so
-from subsetopt.cone import ActiveSet, nonnegative_weights
 from subsetopt.kernels import reference
-from subsetopt.kernels.cone import CONVERGED, MOVED
-from subsetopt.polytope import CappedSimplex, WeightedCone, minimize
-from subsetopt.solver import SolveContext
+from subsetopt.kernels.vectors.nnls import CONVERGED, MOVED
+from subsetopt.nnls import ActiveSet, nonnegative_weights
+from subsetopt.solvers.base import SolveContext
 from subsetopt.solvers.swap import Swap
-from subsetopt.vector_search import descend, projection_bound
+from subsetopt.solvers.vectors.polytope import CappedSimplex, WeightedCone, minimize
+from subsetopt.solvers.vectors.swap_search import descend, projection_bound
 
 SEEDS = st.integers(0, 2**32)
 

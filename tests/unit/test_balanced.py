@@ -11,8 +11,8 @@ import subsetopt as so
 from subsetopt.policies import Policy, SelectionState, make_policy
 from subsetopt.policies.balanced import Balanced
 from subsetopt.policies.gradient_matching import GradientMatching
-from subsetopt.solvers.omp import OrthogonalMatchingPursuit
 from subsetopt.solvers.swap import Swap
+from subsetopt.solvers.vectors.omp import OrthogonalMatchingPursuit
 
 N, K = 64, 8
 BOUNDS = np.random.default_rng(5).exponential(size=N) ** 2

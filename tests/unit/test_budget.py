@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import subsetopt as so
-from subsetopt.solver import SolveContext
+from subsetopt.solvers.base import SolveContext
 
 
 def test_a_deadline_less_some_seconds_ends_earlier_and_began_at_the_same_time() -> None:

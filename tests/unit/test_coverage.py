@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 import subsetopt as so
-from subsetopt import clients, gains
 from subsetopt.objectives import coverage
+from subsetopt.solvers.coverage import clients, gains
 
 RNG = np.random.default_rng(1)
 POINTS = RNG.normal(size=(40, 3))

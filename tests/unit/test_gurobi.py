@@ -12,8 +12,8 @@ import pytest
 import subsetopt as so
 
 pytest.importorskip("gurobipy")
-from subsetopt import milp_gurobi
-from subsetopt.solvers.gurobi_ import Gurobi
+from subsetopt.solvers.mip import gurobi_programs as milp_gurobi
+from subsetopt.solvers.mip.gurobi_ import Gurobi
 
 needs_license = pytest.mark.skipif(
     Gurobi.license_problem() is not None, reason=str(Gurobi.license_problem())

@@ -10,7 +10,7 @@ import pytest
 
 import subsetopt as so
 from subsetopt import instances
-from subsetopt.pool import Pool
+from subsetopt.solvers.matching.pool import Pool
 
 
 def rules(n: int, k: int) -> dict[str, Any]:

@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 
 import subsetopt as so
-from subsetopt.backends import import_within, run_interruptible
 from subsetopt.budget import Deadline
-from subsetopt.checks import checked_integer, checked_positive
-from subsetopt.milp import LinearModel, Row, accepted, formulate
-from subsetopt.solver import RawResult
+from subsetopt.inputs import checked_integer, checked_positive
+from subsetopt.solvers.base import RawResult
+from subsetopt.solvers.mip.calls import import_within, run_interruptible
+from subsetopt.solvers.mip.linear_model import LinearModel, Row, accepted, formulate
 
 
 def model_of(problem: so.Problem) -> LinearModel:

@@ -12,11 +12,12 @@ import numpy as np
 import pytest
 
 import subsetopt as so
-from subsetopt import milp_cpsat, milp_mathopt
+from subsetopt.solvers.mip import cpsat_programs as milp_cpsat
+from subsetopt.solvers.mip import mathopt_search as milp_mathopt
 
 pytest.importorskip("ortools")
-from subsetopt.solvers import ortools_
-from subsetopt.solvers.ortools_ import CPSat, Highs, Scip
+from subsetopt.solvers.mip import cpsat_ as ortools_
+from subsetopt.solvers.mip.cpsat_ import CPSat, Highs, Scip
 
 MIP = [name for name in ("gurobi", "cpsat", "scip", "highs") if name in so.available_solvers()]
 OURS = ["cpsat", "scip", "highs"]

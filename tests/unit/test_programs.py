@@ -11,11 +11,13 @@ import pytest
 from numpy.typing import NDArray
 
 import subsetopt as so
-from subsetopt import auto, milp_mathopt, program_mathopt, registry
+from subsetopt import auto, registry
 from subsetopt.instances import vectors
-from subsetopt.program import Answer, Form, Links, Program, stacked
-from subsetopt.program_search import search
-from subsetopt.solver import Solver
+from subsetopt.solvers.base import Solver
+from subsetopt.solvers.mip import mathopt_programs as program_mathopt
+from subsetopt.solvers.mip import mathopt_search as milp_mathopt
+from subsetopt.solvers.mip.program import Answer, Form, Links, Program, stacked
+from subsetopt.solvers.mip.search import search
 
 MIP = [name for name in ("gurobi", "cpsat", "scip", "highs") if name in so.available_solvers()]
 POINTS = vectors(60, 3, seed=1)
@@ -37,7 +39,7 @@ def need(name: str) -> None:
 
 
 def limited_license() -> bool:
-    from subsetopt import milp_gurobi
+    from subsetopt.solvers.mip import gurobi_programs as milp_gurobi
 
     with milp_gurobi.environment(None) as env:
         return not milp_gurobi.unlimited(env)
@@ -45,7 +47,7 @@ def limited_license() -> bool:
 
 def test_rows_of_both_kinds_are_stacked() -> None:
     problem = so.Problem(so.VectorMatching(POINTS), 3, groups=np.arange(60) % 2, quotas={0: (1, 2)})
-    from subsetopt.milp import Frame, frame
+    from subsetopt.solvers.mip.linear_model import Frame, frame
 
     made = frame(problem)
     assert isinstance(made, Frame)

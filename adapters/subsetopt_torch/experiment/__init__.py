@@ -1,0 +1,1 @@
+"""Training runs that compare policies: data, comparison, report and pictures."""

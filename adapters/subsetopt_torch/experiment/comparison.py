@@ -1,0 +1,343 @@
+"""The experiment behind ``subsetopt train``: policies against full batches and uniform choice.
+
+Every method starts from the same weights, sees the same batches in the same order and makes the
+same number of updates; what differs is which samples of a batch are trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from subsetopt import OptionError
+from subsetopt.policies import make_policy
+from subsetopt_torch.experiment.data import DataSet
+from subsetopt_torch.model.scoring_pass import scoring_pass
+from subsetopt_torch.selection.selector import BatchSelector
+from subsetopt_torch.training.result import StepResult, Timings
+from subsetopt_torch.training.step import SelectiveStep
+
+__all__ = [
+    "Experiment",
+    "Point",
+    "Run",
+    "Settings",
+    "check_threads",
+    "make_model",
+    "run_one",
+    "torch_threads",
+]
+
+_HIDDEN = 256
+_PROBE_EVERY = 20  # a residual costs a forward where the method itself makes none
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What to compare, and how long to train.
+
+    Attributes
+    ----------
+    policies
+        Names of the policies compared with full batches and uniform choice.
+    rate
+        Fraction of each batch to train on, in (0, 1].
+    seeds
+        Number of seeds, counted on from ``first_seed``.
+    epochs, batch_size, lr
+        Passes over the training set, samples per batch, learning rate of plain SGD.
+    solver, time_limit
+        For the policies; the baselines keep the defaults.
+    policy_options
+        Options of the policies: ``{policy: {name: value}}``.
+    first_seed
+        The first of the seeds; seeds that nothing was tuned on tell more.
+    """
+
+    policies: tuple[str, ...] = ("obtf",)
+    rate: float = 0.1
+    seeds: int = 3
+    epochs: int = 30
+    batch_size: int = 128
+    lr: float = 0.1
+    solver: str = "auto"
+    time_limit: float | None = None
+    policy_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    first_seed: int = 0
+
+    def __post_init__(self) -> None:
+        """Look at every value before any work begins."""
+        for name in ("seeds", "epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise OptionError(f"{name} must be at least 1, got {getattr(self, name)}.")
+        if self.first_seed < 0:
+            raise OptionError(f"first_seed must be at least 0, got {self.first_seed}.")
+        if not 0.0 < self.rate <= 1.0:
+            raise OptionError(f"rate must be in (0, 1], got {self.rate!r}.")
+        if not 0.0 < self.lr < float("inf"):
+            raise OptionError(f"lr must be a positive number, got {self.lr!r}.")
+        for policy in self.policies:
+            make_policy(policy, **self.policy_options.get(policy, {}))
+            self.selector(policy, 0)
+
+    @property
+    def methods(self) -> tuple[str, ...]:
+        """The baselines, then the policies, each once."""
+        return tuple(dict.fromkeys(("full batch", "uniform", *self.policies)))
+
+    def selector(self, method: str, seed: int) -> BatchSelector:
+        """Return the selector of a method."""
+        if method == "full batch":
+            return BatchSelector("uniform", rate=1.0, seed=seed)
+        if method == "uniform":
+            return BatchSelector("uniform", rate=self.rate, seed=seed)
+        return BatchSelector(
+            method,
+            rate=self.rate,
+            solver=self.solver,
+            time_limit=self.time_limit,
+            policy_options=self.policy_options.get(method),
+            seed=seed,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """The state of a run after an epoch: test accuracy in [0, 1] against work done so far."""
+
+    epoch: int
+    step: int
+    backpropagated: int
+    accuracy: float
+    batch_loss: float
+
+
+@dataclass(slots=True)
+class Run:
+    """One method with one seed.
+
+    Attributes
+    ----------
+    curve
+        A point per epoch, and one before training.
+    steps, backpropagated, scored
+        Updates made, samples that had a backward pass, samples that had a scoring pass.
+    seconds
+        Host seconds per part of the step, evaluation not counted.
+    residuals
+        ``|batch mean - weighted subset mean| / mean|l|`` per step; a sample of the steps for a
+        method that makes no scoring pass.
+    fallbacks
+        Selections that ended in a uniform draw.
+    policy_curves
+        What the policy remembers of its steps: label to (steps, values); empty where nothing.
+    """
+
+    method: str
+    seed: int
+    curve: list[Point] = field(default_factory=list)
+    steps: int = 0
+    backpropagated: int = 0
+    scored: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)
+    residuals: list[float] = field(default_factory=list)
+    fallbacks: int = 0
+    policy_curves: dict[str, tuple[list[int], list[float]]] = field(default_factory=dict)
+
+    @property
+    def accuracy(self) -> float:
+        """Test accuracy at the end, in [0, 1]."""
+        return self.curve[-1].accuracy
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain numbers, for JSON."""
+        plain = asdict(self)
+        values = np.array(plain.pop("residuals"))
+        plain["residual"] = {
+            "steps": int(values.size),
+            "median": float(np.median(values)) if values.size else None,
+            "worst": float(values.max()) if values.size else None,
+        }
+        return plain
+
+
+@dataclass(frozen=True, slots=True)
+class Experiment:
+    """Settings, data and the runs that were made."""
+
+    settings: Settings
+    data: DataSet
+    runs: list[Run] = field(default_factory=list)
+
+    @property
+    def steps_per_run(self) -> int:
+        """Updates that every run makes."""
+        batches = max(1, len(self.data.train_x) // self.settings.batch_size)
+        return batches * self.settings.epochs
+
+    def execute(self, on_run: Callable[[str, int], Callable[[Run], None]]) -> None:
+        """Train every method with every seed.
+
+        Parameters
+        ----------
+        on_run
+            Called with method and seed before a run; returns what is called after every step.
+        """
+        self._warm_up()
+        first = self.settings.first_seed
+        for seed in range(first, first + self.settings.seeds):
+            for method in self.settings.methods:
+                report = on_run(method, seed)
+                self.runs.append(run_one(self.settings, self.data, method, seed, report))
+
+    def _warm_up(self) -> None:
+        """Make one step per method, then forgotten, so that no run pays for compiling kernels."""
+        rows = torch.arange(min(self.settings.batch_size, len(self.data.train_x)))
+        for method in self.settings.methods:
+            step = _make_step(self.settings, self.data, method, 0)
+            step(self.data.train_x[rows], self.data.train_y[rows], ids=rows)
+
+    def of(self, method: str) -> list[Run]:
+        """Return the runs of a method."""
+        return [run for run in self.runs if run.method == method]
+
+
+def make_model(features: int, classes: int, seed: int) -> nn.Sequential:
+    """Return the paper's network: two hidden layers of 256, ReLU; the same for a seed.
+
+    The global random stream is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(
+            nn.Linear(features, _HIDDEN),
+            nn.ReLU(),
+            nn.Linear(_HIDDEN, _HIDDEN),
+            nn.ReLU(),
+            nn.Linear(_HIDDEN, classes),
+        )
+
+
+def run_one(
+    settings: Settings,
+    data: DataSet,
+    method: str,
+    seed: int,
+    on_step: Callable[[Run], None] = lambda run: None,
+) -> Run:
+    """Train one method with one seed."""
+    step = _make_step(settings, data, method, seed)
+    model = step.model
+    run = Run(method, seed, seconds=dict.fromkeys(Timings.__dataclass_fields__, 0.0))
+    run.curve.append(Point(0, 0, 0, _accuracy(model, data), float("nan")))
+    order = torch.Generator().manual_seed(seed)
+    for epoch in range(1, settings.epochs + 1):
+        losses = []
+        shuffled = torch.randperm(len(data.train_x), generator=order)
+        for rows in _batches(shuffled, settings.batch_size):
+            x, y = data.train_x[rows], data.train_y[rows]
+            probe = _Probe(step, x, y, run.steps)
+            result = step(x, y, ids=rows)
+            probe.read(result, run)
+            _count(run, result)
+            losses.append(float(result.batch_loss))
+            on_step(run)
+        run.fallbacks = step.selector.fallbacks
+        known = [loss for loss in losses if not np.isnan(loss)]
+        accuracy, loss = _accuracy(model, data), float(np.mean(known)) if known else float("nan")
+        run.curve.append(Point(epoch, run.steps, run.backpropagated, accuracy, loss))
+    curves = getattr(step.selector.policy, "curves", None)
+    run.policy_curves = {} if curves is None else curves()
+    return run
+
+
+def _batches(rows: Tensor, size: int) -> tuple[Tensor, ...]:
+    """Return the full batches: a tenth of a small last one is a few samples at the full step.
+
+    What is left over is in another order, and mostly in a batch, in the next epoch.
+    """
+    return torch.split(rows[: max(1, len(rows) // size) * size], size)
+
+
+def _make_step(settings: Settings, data: DataSet, method: str, seed: int) -> SelectiveStep:
+    model = make_model(data.train_x.shape[1], data.classes, seed)
+    return SelectiveStep(
+        model,
+        nn.CrossEntropyLoss(reduction="none"),
+        torch.optim.SGD(model.parameters(), lr=settings.lr),
+        settings.selector(method, seed),
+    )
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Let torch compute with a number of threads, and put the former number back.
+
+    Threads that share a core with another process wait for each other: on a busy machine two
+    threads took 26 ms for a step of 1 ms.
+    """
+    check_threads(threads)
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def check_threads(threads: int) -> None:
+    """Raise unless there is at least one thread.
+
+    Raises
+    ------
+    OptionError
+        If there is none.
+    """
+    if threads < 1:
+        raise OptionError(f"threads must be at least 1, got {threads}.")
+
+
+class _Probe:
+    """Measures how well a choice matches the batch mean, outside of the step's own timings."""
+
+    def __init__(self, step: SelectiveStep, x: Tensor, y: Tensor, number: int) -> None:
+        # A method without a scoring pass is asked now and then; the step changes the losses, so
+        # that they must be known before it.
+        unscored = not step.selector.needs_scoring(len(x)) and step.selector.size(len(x)) < len(x)
+        self.losses: Tensor | None = None
+        if unscored and number % _PROBE_EVERY == 0:
+            with scoring_pass(step.model):
+                self.losses = step.loss_fn(step.model(x), y)
+
+    def read(self, result: StepResult, run: Run) -> None:
+        losses = self.losses if result.losses is None else result.losses
+        if losses is None or not result.updated:
+            return
+        values = losses.double()
+        scale = float(values.abs().mean())
+        picked = result.picked
+        rows = picked.indices
+        if result.losses is not None and result.scored_indices is not None:
+            rows = torch.searchsorted(result.scored_indices, rows)
+        subset = (values[rows] * picked.weights.double()).sum()
+        if scale > 0.0:
+            run.residuals.append(abs(float(values.mean() - subset)) / scale)
+
+
+def _count(run: Run, result: StepResult) -> None:
+    run.steps += int(result.updated)
+    run.backpropagated += result.trained
+    run.scored += 0 if result.losses is None else len(result.losses)
+    for part in run.seconds:
+        run.seconds[part] += getattr(result.timings, part)
+
+
+def _accuracy(model: nn.Module, data: DataSet) -> float:
+    with torch.no_grad():
+        return float((model(data.test_x).argmax(1) == data.test_y).double().mean())

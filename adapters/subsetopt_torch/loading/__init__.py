@@ -1,0 +1,1 @@
+"""What a data loader loads: batches of indices chosen by a policy."""

@@ -1,0 +1,366 @@
+"""A batch sampler: a policy chooses samples of the data set before anything is loaded."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Sampler
+
+import subsetopt as so
+from subsetopt.policies import Feedback, Policy, StatelessPolicy, to_host
+from subsetopt_torch.arguments import as_policy, checked_seed, process_rank
+from subsetopt_torch.loading.arguments import check_needs, checked_count, data_size, ids_on_host
+from subsetopt_torch.loading.issued_batches import IssuedBatch, IssuedBatches
+from subsetopt_torch.selection.answers import training_weights
+
+__all__ = ["SubsetBatchSampler"]
+
+
+class SubsetBatchSampler(Sampler[list[int]]):
+    """Batches of sample ids that a policy chooses over a whole map-style data set.
+
+    For ``DataLoader(dataset, batch_sampler=sampler)``: what is not chosen is never loaded. The
+    policy learns from the losses that the training loop reports with :meth:`observe`.
+
+    Parameters
+    ----------
+    data
+        A map-style data set, or the number of its samples.
+    policy
+        A registered name or a policy object that needs no forward pass over the candidates:
+        ``"online-batch"``, ``"prioritized"``, ``"uniform"``.
+    batch_size
+        Samples per batch, at least 1; more than there are is all of them.
+    seed
+        A nonnegative int; batch t of epoch e on rank r uses ``(seed, e, t, r)``. None draws one,
+        which ``state_dict`` then holds.
+    steps_per_epoch
+        Batches per epoch; None: as many as one pass over the data would take.
+    policy_options
+        Hyperparameters of a policy given by name.
+    solver, options
+        For policies that have no way of their own to draw from a data set: what solves the
+        problem that they state over all samples.
+    rank
+        Number of this process; None asks ``torch.distributed``, and is 0 without it.
+
+    Attributes
+    ----------
+    policy
+        The policy, with what it remembers.
+    epoch
+        The epoch in progress, or the last one.
+    issued
+        Batches handed out in it, those included that a loader fetched ahead.
+    waiting
+        How many of these were not observed yet.
+
+    Raises
+    ------
+    OptionError
+        If the data set is iterable or has no length, the policy needs losses of samples that were
+        not looked at, or an option is wrong.
+
+    Notes
+    -----
+    *Epochs.* ``uniform`` passes over the data in random order, so that its batches share no sample
+    and the last one may be smaller. Other policies draw every batch anew, and an epoch is a number
+    of batches only. Each iteration is the next epoch, unless :meth:`set_epoch` says which.
+
+    *Workers.* A DataLoader with workers asks for ``num_workers * prefetch_factor`` batches (2 per
+    worker by default) before it returns the first, so that every batch is chosen without the
+    losses of that many batches before it. Without workers nothing is chosen ahead.
+
+    *Resuming.* The state holds the batches that were issued and not observed; they come again
+    first, so that no batch is lost and none is trained on twice. If the state is taken between two
+    steps and the loader has as many workers as before, all batches are then bit-identical to those
+    of the run that was not interrupted.
+
+    *Processes.* Every rank draws batches of its own, from what its own policy remembers.
+
+    Examples
+    --------
+    >>> sampler = SubsetBatchSampler(6, "prioritized", batch_size=3, seed=0)
+    >>> for ids in sampler:
+    ...     weights = sampler.weights(ids)
+    ...     sampler.observe(ids, torch.ones(3))
+    >>> len(sampler), weights
+    (2, tensor([0.3333, 0.3333, 0.3333]))
+    """
+
+    def __init__(
+        self,
+        data: Any,
+        policy: str | Policy,
+        batch_size: int,
+        *,
+        seed: int | None = None,
+        steps_per_epoch: int | None = None,
+        policy_options: Mapping[str, Any] | None = None,
+        solver: Any = "auto",
+        options: Mapping[str, Any] | None = None,
+        rank: int | None = None,
+    ) -> None:
+        self.n = data_size(data)
+        self.policy = as_policy(policy, policy_options)
+        self.policy_name = policy if isinstance(policy, str) else type(policy).__name__
+        check_needs(self.policy, self.policy_name)
+        self.batch_size = min(checked_count("batch_size", batch_size), self.n)
+        one_pass = -(-self.n // self.batch_size)
+        self._length = one_pass
+        if steps_per_epoch is not None:
+            self._length = checked_count("steps_per_epoch", steps_per_epoch)
+        if self._length > one_pass and hasattr(self.policy, "epoch_order"):
+            raise so.OptionError(
+                f"an epoch of {self.policy_name!r} is one pass over the data, at most {one_pass} "
+                f"batches of {self.batch_size} of {self.n} samples, got steps_per_epoch="
+                f"{self._length}."
+            )
+        self.seed = secrets.randbits(62) if seed is None else checked_seed(seed)
+        self.rank = rank
+        plain_auto = isinstance(solver, str) and solver == "auto" and not options
+        self._solve: dict[str, Any] = {
+            "solver": getattr(self.policy, "solver", solver) if plain_auto else solver,
+            "options": dict(options) if options else None,
+        }
+        # With no time at all nothing is solved, but every name and option is looked at.
+        so.solve(so.Problem(so.TopScores(np.empty(0)), 0), time_limit=0, seed=0, **self._solve)
+        self.epoch = 0
+        self.issued = 0
+        self._next_epoch = 0
+        self._selections = 0
+        self._resumed = False
+        self._iteration = 0
+        self._waiting = IssuedBatches()
+        self._order: NDArray[np.int64] | None = None
+
+    def __repr__(self) -> str:
+        return (
+            f"SubsetBatchSampler({self.n}, {self.policy_name!r}, {self.batch_size}, "
+            f"steps_per_epoch={self._length})"
+        )
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __iter__(self) -> Iterator[list[int]]:
+        """Return the batches of one epoch; after loading a state, what is left of it."""
+        # All of it happens when the first batch is asked for: DataLoader may call iter twice.
+        self._begin()
+        iteration = self._iteration
+        for batch in self._waiting.in_order():
+            self._check_current(iteration)
+            yield batch.ids.tolist()
+        while self.issued < self._length:
+            self._check_current(iteration)
+            yield self._issue().ids.tolist()
+
+    @property
+    def waiting(self) -> int:
+        """How many batches were handed out and not observed yet."""
+        return len(self._waiting)
+
+    @property
+    def wants_refresh(self) -> bool:
+        """Whether the policy asks for the losses of all samples: see :meth:`refresh`."""
+        return bool(getattr(self.policy, "wants_refresh", False))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next iteration is; by default one more than the last.
+
+        An epoch that a loaded state stopped in goes on if it is this one, and is given up if not.
+
+        Raises
+        ------
+        OptionError
+            If it is not a nonnegative int.
+        """
+        if isinstance(epoch, bool) or not isinstance(epoch, (int, np.integer)) or epoch < 0:
+            raise so.OptionError(f"epoch must be a nonnegative int, got {epoch!r}.")
+        self._resumed = self._resumed and epoch == self.epoch
+        self._next_epoch = int(epoch)
+
+    def weights(self, ids: Any) -> Tensor:
+        """Return the training weights of a batch: the loss is ``(losses * weights).sum()``.
+
+        Parameters
+        ----------
+        ids
+            The ids of a batch as it came from the loader, shape (k,), in whatever order.
+
+        Returns
+        -------
+        Tensor
+            Shape (k,), float32, aligned with the ids and on their device.
+
+        Raises
+        ------
+        ProblemError
+            If these are not the ids of a batch that was issued in this epoch and not observed yet.
+        """
+        host = ids_on_host(ids)
+        weights = self._waiting.find(host).weights_of(host)
+        device = ids.device if isinstance(ids, Tensor) else None
+        return torch.as_tensor(weights, dtype=torch.float32, device=device)
+
+    def observe(self, ids: Any, losses: Any = None) -> None:
+        """Tell the policy the losses of a batch, and count the batch as trained on.
+
+        Parameters
+        ----------
+        ids
+            The ids of a batch as it came from the loader, shape (k,).
+        losses
+            Its per-sample losses, unweighted, shape (k,), aligned with the ids; gradients are
+            ignored. None: there is nothing to tell, the batch counts all the same.
+
+        Raises
+        ------
+        ProblemError
+            If these are not the ids of a batch that was issued in this epoch and not observed yet,
+            or the losses are malformed or not finite.
+        """
+        host = ids_on_host(ids)
+        batch = self._waiting.find(host)
+        if losses is not None:
+            values = to_host(torch.as_tensor(losses))
+            if values.shape != host.shape:
+                raise so.ProblemError(
+                    f"losses must be one per sample, shape {host.shape}, got {values.shape}: use "
+                    "reduction='none'."
+                )
+            weights = batch.weights_of(host)
+            if getattr(type(self.policy), "observe", None) is not StatelessPolicy.observe:
+                self.policy.observe(Feedback(batch.number, host, weights, values, ids=host))
+        self._waiting.remove(batch)
+
+    def refresh(self, losses: Any, ids: Any = None) -> None:
+        """Give the policy losses that were computed outside training.
+
+        Parameters
+        ----------
+        losses
+            The losses of all n samples in order, or of those that ``ids`` names, shape (m,).
+        ids
+            Sample ids, shape (m,); None: all of them.
+
+        Raises
+        ------
+        OptionError
+            If the policy remembers no losses.
+        ProblemError
+            If losses or ids are malformed.
+        """
+        refresh = getattr(self.policy, "refresh", None)
+        if refresh is None:
+            raise so.OptionError(
+                f"policy {self.policy_name!r} remembers no losses, so that there is nothing to "
+                "refresh."
+            )
+        refresh(np.arange(self.n) if ids is None else ids, losses)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs, as plain values that ``torch.save`` takes."""
+        return {
+            "policy_name": self.policy_name,
+            "policy": self.policy.state_dict(),
+            "shape": (self.n, self.batch_size, self._length),
+            "seed": self.seed,
+            "epoch": self.epoch,
+            "next_epoch": self._next_epoch,
+            "issued": self.issued,
+            "selections": self._selections,
+            "waiting": self._waiting.state(),
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken; the next iteration is the rest of that epoch.
+
+        Where none of an epoch's batches was ever observed, an epoch in progress starts over and
+        one that was handed out to the end counts as done.
+
+        Raises
+        ------
+        OptionError
+            If the state is incomplete, or of another policy, data size or batch size.
+        """
+        missing = set(self.state_dict()) - set(state)
+        if missing:
+            raise so.OptionError(f"the sampler state lacks {sorted(missing)}.")
+        own = (self.policy_name, (self.n, self.batch_size, self._length))
+        saved = (state["policy_name"], tuple(state["shape"]))
+        if saved != own:
+            raise so.OptionError(
+                "the state was saved by a sampler with policy, (n, batch_size, steps_per_epoch) = "
+                f"{saved}, this one has {own}."
+            )
+        self.policy.load_state_dict(state["policy"])
+        self._waiting.load(state["waiting"])
+        self.seed, self.epoch = int(state["seed"]), int(state["epoch"])
+        self._next_epoch = int(state["next_epoch"])
+        self.issued, self._selections = int(state["issued"]), int(state["selections"])
+        unfinished = self.issued < self._length or 0 < self.waiting < self.issued
+        self._resumed = self.issued > 0 and unfinished
+        self._order = None
+        self._iteration += 1
+
+    def _begin(self) -> None:
+        if not self._resumed:
+            self.epoch, self.issued = self._next_epoch, 0
+            self._waiting.clear()
+        self._resumed = False
+        self._next_epoch = self.epoch + 1
+        self._order = None
+        self._iteration += 1
+
+    def _check_current(self, iteration: int) -> None:
+        if iteration != self._iteration:
+            raise so.OptionError(
+                "this iteration of the sampler is over: another one was begun, or a state was "
+                "loaded. Use one sampler per loader."
+            )
+
+    def _issue(self) -> IssuedBatch:
+        """Choose a batch and take note of it."""
+        ids, weights = self._choose()
+        order = np.argsort(ids, kind="stable")
+        batch = IssuedBatch(self._selections, ids[order], weights[order])
+        self._waiting.add(batch)
+        self.issued += 1
+        self._selections += 1
+        return batch
+
+    def _choose(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        rank = process_rank() if self.rank is None else self.rank
+        epoch_order = getattr(self.policy, "epoch_order", None)
+        if epoch_order is not None:
+            return self._next_of_pass(epoch_order, rank)
+        seeds = (self.seed, self.epoch, self.issued, rank)
+        rng = np.random.default_rng([*seeds, 1])
+        draw = getattr(self.policy, "draw", None)
+        if draw is not None:
+            ids, weights = draw(self.n, self.batch_size, rng)
+            return ids, weights
+        everyone = np.arange(self.n)
+        problem = self.policy.propose(
+            {"positions": everyone, "ids": everyone}, self.batch_size, rng
+        )
+        solution = so.solve(problem, seed=seeds, **self._solve).require()
+        return solution.indices, training_weights(self.policy, self.policy_name, solution)
+
+    def _next_of_pass(
+        self, epoch_order: Callable[..., Any], rank: int
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the next samples of a pass over the data."""
+        if self._order is None:
+            rng = np.random.default_rng([self.seed, self.epoch, 0, rank, 2])
+            self._order = np.asarray(epoch_order(self.n, rng), dtype=np.int64)
+        start = self.issued * self.batch_size
+        ids = self._order[start : start + self.batch_size]
+        return ids, np.full(ids.size, 1.0 / ids.size)

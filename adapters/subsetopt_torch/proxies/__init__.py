@@ -1,0 +1,1 @@
+"""Small models trained to score a whole data set."""

@@ -1,0 +1,180 @@
+"""Training a small model briefly, and asking it about every sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from subsetopt import OptionError, ProblemError
+from subsetopt_torch.model.batches import call_model
+from subsetopt_torch.model.scoring_pass import scoring_pass
+from subsetopt_torch.proxies.samples import Samples
+from subsetopt_torch.selection.transfer import check_per_sample
+
+__all__ = ["Fit", "OnEpoch", "place", "scored_batches", "seeded_streams"]
+
+# Called after every epoch with its number, from 1, and its mean training loss; True stops.
+OnEpoch = Callable[[int, float], bool | None]
+
+_MOMENTUM = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a small model is trained.
+
+    Attributes
+    ----------
+    loss_fn
+        ``loss_fn(outputs, targets)``, one loss per sample; their mean is minimized.
+    epochs
+        Passes over the data, at least 0.
+    batch_size
+        Samples per batch, at least 1. A last batch of a single sample, which BatchNorm refuses,
+        joins the batch before.
+    lr
+        Learning rate of SGD with momentum 0.9, unless there is an optimizer.
+    optimizer
+        An optimizer of the model's parameters.
+    seed
+        Of the order of the samples and of every random layer, a nonnegative int.
+
+    Raises
+    ------
+    OptionError
+        If a value is out of range, or lr and optimizer are both given, or neither.
+    """
+
+    loss_fn: Callable[[Any, Any], Tensor]
+    epochs: int
+    batch_size: int
+    lr: float | None
+    optimizer: torch.optim.Optimizer | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name, least in (("epochs", 0), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < least:
+                raise OptionError(f"{name} must be an integer >= {least}, got {value!r}.")
+        if self.epochs and (self.lr is None) == (self.optimizer is None):
+            raise OptionError(
+                "pass lr (the learning rate of SGD) or optimizer, one of them; got "
+                f"lr={self.lr!r}, optimizer={type(self.optimizer).__name__}."
+            )
+        number = isinstance(self.lr, (int, float)) and 0.0 < self.lr < float("inf")
+        if self.lr is not None and not number:
+            raise OptionError(f"lr must be a positive number, got {self.lr!r}.")
+
+    def train(self, model: nn.Module, samples: Samples, after_epoch: OnEpoch) -> list[float]:
+        """Train a model and return the mean loss of every epoch that was made.
+
+        The modules stay in the modes they are in.
+
+        Raises
+        ------
+        ProblemError
+            If a loss is not finite.
+        """
+        history: list[float] = []
+        if not self.epochs:
+            return history
+        optimizer = self._optimizer(model)
+        generator = torch.Generator().manual_seed(self.seed)
+        for epoch in range(1, self.epochs + 1):
+            order = torch.randperm(len(samples), generator=generator)
+            history.append(self._epoch(model, samples, optimizer, order, epoch))
+            if after_epoch(epoch, history[-1]):
+                break
+        return history
+
+    def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
+        if self.optimizer is not None:
+            return self.optimizer
+        assert self.lr is not None
+        return torch.optim.SGD(model.parameters(), lr=self.lr, momentum=_MOMENTUM)
+
+    def _epoch(
+        self,
+        model: nn.Module,
+        samples: Samples,
+        optimizer: torch.optim.Optimizer,
+        order: Tensor,
+        epoch: int,
+    ) -> float:
+        rows = _without_a_lone_sample(list(torch.split(order, self.batch_size)))
+        batches = samples.batches(rows, self.seed + epoch)
+        total = torch.zeros((), dtype=torch.float64, device=_accurate(samples.device))
+        for indices, (x, y) in zip(rows, batches, strict=True):
+            losses = check_per_sample(self.loss_fn(call_model(model, x), y), len(indices))
+            optimizer.zero_grad()
+            losses.mean().backward()  # type: ignore[no-untyped-call]
+            optimizer.step()
+            total += losses.detach().to(total).sum()
+        mean = float(total) / len(samples)
+        if not math.isfinite(mean):
+            raise ProblemError(
+                f"the training loss is {mean} in epoch {epoch}: the small model diverged. Lower "
+                "the learning rate, or mend the data."
+            )
+        return mean
+
+
+def scored_batches(
+    model: nn.Module,
+    samples: Samples,
+    loss_fn: Callable[[Any, Any], Tensor],
+    batch_size: int,
+) -> Iterator[tuple[Tensor, Any]]:
+    """Return losses and outputs of every batch of the data in order, from a scoring pass.
+
+    The model is left as it was, see :func:`scoring_pass`.
+    """
+    rows = list(torch.split(torch.arange(len(samples)), batch_size))
+    for indices, (x, y) in zip(rows, samples.batches(rows), strict=True):
+        with scoring_pass(model, devices=(samples.device,)):
+            outputs = call_model(model, x)
+            losses = check_per_sample(loss_fn(outputs, y), len(indices))
+        yield losses.detach(), outputs
+
+
+def place(model: nn.Module, device: torch.device | str | None) -> torch.device:
+    """Move a model to a device and return it; None: the device it is on."""
+    if device is None:
+        parameter = next(model.parameters(), None)
+        return torch.device("cpu") if parameter is None else parameter.device
+    model.to(device)
+    return torch.device(device)
+
+
+@contextmanager
+def seeded_streams(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the random streams of the CPU and of a device, and put them back afterwards."""
+    with ExitStack() as stack:
+        stack.enter_context(torch.random.fork_rng(devices=[]))
+        # torch.manual_seed would reseed every device, and these are not put back.
+        torch.default_generator.manual_seed(seed)
+        if device.type in ("cuda", "xpu"):
+            kind: Any = getattr(torch, device.type)  # the module torch.cuda or torch.xpu
+            index = kind.current_device() if device.index is None else device.index
+            stack.enter_context(torch.random.fork_rng([index], device_type=device.type))
+            stack.enter_context(kind.device(index))
+            kind.manual_seed(seed)
+        yield
+
+
+def _without_a_lone_sample(rows: list[Tensor]) -> list[Tensor]:
+    if len(rows) > 1 and len(rows[-1]) == 1:
+        return [*rows[:-2], torch.cat(rows[-2:])]
+    return rows
+
+
+def _accurate(device: torch.device) -> torch.device:
+    """Return where float64 sums can be kept: on the device, unless it has no float64."""
+    return torch.device("cpu") if device.type == "mps" else device

@@ -1,0 +1,107 @@
+"""Batches of a data set by row numbers: tensors in memory, or any map-style data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from subsetopt import ProblemError
+from subsetopt_torch.model.batches import batch_size, take
+
+__all__ = ["Samples", "moved"]
+
+
+class Samples:
+    """Pairs (inputs, targets) of a data set.
+
+    Parameters
+    ----------
+    data
+        A tuple (x, y) of tensors, or of tuples and dicts of them, with the samples along
+        dimension 0; or a map-style data set whose items are pairs (input, target).
+    device
+        Where the batches go.
+    workers
+        Processes that load the items of a data set; 0 loads in this one.
+
+    Raises
+    ------
+    ProblemError
+        If it is neither, there is no sample, or x and y differ in length.
+    """
+
+    def __init__(self, data: Any, device: torch.device, workers: int = 0) -> None:
+        self.data = data
+        self.device = device
+        self.workers = workers
+        self._in_memory = isinstance(data, tuple)
+        self._n = _pair_length(data) if self._in_memory else _length(data)
+        if self._n == 0:
+            raise ProblemError("the data set holds no sample.")
+
+    def __len__(self) -> int:
+        return self._n
+
+    def batches(self, rows: Iterable[Tensor], seed: int = 0) -> Iterator[tuple[Any, Any]]:
+        """Return the batches of the given row numbers, in that order, on the device.
+
+        Parameters
+        ----------
+        rows
+            One int64 tensor of row numbers per batch.
+        seed
+            Of the random streams of the loading processes.
+        """
+        if self._in_memory:
+            x, y = self.data
+            for indices in rows:
+                inputs, targets = take(x, indices, self._n), take(y, indices, self._n)
+                yield moved(inputs, self.device), moved(targets, self.device)
+            return
+        loader: DataLoader[Any] = DataLoader(
+            self.data,
+            batch_sampler=[indices.tolist() for indices in rows],
+            num_workers=self.workers,
+            generator=torch.Generator().manual_seed(seed),
+        )
+        for batch in loader:
+            if not isinstance(batch, (tuple, list)) or len(batch) != 2:
+                raise ProblemError(
+                    "the items of the data set must be pairs (input, target), got batches of "
+                    f"{type(batch).__name__}; wrap the data set so that it returns pairs."
+                )
+            yield moved(batch[0], self.device), moved(batch[1], self.device)
+
+
+def moved(part: Any, device: torch.device) -> Any:
+    """Return a batch with every tensor on a device."""
+    if isinstance(part, Tensor):
+        return part.to(device)
+    if isinstance(part, Mapping):
+        return {key: moved(value, device) for key, value in part.items()}
+    if isinstance(part, (tuple, list)):
+        parts = [moved(value, device) for value in part]
+        return type(part)(*parts) if hasattr(part, "_fields") else type(part)(parts)
+    return part
+
+
+def _pair_length(data: tuple[Any, ...]) -> int:
+    if len(data) != 2:
+        raise ProblemError(f"data must be a pair (x, y), got a tuple of {len(data)}.")
+    n, targets = batch_size(data[0]), batch_size(data[1])
+    if n != targets:
+        raise ProblemError(f"x holds {n} samples and y {targets}; pass one target per sample.")
+    return n
+
+
+def _length(data: Any) -> int:
+    if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+        raise ProblemError(
+            "data must be a pair (x, y) of tensors or a map-style data set (with __len__ and "
+            f"__getitem__), got {type(data).__name__}: samples are named by their row numbers."
+        )
+    return len(data)

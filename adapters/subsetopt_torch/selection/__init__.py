@@ -1,0 +1,1 @@
+"""From signals to a selection: the selector and what it hands to a solver."""

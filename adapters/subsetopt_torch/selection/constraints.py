@@ -1,0 +1,75 @@
+"""The user's constraints, and how they join those of the policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import subsetopt as so
+from subsetopt_torch.selection.transfer import constraints_to_host
+
+__all__ = ["checked_constraints", "constrained"]
+
+_CONSTRAINTS = ("include", "exclude", "groups", "quotas", "costs", "capacity")
+
+
+def checked_constraints(constraints: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return constraints on the host, by names that there are.
+
+    Raises
+    ------
+    OptionError
+        If a name is none of a problem's constraints.
+    """
+    given = constraints_to_host(constraints)
+    for name in given:
+        if name not in _CONSTRAINTS:
+            raise so.OptionError(
+                f"no constraint named {name!r}; known are {', '.join(_CONSTRAINTS)}."
+            )
+    return given
+
+
+def constrained(problem: so.Problem, rules: dict[str, Any], bad: NDArray[np.int64]) -> so.Problem:
+    """Return the policy's problem with the user's constraints and without the bad samples."""
+    if bad.size and isinstance(problem.objective, so.SamplingDesign):
+        problem, bad = _never_drawn(problem.objective, problem.k, bad), bad[:0]
+    if not rules and not bad.size:
+        return problem
+    own = {name: getattr(problem, name) for name in _CONSTRAINTS}
+    extra = so.Problem(problem.objective, problem.k, **rules)
+    merged: dict[str, Any] = {}
+    for name in ("groups", "quotas", "costs", "capacity"):
+        theirs = getattr(extra, name)
+        if own[name] is not None and theirs is not None:
+            raise so.ProblemError(
+                f"the policy sets {name} itself, so that {name} cannot be given besides."
+            )
+        merged[name] = theirs if own[name] is None else own[name]
+    merged["include"] = _union(own["include"], extra.include)
+    merged["exclude"] = _union(own["exclude"], extra.exclude, bad)
+    k = min(problem.k, problem.n - bad.size)
+    return so.Problem(problem.objective, k, problem.cardinality, **merged)
+
+
+def _never_drawn(design: so.SamplingDesign, k: int, bad: NDArray[np.int64]) -> so.Problem:
+    """Return a design in which the bad samples have probability 0; they count with gradient 0."""
+    inclusion = np.maximum(design.inclusion, np.finfo(np.float64).tiny)
+    inclusion[bad] = 0.0
+    balance = None if design.balance is None else design.balance.copy()
+    if balance is not None:
+        balance[bad] = 0.0
+    k = min(k, design.n - bad.size)
+    if design.replacement:
+        inclusion /= inclusion.sum()
+    else:
+        inclusion = so.inclusion_probabilities(inclusion, k)
+    return so.Problem(so.SamplingDesign(inclusion, balance, design.replacement), k)
+
+
+def _union(*parts: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+    arrays = [part for part in parts if part is not None and part.size]
+    return np.unique(np.concatenate(arrays)) if arrays else None

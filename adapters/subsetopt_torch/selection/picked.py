@@ -1,0 +1,85 @@
+"""What a selector hands to the training loop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from subsetopt import Problem, Solution, TopScores, solve
+from subsetopt_torch.selection.transfer import weight_dtype
+
+__all__ = ["Picked", "first_of"]
+
+
+class Picked:
+    """The samples to train on: ``(loss_fn(model(x[indices]), y[indices]) * weights).sum()``.
+
+    Attributes
+    ----------
+    indices
+        Chosen positions in the batch, shape (k,), int64, sorted, on the losses' device.
+    weights
+        Training weight of each, shape (k,), in the losses' dtype and at least float32.
+    n
+        Number of candidates: the size of the batch.
+    excluded
+        Samples left out because their loss was not finite (``nonfinite="exclude"``).
+    fallback
+        None, or why the samples are a uniform draw and not the answer of the solver.
+    """
+
+    __slots__ = ("_solution", "excluded", "fallback", "indices", "n", "weights")
+
+    def __init__(
+        self,
+        indices: Tensor,
+        weights: Tensor,
+        n: int,
+        solution: Solution | Callable[[], Solution],
+        excluded: int = 0,
+        fallback: str | None = None,
+    ) -> None:
+        self.indices = indices
+        self.weights = weights
+        self.n = n
+        self.excluded = excluded
+        self.fallback = fallback
+        self._solution = solution
+
+    @property
+    def mask(self) -> Tensor:
+        """The choice as a bool mask, shape (n,), on the losses' device."""
+        mask = torch.zeros(self.n, dtype=torch.bool, device=self.indices.device)
+        mask[self.indices] = True
+        return mask
+
+    @property
+    def solution(self) -> Solution:
+        """The solver's answer. After a fallback it is the one that held no subset.
+
+        Where the policy presamples, its indices count among the candidates that were scored, and
+        where it weighs, its weights are those that the policy was given to weigh.
+        """
+        if not isinstance(self._solution, Solution):
+            self._solution = self._solution()
+        return self._solution
+
+    def __len__(self) -> int:
+        return self.indices.shape[0]
+
+    def __repr__(self) -> str:
+        notes = f", excluded={self.excluded}" if self.excluded else ""
+        notes += f", fallback={self.fallback!r}" if self.fallback else ""
+        return f"Picked({len(self)} of {self.n}{notes})"
+
+
+def first_of(
+    k: int, n: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+) -> Picked:
+    """Return the pick of the first k of n candidates, with equal weights, without any solver."""
+    indices = torch.arange(k, device=device)
+    weights = torch.full((k,), 1.0 / k if k else 0.0, device=device, dtype=weight_dtype(dtype))
+    return Picked(indices, weights, n, lambda: solve(Problem(TopScores(np.zeros(n)), k)))

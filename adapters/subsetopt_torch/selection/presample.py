@@ -1,0 +1,129 @@
+"""Scoring a part of the batch: the candidates that a policy wants to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import subsetopt as so
+from subsetopt.policies import Policy, SelectionState, to_host
+from subsetopt_torch.model.batches import take
+
+__all__ = ["Presample", "presampled"]
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Presample:
+    """The candidates of a batch that get the scoring pass.
+
+    Attributes
+    ----------
+    positions
+        Where they stand in the batch, shape (m,), int64, ascending and distinct, on the host.
+    n
+        The size of the batch.
+    """
+
+    positions: NDArray[np.int64]
+    n: int
+
+    def __len__(self) -> int:
+        return self.positions.size
+
+    def on(self, device: torch.device | str) -> torch.Tensor:
+        """Return the positions as a tensor on a device, shape (m,), int64."""
+        return torch.from_numpy(self.positions).to(device)
+
+    def rows(self, signals: Mapping[str, Any]) -> dict[str, Any]:
+        """Return signals of the whole batch, cut down to these candidates.
+
+        A signal that does not have n rows is passed on as it is, and refused later.
+        """
+        indices = torch.from_numpy(self.positions)
+        return {name: take(value, indices, self.n) for name, value in signals.items()}
+
+    def rules(self, rules: Mapping[str, Any]) -> dict[str, Any]:
+        """Return constraints on the whole batch as constraints on these candidates.
+
+        Groups and costs lose the rows of the others; indices to include or exclude are counted
+        among these candidates, those of others dropped. Quotas and capacity stay what they are.
+
+        Raises
+        ------
+        ProblemError
+            If a constraint does not fit a batch of n.
+        """
+        if not rules:
+            return {}
+        whole = so.Problem(so.TopScores(np.zeros(self.n)), 0, **rules)
+        here = {
+            "include": self._within(whole.include),
+            "exclude": self._within(whole.exclude),
+            "groups": None if whole.groups is None else whole.groups[self.positions],
+            "quotas": whole.quotas,
+            "costs": None if whole.costs is None else whole.costs[self.positions],
+            "capacity": whole.capacity,
+        }
+        return {name: value for name, value in here.items() if value is not None}
+
+    def _within(self, indices: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+        return None if indices is None else np.flatnonzero(np.isin(self.positions, indices))
+
+
+def presampled(
+    policy: Policy,
+    name: str,
+    state: SelectionState,
+    rng: np.random.Generator,
+    rules: Mapping[str, Any],
+) -> Presample | None:
+    """Return the candidates that a policy wants scored; None when it wants all of them.
+
+    What the user includes is added: it cannot be chosen unless it is looked at.
+
+    Parameters
+    ----------
+    policy, name
+        Its optional method ``presample(state, rng)`` is asked; the name is for messages.
+    state
+        Step, n and k.
+    rng
+        For the policy's draw.
+    rules
+        The constraints on the whole batch.
+
+    Raises
+    ------
+    ProblemError
+        If the positions are not distinct integers in [0, n), in one dimension.
+    """
+    method = getattr(policy, "presample", None)
+    drawn = None if method is None else method(state, rng)
+    if drawn is None:
+        return None
+    positions = _checked(to_host(drawn), name, state.n)
+    included = so.Problem(so.TopScores(np.zeros(state.n)), 0, include=rules.get("include")).include
+    if included is not None:
+        positions = np.union1d(positions, included)
+    return Presample(positions, state.n)
+
+
+def _checked(drawn: Any, name: str, n: int) -> NDArray[np.int64]:
+    array = np.asarray(drawn)
+    told = f"presample of the policy {name!r} must return distinct positions in [0, {n})"
+    if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
+        raise so.ProblemError(f"{told}, got shape {array.shape} and dtype {array.dtype}.")
+    positions = np.unique(array).astype(np.int64)
+    if not positions.size:
+        raise so.ProblemError(f"{told}, got none; to look at all of them return None.")
+    if not 0 <= positions[0] <= positions[-1] < n:
+        wrong = positions[0] if positions[0] < 0 else positions[-1]
+        raise so.ProblemError(f"{told}, got {wrong}.")
+    if positions.size != array.size:
+        raise so.ProblemError(f"{told}, got {array.size} with {positions.size} distinct ones.")
+    return positions

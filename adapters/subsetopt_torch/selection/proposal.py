@@ -1,0 +1,130 @@
+"""From what is known of the candidates to the problem that a policy proposes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import subsetopt as so
+from subsetopt.policies import Policy
+from subsetopt.policies.base import FORWARD_SIGNALS
+from subsetopt_torch.selection.constraints import constrained
+from subsetopt_torch.selection.presample import Presample
+from subsetopt_torch.selection.transfer import cleared, policy_signals
+from subsetopt_torch.signals.scoring_forward import from_logits
+
+__all__ = ["Request", "mended", "nonfinite_error", "proposed"]
+
+# What a sample whose loss is not finite has no sensible value of; its loss is mended otherwise.
+_MENDABLE = FORWARD_SIGNALS - {"losses"}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One selection: what is known of the candidates, and what must hold.
+
+    Attributes
+    ----------
+    n
+        The size of the batch.
+    presample
+        Which of them the signals are of; None for all.
+    device, dtype
+        Where the losses are or would be, and of what dtype.
+    signals
+        What is known, one row per candidate.
+    rules
+        The user's constraints on the whole batch.
+    bad
+        Rows of the candidates whose loss is not finite.
+    deadline
+        When the answer is due.
+    """
+
+    n: int
+    presample: Presample | None
+    device: torch.device
+    dtype: torch.dtype
+    signals: Mapping[str, Any]
+    rules: Mapping[str, Any]
+    bad: NDArray[np.int64]
+    deadline: so.Deadline
+
+    @property
+    def candidates(self) -> int:
+        """Rows of the signals: n, or what was presampled."""
+        return self.n if self.presample is None else len(self.presample)
+
+
+def proposed(
+    policy: Policy, name: str, request: Request, k: int, scoring: bool, rng: np.random.Generator
+) -> so.Problem:
+    """Return the policy's problem, with the user's constraints and without the bad candidates.
+
+    Parameters
+    ----------
+    policy, name
+        Who proposes, and what it is called in messages.
+    request
+        Of what.
+    k
+        How many; clipped to the candidates that there are.
+    scoring
+        Whether the policy wants a scoring pass now. When not, it goes without the signals that
+        only such a pass can give.
+    rng
+        For the policy.
+
+    Raises
+    ------
+    ProblemError
+        If a signal is missing or malformed, or a constraint is.
+    """
+    n, presample = request.candidates, request.presample
+    k = min(k, n - request.bad.size)
+    if n == 0 or k == 0:
+        return so.Problem(so.TopScores(np.zeros(n)), 0)
+    signals = from_logits(request.signals, policy.requires)
+    names = frozenset(s for s in policy.requires if signals.get(s) is not None)
+    missing = policy.requires - names - (frozenset() if scoring else FORWARD_SIGNALS)
+    if missing:
+        first = min(missing)
+        raise so.ProblemError(
+            f"policy {name!r} needs the signal {first!r}: pass {first}= to the selector."
+        )
+    given = policy_signals(signals, names, n, request.device)
+    given.update({s: cleared(given[s], request.bad) for s in names & _MENDABLE})
+    given["positions"] = np.arange(n) if presample is None else presample.positions
+    rules = dict(request.rules) if presample is None else presample.rules(request.rules)
+    return constrained(policy.propose(given, k, rng), rules, request.bad)
+
+
+def nonfinite_error(
+    positions: NDArray[np.int64], values: NDArray[Any], where: str
+) -> so.ProblemError:
+    """Return the error that names the first samples whose loss is not finite."""
+    pairs = zip(positions[:5], values[:5], strict=True)
+    shown = ", ".join(f"{i} ({v})" for i, v in pairs)
+    more = f" and {positions.size - 5} more" if positions.size > 5 else ""
+    return so.ProblemError(
+        f"losses are not finite at positions {shown}{more} of {where}. Mend the samples or the "
+        "loss, or pass nonfinite='exclude' to train without them."
+    )
+
+
+def mended(losses: NDArray[Any], bad: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
+    """Return the losses with the mean of the finite ones in place of the bad.
+
+    The mean of the batch is then the mean of the finite losses, whatever a policy does.
+    """
+    values = losses.astype(np.float64)
+    values[bad] = 0.0
+    finite = losses.size - bad.size
+    values[bad] = math.fsum(values) / finite if finite else 0.0
+    return values.astype(losses.dtype)

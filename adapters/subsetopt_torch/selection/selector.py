@@ -1,0 +1,397 @@
+"""The selector: from the losses of a batch to the samples worth a backward pass."""
+
+from __future__ import annotations
+
+import secrets
+import warnings
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+import subsetopt as so
+from subsetopt.policies import Feedback, Policy, SelectionState, StatelessPolicy, to_host
+from subsetopt_torch.arguments import as_policy, check_size, checked_seed, process_rank
+from subsetopt_torch.model.scoring_pass import check_choice
+from subsetopt_torch.selection.answers import no_answer, training_weights, uniform_draw
+from subsetopt_torch.selection.constraints import checked_constraints
+from subsetopt_torch.selection.picked import Picked, first_of
+from subsetopt_torch.selection.presample import Presample, presampled
+from subsetopt_torch.selection.proposal import Request, mended, nonfinite_error, proposed
+from subsetopt_torch.selection.transfer import (
+    Both,
+    as_loss_vector,
+    to_device,
+    weight_dtype,
+)
+
+__all__ = ["BatchSelector", "SelectionWarning"]
+
+_SURVIVABLE = (so.SolverError, so.SolverLicenseError, so.SolverUnavailableError)
+_NO_INDICES = np.empty(0, dtype=np.int64)
+
+
+class SelectionWarning(RuntimeWarning):
+    """A selection went wrong and training went on with a uniform draw."""
+
+
+class BatchSelector:
+    """Choose the samples of a batch that deserve a backward pass.
+
+    Parameters
+    ----------
+    policy
+        A registered name (``subsetopt.policies.list_policies()``) or a policy object.
+    rate
+        Fraction of each batch to choose, in [0, 1]: ``min(n, max(1, floor(rate * n + 0.5)))``.
+    k
+        Number to choose; more than there are is all of them. Give rate or k, not both.
+    solver
+        ``"auto"``, a registered name, a solver object or a list to fall over along. A policy may
+        say what ``"auto"`` stands for (its attribute ``solver``), unless options are given.
+    time_limit
+        Seconds per selection, counted from the moment the losses are on the host. None is the
+        solver's default work limit. Only work limits reproduce.
+    max_iterations
+        Work limit in the solver's own unit.
+    seed
+        A nonnegative int. Selection t on rank r uses ``(seed, t, r)``. None draws one, which
+        ``state_dict`` then holds.
+    nonfinite
+        NaN and infinite losses: ``"raise"`` (the default), or ``"exclude"`` leaves these samples
+        out of the choice and of the mean, and counts them.
+    policy_options, options, backend_params
+        Hyperparameters of a policy given by name, of a solver given by name, and native parameters
+        of a MIP backend.
+    constraints
+        Constraints that hold for every batch, as for :class:`subsetopt.Problem`: typically
+        ``{"quotas": {...}}`` or ``{"capacity": ...}``, with groups or costs passed per batch.
+    rank
+        Number of this process; None asks ``torch.distributed``, and is 0 without it.
+
+    Attributes
+    ----------
+    step
+        Selections made so far.
+    fallbacks
+        How many of them were a uniform draw because the solver gave no subset.
+    excluded
+        Samples left out so far because their loss was not finite.
+
+    Raises
+    ------
+    OptionError, SolverNotFoundError
+        If a name or an option is wrong; nothing waits for the first batch.
+    ProblemError
+        If both or none of rate and k are given, or the value is out of range.
+
+    Notes
+    -----
+    One transfer to the host per selection (the losses) and one back (indices and weights, in one
+    piece). A selection that fails for lack of a subset, a license or a package ends in a uniform
+    draw from the samples that may be chosen, warns once, is counted in ``fallbacks`` and told in
+    ``picked.fallback``; misuse raises.
+
+    Examples
+    --------
+    >>> import torch
+    >>> selector = BatchSelector("big-loss", k=2, seed=0)
+    >>> picked = selector(torch.tensor([0.5, 2.0, 1.0]))
+    >>> picked.indices, picked.weights
+    (tensor([1, 2]), tensor([0.5000, 0.5000]))
+    """
+
+    def __init__(
+        self,
+        policy: str | Policy = "obtf",
+        *,
+        rate: float | None = None,
+        k: int | None = None,
+        solver: Any = "auto",
+        time_limit: float | None = None,
+        max_iterations: int | None = None,
+        seed: int | None = None,
+        nonfinite: Literal["raise", "exclude"] = "raise",
+        policy_options: Mapping[str, Any] | None = None,
+        options: Mapping[str, Any] | None = None,
+        backend_params: Mapping[str, Any] | None = None,
+        constraints: Mapping[str, Any] | None = None,
+        rank: int | None = None,
+    ) -> None:
+        check_choice("nonfinite", nonfinite, ("raise", "exclude"))
+        self.policy = as_policy(policy, policy_options)
+        self.policy_name = policy if isinstance(policy, str) else type(policy).__name__
+        self.rate, self.k = rate, k
+        check_size(rate, k)
+        self.time_limit = so.Deadline(time_limit).seconds if time_limit is not None else None
+        self.nonfinite = nonfinite
+        self.constraints = checked_constraints(constraints)
+        self.rank = rank
+        self.seed = secrets.randbits(62) if seed is None else checked_seed(seed)
+        self.step = 0
+        self.fallbacks = 0
+        self.excluded = 0
+        self._warned = False
+        self.solver = solver
+        plain_auto = (
+            isinstance(solver, str) and solver == "auto" and not (options or backend_params)
+        )
+        self._solve: dict[str, Any] = {
+            "solver": getattr(self.policy, "solver", solver) if plain_auto else solver,
+            "max_iterations": max_iterations,
+            "options": dict(options) if options else None,
+            "backend_params": dict(backend_params) if backend_params else None,
+        }
+        # With no time at all nothing is solved, but every name and option is looked at.
+        nothing = so.Problem(so.TopScores(np.empty(0)), 0)
+        so.solve(nothing, time_limit=0, seed=self._seeds(), **self._solve)
+
+    def __repr__(self) -> str:
+        size = f"k={self.k}" if self.rate is None else f"rate={self.rate}"
+        return f"BatchSelector({self.policy_name!r}, {size}, solver={self.solver!r})"
+
+    def size(self, n: int) -> int:
+        """Return how many of n candidates are chosen."""
+        return min(int(self.k), n) if self.k is not None else so.size_from_rate(n, self.rate or 0.0)
+
+    def needs_scoring(self, n: int) -> bool:
+        """Return whether a forward pass over n candidates is needed before the next selection."""
+        state = SelectionState(self.step, n, self.size(n))
+        return bool(state.k and self.policy.requires) and self.policy.needs_scoring(state)
+
+    def presample(
+        self, n: int, *, constraints: Mapping[str, Any] | None = None
+    ) -> Presample | None:
+        """Return which of n candidates the policy wants scored before the next selection.
+
+        For a loop that makes the scoring pass itself, and only on these. Asked again before the
+        selection is made, the answer is the same.
+
+        Parameters
+        ----------
+        n
+            The size of the batch.
+        constraints
+            Those of the selection to come: what they include is added.
+
+        Returns
+        -------
+        Presample | None
+            None when the policy wants all of them, or no scores at all.
+
+        Raises
+        ------
+        ProblemError
+            If the policy's positions are malformed.
+        """
+        return self._presample(n, self._rules(constraints))
+
+    def __call__(
+        self,
+        losses: Tensor,
+        *,
+        presample: Presample | None = None,
+        constraints: Mapping[str, Any] | None = None,
+        **signals: Any,
+    ) -> Picked:
+        """Choose from a batch whose losses are known.
+
+        Parameters
+        ----------
+        losses
+            Per-sample losses, shape (n,), any real dtype, any device; gradients are ignored.
+        presample
+            What :meth:`presample` returned, when losses and signals are of those candidates only,
+            shape (m,). Without it they are of all n, and where the policy presamples, the rows it
+            wants are taken from them.
+        constraints
+            ``include``, ``exclude``, ``groups``, ``quotas``, ``costs``, ``capacity`` for this
+            batch, over those of the selector; always of all n candidates.
+        signals
+            What else the policy requires: ``logits=`` (n, classes), ``targets=``, ``ids=`` (n,).
+            ``upper_bound`` and ``logit_gradients`` follow from logits and targets by plain cross
+            entropy where they are not given.
+
+        Returns
+        -------
+        Picked
+            On the losses' device, indices into the whole batch. Empty for an empty batch.
+
+        Raises
+        ------
+        ProblemError
+            If the losses are malformed or not finite, a required signal is missing, or a
+            constraint is malformed.
+        """
+        tensor = as_loss_vector(losses)
+        rules = self._rules(constraints)
+        if presample is None:
+            presample = self._presample(tensor.shape[0], rules)
+            if presample is not None:
+                tensor = tensor[presample.on(tensor.device)]
+                signals = presample.rows(signals)
+        n = tensor.shape[0] if presample is None else presample.n
+        if presample is not None and len(presample) != tensor.shape[0]:
+            raise so.ProblemError(
+                f"got {tensor.shape[0]} losses for {len(presample)} presampled candidates; pass "
+                "the losses of presample.positions, or all n of them without presample=."
+            )
+        host = to_host(tensor)  # the one transfer, which also waits for the device
+        deadline = so.Deadline(self.time_limit)
+        good = np.isfinite(host)
+        bad = _NO_INDICES if good.all() else np.flatnonzero(~good)
+        if bad.size:
+            positions = bad if presample is None else presample.positions[bad]
+            self.exclude_nonfinite(positions, host[bad])
+            host = mended(host, bad)
+            tensor = torch.from_numpy(host).to(tensor.device)
+        given = {**signals, "losses": Both(host, tensor)}
+        return self._select(
+            Request(n, presample, tensor.device, tensor.dtype, given, rules, bad, deadline)
+        )
+
+    def without_losses(
+        self,
+        n: int,
+        device: torch.device | str = "cpu",
+        dtype: torch.dtype = torch.float32,
+        *,
+        constraints: Mapping[str, Any] | None = None,
+        **signals: Any,
+    ) -> Picked:
+        """Choose from n candidates of which no forward pass was made; ``needs_scoring`` is False.
+
+        Raises
+        ------
+        ProblemError
+            If the policy does need the losses, or a constraint is malformed.
+        """
+        deadline = so.Deadline(self.time_limit)
+        rules, device = self._rules(constraints), torch.device(device)
+        return self._select(Request(n, None, device, dtype, signals, rules, _NO_INDICES, deadline))
+
+    def everything(
+        self, n: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Picked:
+        """Take all n samples with weight 1/n, and count it as a selection."""
+        self.step += 1
+        return first_of(n, n, device, dtype)
+
+    def nothing(
+        self, n: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Picked:
+        """Return an empty pick of n samples; no selection is counted."""
+        return first_of(0, n, device, dtype)
+
+    @property
+    def listens(self) -> bool:
+        """Whether the policy makes anything of feedback."""
+        return getattr(type(self.policy), "observe", None) is not StatelessPolicy.observe
+
+    def observe(self, feedback: Feedback) -> None:
+        """Pass on to the policy what the training forward told."""
+        self.policy.observe(feedback)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what a resumed run needs: step, seed, counters and the policy's state."""
+        return {
+            "policy_name": self.policy_name,
+            "policy": self.policy.state_dict(),
+            "step": self.step,
+            "seed": self.seed,
+            "fallbacks": self.fallbacks,
+            "excluded": self.excluded,
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where ``state_dict`` was taken; bit-identical under work limits.
+
+        Raises
+        ------
+        OptionError
+            If the state was saved with another policy, or is incomplete.
+        """
+        missing = {"policy_name", "policy", "step", "seed", "fallbacks", "excluded"} - set(state)
+        if missing:
+            raise so.OptionError(f"the selector state lacks {sorted(missing)}.")
+        if state["policy_name"] != self.policy_name:
+            raise so.OptionError(
+                f"the state was saved with policy {state['policy_name']!r}, this selector has "
+                f"{self.policy_name!r}."
+            )
+        self.policy.load_state_dict(state["policy"])
+        self.step, self.seed = int(state["step"]), int(state["seed"])
+        self.fallbacks, self.excluded = int(state["fallbacks"]), int(state["excluded"])
+
+    def exclude_nonfinite(
+        self, positions: NDArray[np.int64], values: NDArray[Any], where: str = "the batch"
+    ) -> None:
+        """Count samples whose loss is not finite, or raise: as ``nonfinite`` says.
+
+        Raises
+        ------
+        ProblemError
+            With ``nonfinite="raise"``; the message names the positions, and in ``where`` they are.
+        """
+        if self.nonfinite == "raise":
+            raise nonfinite_error(positions, values, where)
+        self.excluded += int(positions.size)
+
+    def _rules(self, constraints: Mapping[str, Any] | None) -> dict[str, Any]:
+        return {**self.constraints, **checked_constraints(constraints)}
+
+    def _presample(self, n: int, rules: Mapping[str, Any]) -> Presample | None:
+        state = SelectionState(self.step, n, self.size(n))
+        if not state.k or not self.needs_scoring(n):
+            return None
+        return presampled(self.policy, self.policy_name, state, self._rng(3), rules)
+
+    def _select(self, request: Request) -> Picked:
+        k, scoring = self.size(request.n), self.needs_scoring(request.n)
+        problem = proposed(self.policy, self.policy_name, request, k, scoring, self._rng(1))
+        solution, reason = self._solution(problem, request.deadline)
+        if reason is None:
+            indices = solution.indices
+            weights = training_weights(self.policy, self.policy_name, solution)
+        else:
+            indices, weights = uniform_draw(problem, self._rng(2))
+        self.step += 1
+        if request.presample is not None:
+            indices = request.presample.positions[indices]
+        on_device = to_device(indices, weights, request.device, weight_dtype(request.dtype))
+        return Picked(*on_device, request.n, solution, int(request.bad.size), reason)
+
+    def _solution(
+        self, problem: so.Problem, deadline: so.Deadline
+    ) -> tuple[so.Solution, str | None]:
+        """Return the solver's answer, and why it is of no use (None when it is)."""
+        try:
+            solution = so.solve(problem, time_limit=deadline, seed=self._seeds(), **self._solve)
+        except _SURVIVABLE as error:
+            solution = no_answer(problem, error, deadline)
+        if solution.stop_reason is so.StopReason.INTERRUPTED:
+            raise KeyboardInterrupt  # the solver stopped for it; the training loop must, too
+        if solution.has_solution:
+            return solution, None
+        reason = str(solution.extras.get("error") or solution.extras.get("why") or "")
+        reason = f"{solution.status.value} {reason}".strip()
+        self.fallbacks += 1
+        if not self._warned:
+            self._warned = True
+            warnings.warn(
+                f"selection {self.step} gave no subset, training goes on with a uniform draw: "
+                f"{reason} Further ones are only counted, in selector.fallbacks.",
+                SelectionWarning,
+                stacklevel=4,
+            )
+        return solution, reason
+
+    def _rng(self, stream: int) -> np.random.Generator:
+        """Return one of this selection's streams: 1 proposes, 2 falls back, 3 presamples."""
+        return np.random.default_rng([*self._seeds(), stream])
+
+    def _seeds(self) -> tuple[int, int, int]:
+        return (self.seed, self.step, process_rank() if self.rank is None else self.rank)

@@ -1,0 +1,1 @@
+"""What is computed per sample for a policy: losses, gradients, norms."""

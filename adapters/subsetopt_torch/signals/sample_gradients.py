@@ -1,0 +1,182 @@
+"""The exact gradient norm of every sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, grad, vmap
+
+from subsetopt import OptionError, ProblemError
+from subsetopt_torch.model.batches import batch_size, call_model, per_sample
+from subsetopt_torch.model.scoring_pass import ScoringMode, norm_modules, scoring_pass
+from subsetopt_torch.selection.transfer import check_per_sample
+
+__all__ = ["gradient_norms"]
+
+# Of gradients at a time. On a CPU they are fastest while they stay in its cache.
+_CHUNK_BYTES = {"cpu": 2**23}
+_OTHER_CHUNK_BYTES = 2**28
+_BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
+
+
+def gradient_norms(
+    model: nn.Module,
+    loss_fn: Callable[[Any, Any], Tensor],
+    inputs: Any,
+    targets: Any,
+    *,
+    mode: ScoringMode = "eval",
+    chunk: int | None = None,
+) -> Tensor:
+    r"""Return ``||d loss_i / d theta||_2`` over all parameters that are trained, for each sample.
+
+    Parameters
+    ----------
+    model, loss_fn
+        As for :class:`SelectiveStep`. The model is left as it was.
+    inputs, targets
+        A batch of tensors, or tuples, lists and dicts of them, samples along dimension 0.
+    mode
+        As for :func:`scoring_pass`.
+    chunk
+        Samples at a time; None takes as many as have gradients of 8 MiB together on a CPU, of
+        256 MiB elsewhere, and at least 1.
+
+    Returns
+    -------
+    Tensor
+        Shape (n,), detached, at least float32.
+
+    Raises
+    ------
+    ProblemError
+        If the loss is not per sample, no parameter is trained, a list of n entries is no tensor,
+        or a normalization layer mixes the samples of a batch: there is then no gradient of one
+        sample alone.
+    OptionError
+        If ``chunk`` is less than 1.
+
+    Notes
+    -----
+    ``torch.func`` does it in one vectorized pass: a forward and a backward per sample, and the
+    memory of ``chunk`` gradients. The forward must be one that ``torch.func.vmap`` takes: no
+    ``.item()``, no branch on values. Within autocast it runs in the parameters' own precision.
+
+    Examples
+    --------
+    >>> import torch
+    >>> model = torch.nn.Linear(2, 1, bias=False)
+    >>> inputs = torch.tensor([[3.0, 4.0], [0.0, 0.0]])
+    >>> gradient_norms(model, lambda outputs, targets: outputs[:, 0], inputs, None)
+    tensor([5., 0.])
+    """
+    if chunk is not None and chunk < 1:
+        raise OptionError(f"chunk must be at least 1 or None, got {chunk!r}.")
+    model = _unwrapped(model)
+    trained = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    if not trained:
+        raise ProblemError(
+            "no parameter of the model is trained (requires_grad), so that gradients have no norm."
+        )
+    n = batch_size(targets, inputs)
+    batch = (inputs, targets)
+    has_rows = per_sample(batch, n)
+    tensors = list(_tensors(batch, has_rows))
+
+    def loss_of(parameters: dict[str, Tensor], *rows: Tensor) -> Tensor:
+        x, y = _put_together(batch, has_rows, (row.unsqueeze(0) for row in rows))
+        outputs = call_model(lambda *a, **k: functional_call(model, parameters, a, k), x)
+        return check_per_sample(loss_fn(outputs, y), 1)[0]
+
+    def squares_of(*rows: Tensor) -> Tensor:
+        gradients = grad(loss_of)(trained, *rows).values()
+        return torch.stack([_wide(g).square().sum() for g in gradients]).sum()
+
+    first = next(iter(trained.values()))
+    kind = first.device.type
+    if torch.is_autocast_enabled(kind):
+        tensors = [_as_wide_as(first, tensor) for tensor in tensors]
+    with scoring_pass(model, mode, devices=(first.device,)), torch.autocast(kind, enabled=False):
+        _refuse_mixing(model)
+        if n == 0:
+            return _wide(first.new_empty(0))
+        chunk = chunk or _chunk(trained, kind)
+        vectorized = vmap(squares_of, randomness="different", chunk_size=chunk)
+        squares: Tensor = vectorized(*tensors)
+        return squares.sqrt()
+
+
+def _wide(values: Tensor) -> Tensor:
+    return values if values.dtype.itemsize >= 4 else values.float()
+
+
+def _as_wide_as(parameter: Tensor, values: Tensor) -> Tensor:
+    """Return values in the type of a parameter if theirs is narrower, as autocast allows it."""
+    narrow = values.is_floating_point() and values.dtype.itemsize < parameter.dtype.itemsize
+    return values.to(parameter.dtype) if narrow else values
+
+
+def _chunk(trained: dict[str, Tensor], kind: str) -> int:
+    each = sum(p.numel() * p.itemsize for p in trained.values())
+    return max(1, _CHUNK_BYTES.get(kind, _OTHER_CHUNK_BYTES) // max(1, each))
+
+
+def _unwrapped(model: nn.Module) -> nn.Module:
+    """Return the module within ``torch.compile`` and ``DistributedDataParallel``."""
+    if isinstance(model, nn.parallel.DistributedDataParallel):
+        return _unwrapped(model.module)
+    inner = getattr(model, "_orig_mod", None)
+    return _unwrapped(inner) if isinstance(inner, nn.Module) else model
+
+
+def _refuse_mixing(model: nn.Module) -> None:
+    running = {id(module) for module in norm_modules(model)}
+    for name, module in model.named_modules():
+        if id(module) in running and module.training:
+            raise ProblemError(
+                f"the layer {name!r} ({type(module).__name__}) is in training mode and mixes the "
+                "samples of a batch, so that there is no gradient of one sample alone. Score in "
+                "eval mode: mode='eval', in a SelectiveStep scoring_mode='eval'."
+            )
+        if isinstance(module, _BATCH_NORMS) and id(module) not in running:
+            raise ProblemError(
+                f"the layer {name!r} ({type(module).__name__}) keeps no running statistics and "
+                "mixes the samples of a batch in every mode, so that there is no gradient of one "
+                "sample alone. Use GroupNorm or LayerNorm, or the signal 'upper_bound'."
+            )
+
+
+def _tensors(part: Any, rows: Any) -> Iterator[Tensor]:
+    """Yield the tensors with one row per sample, of a batch of which ``rows`` says what has rows.
+
+    Raises
+    ------
+    ProblemError
+        If anything but tensors has one entry per sample.
+    """
+    if isinstance(rows, Mapping):
+        for key, value in part.items():
+            yield from _tensors(value, rows[key])
+    elif isinstance(rows, list):
+        for value, row in zip(part, rows, strict=True):
+            yield from _tensors(value, row)
+    elif rows:
+        if not isinstance(part, Tensor):
+            raise ProblemError(
+                f"gradient norms are computed from tensors alone, but the batch holds a "
+                f"{type(part).__name__} with one entry per sample."
+            )
+        yield part.detach()
+
+
+def _put_together(part: Any, rows: Any, tensors: Iterator[Tensor]) -> Any:
+    """Return the batch with these tensors in place of its own."""
+    if isinstance(rows, Mapping):
+        return {key: _put_together(v, rows[key], tensors) for key, v in part.items()}
+    if isinstance(rows, list):
+        built = [_put_together(v, row, tensors) for v, row in zip(part, rows, strict=True)]
+        return type(part)(*built) if hasattr(part, "_fields") else type(part)(built)
+    return next(tensors) if rows else part

@@ -1,0 +1,227 @@
+"""Signals made from the scoring forward: gradients of each sample's loss, as far as wanted.
+
+From cheap to dear: ``logit_gradients`` and their norms ``upper_bound`` (closed forms for the common
+losses, and one call of autograd with respect to the logits for any other), ``features`` and
+``last_layer_gradients`` (a hook on the last linear layer), and ``gradient_norms`` (a backward pass
+per sample).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from subsetopt import OptionError, ProblemError
+from subsetopt.policies import Policy, cross_entropy_gradients, row_norms
+from subsetopt_torch.model.batches import call_model
+from subsetopt_torch.model.outputs import find_logits, with_logits
+from subsetopt_torch.model.scoring_pass import ScoringMode
+from subsetopt_torch.selection.transfer import check_per_sample
+from subsetopt_torch.signals.known_losses import closed_form, is_known
+from subsetopt_torch.signals.last_layer import LastLayer
+from subsetopt_torch.signals.sample_gradients import gradient_norms
+
+__all__ = ["DERIVED", "ScoringForward", "from_logits", "learned", "learns_from"]
+
+LossFn = Callable[[Any, Any], Tensor]
+
+# Made of the logits alone, so that the training forward gives them as well.
+_OF_LOGITS = frozenset({"logit_gradients", "upper_bound"})
+_OF_LAYER = frozenset({"features", "last_layer_gradients"})
+DERIVED = _OF_LOGITS | _OF_LAYER | {"gradient_norms"}
+_NEED_GRADIENTS = _OF_LOGITS | {"last_layer_gradients"}
+
+
+@dataclass(frozen=True, slots=True)
+class ScoringForward:
+    """The forward of a scoring pass, with the signals that follow from it.
+
+    Attributes
+    ----------
+    model, loss_fn
+        Of the step.
+    last_layer
+        The linear layer whose input is ``features``.
+    mode
+        That of the scoring pass.
+    """
+
+    model: nn.Module
+    loss_fn: LossFn
+    last_layer: LastLayer
+    mode: ScoringMode = "eval"
+
+    def __call__(
+        self, inputs: Any, targets: Any, n: int, wanted: frozenset[str] = frozenset()
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the losses of n samples and their signals: the logits, and what is wanted.
+
+        To be called within :func:`scoring_pass`, and within autocast if the training forward is.
+
+        Parameters
+        ----------
+        inputs, targets
+            The samples.
+        n
+            How many.
+        wanted
+            Names of derived signals.
+
+        Returns
+        -------
+        tuple[Tensor, dict[str, Tensor]]
+            Losses (n,), detached; ``logits`` where the outputs have them, and the signals wanted,
+            one row per sample.
+
+        Raises
+        ------
+        ProblemError
+            If the loss is not per sample, or a signal cannot be made; the message says why.
+        """
+        with ExitStack() as stack:
+            watched = bool(wanted & _OF_LAYER)
+            calls = stack.enter_context(self.last_layer.recording()) if watched else []
+            outputs = call_model(self.model, inputs)
+        logits = find_logits(outputs, n)
+        signals: dict[str, Tensor] = {} if logits is None else {"logits": logits}
+        if wanted & _NEED_GRADIENTS:
+            logits = _logits_of(outputs, n)
+            losses, gradients = _with_gradients(self.loss_fn, outputs, logits, targets, n)
+            signals.update(_of_gradients(gradients, wanted))
+            if "last_layer_gradients" in wanted:
+                by_weights = self.last_layer.gradients(calls, logits, gradients)
+                signals["last_layer_gradients"] = by_weights
+        else:
+            losses = check_per_sample(self.loss_fn(outputs, targets), n)
+        if "features" in wanted:
+            signals["features"] = self.last_layer.features(calls, logits, n)
+        if "gradient_norms" in wanted:
+            norms = gradient_norms(self.model, self.loss_fn, inputs, targets, mode=self.mode)
+            signals["gradient_norms"] = norms
+        return losses.detach(), signals
+
+
+def learns_from(policy: Policy) -> frozenset[str]:
+    """Return which derived signals of the training forward a policy learns from.
+
+    Raises
+    ------
+    OptionError
+        If its attribute ``learns_from`` names one that does not follow from the logits.
+    """
+    names = frozenset(getattr(policy, "learns_from", ()))
+    if not names <= _OF_LOGITS:
+        raise OptionError(
+            f"a policy can learn from {' and '.join(sorted(_OF_LOGITS))} of the training forward; "
+            f"learns_from of {type(policy).__name__} names {', '.join(sorted(names - _OF_LOGITS))}."
+        )
+    return names
+
+
+def learned(
+    loss_fn: LossFn, outputs: Any, targets: Any, n: int, wanted: frozenset[str]
+) -> dict[str, Tensor]:
+    """Return derived signals of a training forward, from its outputs alone, detached.
+
+    Raises
+    ------
+    ProblemError
+        If the outputs have no logits, or the loss is not a known one and they cannot be replaced.
+    """
+    if not wanted:
+        return {}
+    logits = _logits_of(outputs, n)
+    gradients = closed_form(loss_fn, outputs, targets)
+    if gradients is None:
+        devices = [] if logits.device.type == "cpu" else [logits.device]
+        with torch.random.fork_rng(devices, device_type=logits.device.type):
+            gradients = _by_autograd(loss_fn, outputs, logits, targets, n)[1]
+    return _of_gradients(gradients, wanted)
+
+
+def from_logits(signals: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+    """Return signals with those added that follow from logits and targets by cross entropy.
+
+    Parameters
+    ----------
+    signals
+        What is known, by name.
+    names
+        What is wanted. ``upper_bound`` and ``logit_gradients`` are added where they are missing
+        and there are ``logits``, shape (n, C), and ``targets`` for them.
+    """
+    missing = frozenset(name for name in names & _OF_LOGITS if signals.get(name) is None)
+    logits, targets = signals.get("logits"), signals.get("targets")
+    if not missing or logits is None or targets is None:
+        return dict(signals)
+    gradients = cross_entropy_gradients(torch.as_tensor(logits), targets)
+    return {**signals, **_of_gradients(gradients, missing)}
+
+
+def _with_gradients(
+    loss_fn: LossFn, outputs: Any, logits: Tensor, targets: Any, n: int
+) -> tuple[Tensor, Tensor]:
+    """Return losses and the gradients with respect to the logits, of their shape."""
+    if is_known(loss_fn):
+        losses = check_per_sample(loss_fn(outputs, targets), n)
+        gradients = closed_form(loss_fn, outputs, targets)
+        if gradients is not None:
+            return losses, gradients
+    return _by_autograd(loss_fn, outputs, logits, targets, n)
+
+
+def _by_autograd(
+    loss_fn: LossFn, outputs: Any, logits: Tensor, targets: Any, n: int
+) -> tuple[Tensor, Tensor]:
+    """Return losses and gradients by one call of autograd that stops at the logits."""
+    if not logits.is_floating_point():
+        raise ProblemError(f"logits must be real numbers to have gradients, got {logits.dtype}.")
+    leaf = logits.detach().requires_grad_()
+    with torch.enable_grad():
+        losses = check_per_sample(loss_fn(with_logits(outputs, logits, leaf), targets), n)
+        gradients = (
+            torch.autograd.grad(losses.sum(), leaf, allow_unused=True)[0]
+            if losses.requires_grad
+            else None
+        )
+    if gradients is None:
+        raise ProblemError(
+            "the loss does not depend on what was taken for the logits (outputs.logits, "
+            "outputs['logits'] or the first tensor of the outputs), so that it has no gradient."
+        )
+    return losses.detach(), gradients if gradients.dtype.itemsize >= 4 else gradients.float()
+
+
+def _of_gradients(gradients: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
+    """Return the signals made of logit gradients, which become one row per sample."""
+    rows = gradients.reshape(gradients.shape[0], -1)
+    made: dict[str, Tensor] = {}
+    if "logit_gradients" in wanted:
+        made["logit_gradients"] = rows
+    if "upper_bound" in wanted:
+        made["upper_bound"] = _norms(rows)
+    return made
+
+
+def _norms(rows: Tensor) -> Tensor:
+    """Return the norms of rows; in float64, where there is one, their squares never underflow."""
+    if rows.device.type == "mps" or rows.dtype == torch.float64:
+        return torch.as_tensor(row_norms(rows))
+    norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
+    return norms.to(rows.dtype)
+
+
+def _logits_of(outputs: Any, n: int) -> Tensor:
+    logits = find_logits(outputs, n)
+    if logits is None:
+        raise ProblemError(
+            f"gradients with respect to the logits need outputs with a tensor of {n} rows: "
+            f"outputs.logits, outputs['logits'] or their first tensor; got a "
+            f"{type(outputs).__name__} without."
+        )
+    return logits

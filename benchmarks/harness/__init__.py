@@ -1,0 +1,1 @@
+"""What the commands share: instances, runners, stores, tables and plots."""

@@ -1,0 +1,1 @@
+"""Published algorithms and other libraries to compare with."""

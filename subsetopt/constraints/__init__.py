@@ -1,0 +1,1 @@
+"""Which subsets are allowed: constraints in normal form, and subsets that keep to them."""

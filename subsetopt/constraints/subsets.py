@@ -1,0 +1,54 @@
+"""Feasible subsets: a random one, and one with a small total key."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.budget import Deadline
+from subsetopt.constraints.normal_form import Constraints
+
+__all__ = ["affordable_subset", "random_subset"]
+
+
+def random_subset(
+    constraints: Constraints, rng: np.random.Generator, deadline: Deadline | None = None
+) -> NDArray[np.int64]:
+    """Return a random feasible subset of candidates, uniform where sizes alone constrain."""
+    # Negative keys, so that "at most" takes as many as it may.
+    return affordable_subset(constraints, rng.random(constraints.n) - 1.0, deadline)
+
+
+def affordable_subset(
+    rules: Constraints, keys: NDArray[np.float64], deadline: Deadline | None = None
+) -> NDArray[np.int64]:
+    """Return a feasible subset with a small total key; the smallest, capacity aside, if it fits.
+
+    The keys are minimized by the exact greedy over sizes and quotas. When that breaks the
+    capacity, the keys are mixed with the costs, ever more strongly, until it holds; the cheapest
+    subset of all is the last resort, also when time is up.
+
+    Parameters
+    ----------
+    rules
+        Constraints that can be satisfied.
+    keys
+        Key per candidate, shape (n,), not above 1 in magnitude.
+    deadline
+        When to settle for the cheapest subset.
+    """
+    chosen = rules.greedy_by(keys)
+    assert not isinstance(chosen, str)
+    if rules.costs is None or rules.affords(chosen):
+        return chosen
+    span = max(float(rules.costs.max()), 1e-300)
+    for weight in (0.25, 1.0, 4.0, 16.0, 64.0):
+        if deadline is not None and deadline.expired():
+            break
+        chosen = rules.greedy_by(keys + weight * rules.costs / span)
+        assert not isinstance(chosen, str)
+        if rules.affords(chosen):
+            return chosen
+    cheapest = rules.cheapest
+    assert not isinstance(cheapest, str)
+    return cheapest

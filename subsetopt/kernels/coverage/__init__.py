@@ -1,0 +1,1 @@
+"""Compiled loops for facility location and k-center."""

@@ -1,0 +1,193 @@
+"""Nonnegative least squares over points that may be chosen: the state that the kernel works on."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.kernels.vectors import nnls as kernel
+from subsetopt.kernels.vectors.integer_products import padded
+from subsetopt.kernels.vectors.quantized import WIDEST, code_bytes
+
+__all__ = ["ActiveSet", "nonnegative_weights", "unit_for"]
+
+_TINY = float(np.finfo(np.float64).tiny)
+# Cosines up to this are right angles.
+_RIGHT = 1e-9
+# Coordinates from which on points are read in integers.
+_MANY = 1 << 14
+# What the kernel calls a point that may join, and one that is never allowed.
+_OPEN, _CLOSED = 0, 3
+_ROUNDING = 4 * float(np.finfo(np.float64).eps)
+
+
+def unit_for(norms: NDArray[np.float64], target: NDArray[np.float64]) -> float:
+    """Return what to divide points and target by, so that squares neither overflow nor vanish.
+
+    Parameters
+    ----------
+    norms
+        Of the points.
+    target
+        The target itself.
+    """
+    largest = max(
+        float(norms.max()) if norms.size else 0.0,
+        float(np.abs(target).max()) if target.size else 0.0,
+    )
+    return 1.0 if 1e-60 < largest < 1e60 or largest < _TINY else largest
+
+
+class ActiveSet:
+    r"""The points with a weight above 0, and the least squares fit on them.
+
+    .. math:: \min_{w \ge 0} \; \Bigl\| t - \sum_{i \in A} w_i p_i \Bigr\|_2
+
+    Points join one at a time, the one nearest in angle to the residual or the one with the largest
+    inner product; points whose weight would fall below 0 leave. When none can join, the fit is the
+    best over all points, because the problem is convex.
+
+    Parameters
+    ----------
+    points
+        Shape (n, d).
+    target
+        Shape (d,).
+    size
+        Most points that may be active.
+    allowed
+        Positions that may join; None for all.
+    norms
+        Of the points, if they are known.
+    by_angle
+        Whether the nearest in angle joins, or else the one with the largest inner product.
+    """
+
+    def __init__(
+        self,
+        points: NDArray[np.float64],
+        target: NDArray[np.float64],
+        size: int,
+        allowed: NDArray[np.int64] | None = None,
+        norms: NDArray[np.float64] | None = None,
+        *,
+        by_angle: bool = True,
+    ) -> None:
+        n, d = points.shape
+        if norms is None:
+            norms = _norms(points)
+        unit = unit_for(norms, target)
+        self.points = points if unit == 1.0 else points / unit
+        self.target = target if unit == 1.0 else target / unit
+        self.unit = unit
+        norms = norms if unit == 1.0 else norms / unit
+        # Below this a reciprocal overflows; after scaling it is nothing.
+        positive = norms > np.finfo(np.float64).tiny
+        self.inverse_norms = np.divide(1.0, norms, out=np.zeros(n), where=positive)
+        # What a point is divided by before inner products are compared.
+        lengths = norms if by_angle else np.full(n, norms.max(initial=0.0))
+        self.scales = np.divide(1.0, lengths, out=np.zeros(n), where=positive)
+        self.state = np.zeros(n, dtype=np.int8)
+        if allowed is not None:
+            self.state[:] = _CLOSED
+            self.state[allowed] = 0
+        self.state[~positive] = _CLOSED
+        self.coded = self._coded(norms, lengths)
+        # More than d points are never independent.
+        self.size = min(size, d, n)
+        room = self.size + 1
+        self.residual = self.target.copy()
+        self.ints = np.zeros(2, dtype=np.int64)
+        self.active = np.zeros(room, dtype=np.int64)
+        self.idle = np.zeros(n, dtype=np.int64)
+        self._weights = np.zeros(room)
+        self.work = (
+            np.empty(n), np.zeros((room, d)), np.zeros((room, room)), np.zeros(room),
+            np.zeros(room),
+        )  # fmt: skip
+        self.floor = (_ROUNDING**2) * float(self.target @ self.target)
+
+    def _coded(
+        self, norms: NDArray[np.float64], lengths: NDArray[np.float64]
+    ) -> tuple[NDArray[Any], ...]:
+        """Return the points in 8 bits where there are many, and room for products with them."""
+        n, d = self.points.shape
+        if self.points.size < _MANY or d > WIDEST:
+            n = 0
+        width = padded(d)
+        codes = np.empty((n, width), dtype=np.int8)
+        units, errors, keys = np.empty((3, n), dtype=np.float32)
+        code_bytes(self.points[:n], norms[:n], lengths[:n], codes, units, errors)
+        products, found = np.empty((2, n), dtype=np.int32)
+        return codes, units, errors, np.empty(width, dtype=np.int16), products, keys, found
+
+    def step(self, most: int = 1) -> tuple[int, int]:
+        """Let at most so many points join; return what the kernel returns."""
+        outcome, done = kernel.steps(
+            self.points, self.coded, self.scales, self.target, self.size, self.floor,
+            self.state, self.active, self.idle, self.ints, self._weights, self.residual,
+            *self.work, most,
+        )  # fmt: skip
+        return int(outcome), int(done)
+
+    def close_all_but(self, allowed: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Keep all open points but these from joining; return which those are."""
+        may = np.zeros(self.state.size, dtype=np.bool_)
+        may[allowed] = True
+        closed = np.flatnonzero((self.state == _OPEN) & ~may)
+        self.state[closed] = _CLOSED
+        return closed
+
+    def reopen(self, closed: NDArray[np.int64]) -> None:
+        """Undo :meth:`close_all_but`."""
+        self.state[closed] = _OPEN
+
+    @property
+    def chosen(self) -> NDArray[np.int64]:
+        """Return the active positions."""
+        return self.active[: self.ints[0]]
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """Return the weights of the active positions."""
+        return self._weights[: self.ints[0]]
+
+    def dual_bound(self) -> float:
+        r"""Return a lower bound on the residual over all allowed points, however many.
+
+        For a residual r no point forms an acute angle with, every weighted sum lies beyond the
+        hyperplane through the fit: the distance is at least :math:`\langle t, r \rangle / \|r\|`.
+        0 while some point does, or where the residual is rounding.
+        """
+        size = math.sqrt(float(self.residual @ self.residual))
+        if size * size <= self.floor:
+            return 0.0
+        cosines = np.empty(self.state.size)
+        kernel.correlate(self.points, self.residual, cosines)
+        cosines *= self.inverse_norms / size
+        if bool((cosines[self.state != _CLOSED] > _RIGHT).any()):
+            return 0.0
+        return min(self.unit * float(self.target @ self.residual) / size, self.unit * size)
+
+
+def _norms(points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the norm of every row, without overflow or underflow of the squares."""
+    largest = float(np.abs(points).max()) if points.size else 0.0
+    if largest == 0.0 or 1e-60 < largest < 1e60:
+        return np.asarray(np.sqrt(np.einsum("ij,ij->i", points, points)))
+    scaled = points / largest
+    return np.asarray(largest * np.sqrt(np.einsum("ij,ij->i", scaled, scaled)))
+
+
+def nonnegative_weights(
+    points: NDArray[np.float64], target: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the weights, at least 0, whose sum of points is nearest the target."""
+    fit = ActiveSet(points, target, points.shape[0])
+    fit.step(10 * points.shape[0] + 10)
+    weights = np.zeros(points.shape[0])
+    weights[fit.chosen] = fit.weights
+    return weights

@@ -1,0 +1,1 @@
+"""Solvers of facility location and k-center."""

@@ -1,0 +1,281 @@
+"""Facility location and k-center: lazy and stochastic greedy, farthest first."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.budget import Deadline
+from subsetopt.constraints.partial_subset import Partial
+from subsetopt.errors import OptionError
+from subsetopt.kernels.coverage.gains import farthest
+from subsetopt.objectives import KCenter
+from subsetopt.problem import Problem
+from subsetopt.solvers.base import RawResult, SolveContext
+from subsetopt.solvers.coverage.gains import Gains
+from subsetopt.status import StopReason
+
+__all__ = ["FarthestFirst", "LazyGreedy", "StochasticGreedy"]
+
+# Gains computed together: at least, and at most, with a time limit and without.
+_FEWEST, _MOST_IN_TIME, _MOST = 8, 128, 1024
+
+
+@dataclass(frozen=True, slots=True)
+class LazyGreedy:
+    """Take the candidate with the largest gain, looking only at those that may have it.
+
+    Gains never grow (submodularity), so an old gain bounds the new one, and a candidate whose new
+    gain is at least the old ones of all others is the best. The choice is ``greedy``'s, up to ties
+    and rounding. Where similarities are kept, all gains are brought up to date at once, by the
+    samples alone whose nearest chosen one is another than before: n ln k or so in all k steps.
+
+    Notes
+    -----
+    The value is at least 1 - 1/e of the optimum where the size is the only constraint, and at
+    least half of it under quotas (a matroid). No such guarantee holds with a capacity, or for what
+    ``include`` forces. The bound is the best of what the guarantee and the
+    gains at the end imply. Similarities are kept up to 8,192 samples (256 MiB) and computed anew in
+    pieces above that, in float32 for cosine and dot; the objective is reported in float64.
+    Deterministic. One iteration is one gain. Out of time, the candidates with the largest old
+    gains are taken.
+
+    References
+    ----------
+    Minoux, Accelerated greedy algorithms for maximizing submodular set functions, Optimization
+    Techniques 1978; Nemhauser, Wolsey & Fisher, Math. Prog. 1978; Leskovec et al., KDD 2007.
+    """
+
+    def solve(self, problem: Problem, context: SolveContext) -> RawResult:
+        """Return the greedy subset."""
+        state, gains = Partial(problem.constraints), Gains.of(problem)
+        upper = gains.unknown(problem.constraints.free)
+        complete, evaluated = True, 0
+        while state.left > 0 and (allowed := state.allowed()).size:
+            if complete:
+                pick, looked, complete = _best(gains, upper, allowed, context.deadline)
+                evaluated += looked
+            else:
+                pick = int(allowed[np.argmax(upper[allowed])])
+            state.take(pick)
+            if complete:
+                gains.take(pick)
+                upper[pick] = 0.0
+        bound = gains.bound(upper, greedy=complete and not problem.constrained)
+        stop = StopReason.COMPLETED if complete else StopReason.TIME
+        return RawResult(state.completed(), bound=bound, stop_reason=stop, iterations=evaluated)
+
+
+def _best(
+    gains: Gains,
+    upper: NDArray[np.float64],
+    allowed: NDArray[np.int64],
+    deadline: Deadline,
+    *,
+    sampled: bool = False,
+) -> tuple[int, int, bool]:
+    """Return the allowed candidate with the largest gain, the gains computed, and if time was left.
+
+    ``upper`` holds bounds on the gains and is brought up to date where it has to be. ``sampled``
+    tells that others may be allowed later: their gains are not to be remembered.
+    """
+    if gains.settles and not sampled:
+        complete, work = gains.settle(upper, deadline)
+        return int(allowed[np.argmax(upper[allowed])]), work, complete
+    unknown = allowed[np.isinf(upper[allowed])]
+    if unknown.size and not gains.refresh(upper, unknown, deadline):
+        return int(allowed[np.argmax(upper[allowed])]), 0, False
+    evaluated = int(unknown.size)
+    keys = upper[allowed]
+    fresh = np.isin(allowed, unknown) if unknown.size else np.zeros(allowed.size, dtype=np.bool_)
+    batch = _FEWEST
+    while True:
+        restless = gains.restless and not sampled
+        top = int(np.argmax(keys))
+        stale = np.flatnonzero(~fresh)
+        if not (stale.size or sampled):
+            gains.remember(upper.copy())
+        if fresh[top] and not (stale.size and restless):
+            return int(allowed[top]), evaluated, True
+        if deadline.expired():
+            return int(allowed[top]), evaluated, False
+        if not restless:
+            # Those that may still be ahead of the best known gain, the likeliest first.
+            stale = stale[keys[stale] >= keys[fresh].max(initial=-math.inf)]
+        if stale.size > batch:
+            stale = stale[np.argpartition(-keys[stale], batch - 1)[:batch]]
+        part = allowed[stale]
+        keys[stale] = upper[part] = np.minimum(gains.gains(part), keys[stale])
+        fresh[stale] = True
+        evaluated += part.size
+        batch = min(2 * batch, _MOST_IN_TIME if deadline.limited else _MOST)
+
+
+@dataclass(frozen=True, slots=True)
+class StochasticGreedy:
+    r"""Take the best of a random sample of candidates at every step.
+
+    With samples of :math:`(n / k) \ln(1 / \varepsilon)` candidates, at most n ln(1/epsilon) gains
+    are computed in all, whatever k is. Gains from earlier samples bound the new ones: only those
+    of a sample that may be its best are computed again.
+
+    Parameters
+    ----------
+    epsilon
+        What the guarantee loses, in (0, 1).
+
+    Raises
+    ------
+    OptionError
+        If ``epsilon`` is not within (0, 1).
+
+    Notes
+    -----
+    The value is at least 1 - 1/e - epsilon of the optimum in expectation where the size is the only
+    constraint. The bound is the one that the gains at the end imply, the largest of which are
+    computed when time is left. Deterministic for a seed. One iteration is one gain.
+
+    References
+    ----------
+    Mirzasoleiman et al., Lazier than lazy greedy, AAAI 2015.
+    """
+
+    epsilon: float = 0.05
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.epsilon, (int, float)) or not 0.0 < self.epsilon < 1.0:
+            raise OptionError(f"epsilon must be within (0, 1), got {self.epsilon!r}.")
+
+    def solve(self, problem: Problem, context: SolveContext) -> RawResult:
+        """Return the subset that the sampled greedy ends with."""
+        state, gains = Partial(problem.constraints), Gains.of(problem)
+        rng = context.generator()
+        free = problem.constraints.free
+        upper = gains.unknown(free)
+        share = math.log(1.0 / self.epsilon) / max(state.left, 1)
+        complete, evaluated = True, 0
+        while state.left > 0 and (allowed := state.allowed()).size:
+            size = min(allowed.size, max(1, math.ceil(share * free.size)))
+            sample = np.sort(rng.choice(allowed, size, replace=False))
+            if complete:
+                pick, looked, complete = _best(gains, upper, sample, context.deadline, sampled=True)
+                evaluated += looked
+            else:
+                pick = int(sample[np.argmax(upper[sample])])
+            state.take(pick)
+            if complete:
+                gains.take(pick)
+                upper[pick] = 0.0
+        evaluated += _confirm(gains, upper, problem.k, context.deadline)
+        stop = StopReason.COMPLETED if complete else StopReason.TIME
+        bound = gains.bound(upper, greedy=False)
+        return RawResult(state.completed(), bound=bound, stop_reason=stop, iterations=evaluated)
+
+
+def _confirm(gains: Gains, upper: NDArray[np.float64], size: int, deadline: Deadline) -> int:
+    """Compute gains until the largest bounds, ``size`` of them, are gains; return how many."""
+    fresh, computed = upper == 0.0, 0
+    width = min(max(size, _MOST_IN_TIME), upper.size)
+    while width and not deadline.expired():
+        top = np.argpartition(-upper, width - 1)[:width]
+        stale = top[~fresh[top]]
+        if not stale.size or not gains.refresh(upper, stale, deadline):
+            break
+        fresh[stale] = True
+        computed += stale.size
+    return computed
+
+
+@dataclass(frozen=True, slots=True)
+class FarthestFirst:
+    """Take the sample that is farthest from those taken, k times.
+
+    Parameters
+    ----------
+    start
+        The first sample: ``"random"``, or ``"central"``, the one nearest the mean.
+
+    Raises
+    ------
+    OptionError
+        If ``start`` is neither.
+
+    Notes
+    -----
+    Any k + 1 samples at least r apart prove that the optimal radius is at least r/2 in a metric:
+    two of them share a center. With the size as the only constraint, and with ``include``, the
+    radius is hence at most twice the optimum; under other constraints only the bound remains. For
+    cosine, half a squared Euclidean distance of unit vectors, the factor is 4. O(n k d).
+    Deterministic for a seed. One iteration is one sample taken.
+
+    References
+    ----------
+    Gonzalez, Clustering to minimize the maximum intercluster distance, Theor. Comput. Sci. 1985;
+    Sener & Savarese, ICLR 2018.
+    """
+
+    start: str = "random"
+
+    def __post_init__(self) -> None:
+        if self.start not in ("random", "central"):
+            raise OptionError(f"start must be 'random' or 'central', got {self.start!r}.")
+
+    def solve(self, problem: Problem, context: SolveContext) -> RawResult:
+        """Return the samples taken, and half the least distance between them as the bound."""
+        objective = problem.objective
+        assert isinstance(objective, KCenter)
+        state, nearest = Partial(problem.constraints), _Nearest(objective.points)
+        for item in problem.constraints.forced:
+            nearest.add(int(item))
+        least, stop = math.inf, StopReason.COMPLETED
+        while state.left > 0 and (allowed := state.allowed()).size:
+            if stop is StopReason.COMPLETED:
+                pick = self._pick(nearest, allowed, context)
+            else:
+                pick = int(allowed[np.argmax(nearest.squares[allowed])])
+            if stop is StopReason.COMPLETED and context.deadline.expired():
+                stop = StopReason.TIME
+            state.take(pick)
+            if stop is StopReason.COMPLETED:
+                least = min(least, float(nearest.squares[pick]))
+                nearest.add(pick)
+        chosen = state.completed()
+        if chosen is None or not chosen.size:
+            return RawResult(None, infeasible=chosen is not None)
+        bound = None
+        # k + 1 samples make the proof: with fewer taken there is none.
+        if stop is StopReason.COMPLETED and state.left == 0:
+            last = nearest.farthest(np.arange(problem.n))
+            reached = min(least, float(nearest.squares[last]))
+            bound = objective.distance(0.25 * reached * (1.0 - 1e-12))
+        return RawResult(chosen, bound=bound, stop_reason=stop, iterations=problem.k - state.left)
+
+    def _pick(self, nearest: _Nearest, allowed: NDArray[np.int64], context: SolveContext) -> int:
+        if nearest.centers:
+            return nearest.farthest(allowed)
+        if self.start == "random":
+            return int(context.generator().choice(allowed))
+        center = nearest.points.mean(axis=0)
+        squares = np.square(nearest.points[allowed] - center).sum(axis=1)
+        return int(allowed[np.argmin(squares)])
+
+
+class _Nearest:
+    """Squared distances of points to the nearest center, as far as they had to be looked at."""
+
+    def __init__(self, points: NDArray[np.float64]) -> None:
+        self.points = points
+        self.centers: list[int] = []
+        self.squares = np.full(points.shape[0], np.inf)
+        self._seen = np.zeros(points.shape[0], dtype=np.int64)
+
+    def add(self, center: int) -> None:
+        self.centers.append(center)
+
+    def farthest(self, allowed: NDArray[np.int64]) -> int:
+        """Return the allowed point that is farthest from the centers."""
+        centers = np.array(self.centers)
+        return farthest(self.points, centers, allowed, self.squares, self._seen)

@@ -1,0 +1,62 @@
+"""The two coreset approximations that AdaSelection compares with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from subsetopt.objectives import MeanMatching
+from subsetopt.problem import Problem
+from subsetopt.solvers.base import RawResult, SolveContext
+
+__all__ = ["HalfAndHalf", "NearestMean"]
+
+
+@dataclass(frozen=True, slots=True)
+class HalfAndHalf:
+    """Take half the k largest and half the k smallest losses (coreset approximation 1).
+
+    For odd k the extra one comes from the largest. Ties go to the lower index.
+
+    References
+    ----------
+    Zhang et al., AdaSelection, section 3.1.
+    """
+
+    def solve(self, problem: Problem, context: SolveContext) -> RawResult:
+        """Return the two ends of the sorted losses."""
+        objective = problem.objective
+        assert isinstance(objective, MeanMatching)
+        rules = problem.constraints
+        need = min(problem.k - rules.forced.size, rules.free.size)
+        order = rules.free[np.argsort(-objective.values[rules.free], kind="stable")]
+        largest = (need + 1) // 2
+        ends = [order[:largest], order[order.size - (need - largest) :]]
+        return RawResult(np.concatenate([rules.forced, *ends]), iterations=1)
+
+
+@dataclass(frozen=True, slots=True)
+class NearestMean:
+    """Take the k losses nearest the target, the mean by default (coreset approximation 2).
+
+    Ties go to the lower index; under quotas the nearest of each group, exactly.
+
+    References
+    ----------
+    Zhang et al., AdaSelection, section 3.1.
+    """
+
+    def solve(self, problem: Problem, context: SolveContext) -> RawResult:
+        """Return the losses nearest the target."""
+        objective = problem.objective
+        assert isinstance(objective, MeanMatching)
+        order = np.argsort(np.abs(objective.values - objective.target), kind="stable")
+        keys = np.empty(problem.n)
+        # Places and not distances, less a constant: small distances would round to ties. Below 0,
+        # so that "at most" takes as many as it may.
+        keys[order] = np.arange(problem.n) - problem.n
+        chosen = problem.constraints.greedy_by(keys)
+        if isinstance(chosen, str):
+            return RawResult(None, infeasible=True, extras={"why": chosen})
+        return RawResult(chosen, iterations=1)

@@ -1,0 +1,224 @@
+"""A mixed-integer program in neutral form, and what a backend makes of one.
+
+Forms (``vector_form`` and ``coverage_form``) state a problem as programs; each backend knows how
+to run one. A search over a form may run several.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.solvers.mip.linear_model import GAP, LEAK, Frame, Row
+from subsetopt.status import StopReason
+
+__all__ = ["Answer", "Form", "Links", "Program", "Run", "float_gap", "float_leak", "stacked"]
+
+# What the square of a norm, as Gurobi bounds it, may be off by: relative, and absolute in the
+# units of the scaled program, where it is far above the tolerances of 1e-9 that are asked for.
+_SQUARE_SHARE = 1e-11
+_SQUARE_LEAK = 1e-6
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Links:
+    """Sparse rows ``low <= A @ (z, y) <= high``.
+
+    Attributes
+    ----------
+    rows, columns, coefficients
+        Entries of A, shape (e,), by ascending row.
+    low, high
+        Ends of the rows, shape (r,); either may be infinite.
+    """
+
+    rows: NDArray[np.int64]
+    columns: NDArray[np.int64]
+    coefficients: NDArray[np.float64]
+    low: NDArray[np.float64]
+    high: NDArray[np.float64]
+
+    @property
+    def starts(self) -> NDArray[np.int64]:
+        """Where each row begins among the entries, and the end: shape (r + 1,)."""
+        return np.searchsorted(self.rows, np.arange(self.low.size + 1))
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Program:
+    r"""Minimize ``costs @ (z, y)`` over binary z and y within their ends, subject to rows.
+
+    .. math:: \min_{z, y} \; c \cdot (z, y) \quad\text{or}\quad \min_{z, y} \; \|y_{1..p}\|^2
+
+    Attributes
+    ----------
+    costs
+        One for each variable, the m binaries first, shape (m + c,).
+    upper
+        Upper ends of the continuous variables, shape (c,).
+    rows
+        Constraints on z alone.
+    links
+        Those that tie y to z.
+    start
+        A feasible point (z, y), or None.
+    gap
+        The absolute gap at which a backend may stop, in the units of the costs.
+    goal
+        A value that is as good as the least possible one; -inf when there is none.
+    error
+        By how much rounding may have lifted the least value.
+    offset
+        What the costs leave out.
+    scale
+        What a value of the form was multiplied by; ``gap`` and ``goal`` are in scaled units,
+        ``error`` and ``offset`` in those of the form.
+    leak
+        By how much a backend's tolerances may lift its bound, in the units of the form.
+    squares
+        How many of the first y are free, with their sum of squares minimized; 0 if linear.
+    switches
+        Pairs (position in z, position in y), shape (s, 2): y is 0 where z is.
+    dense
+        Whether the links are dense rows of large numbers, of which cutting planes make worse ones.
+    """
+
+    costs: NDArray[np.float64]
+    upper: NDArray[np.float64]
+    rows: tuple[Row, ...]
+    links: Links
+    start: NDArray[np.float64] | None
+    gap: float
+    scale: float
+    goal: float = -math.inf
+    error: float = 0.0
+    offset: float = 0.0
+    leak: float = 0.0
+    squares: int = 0
+    switches: NDArray[np.int64] | None = None
+    dense: bool = False
+
+    @property
+    def size(self) -> int:
+        """The number of binaries."""
+        return int(self.costs.size - self.upper.size)
+
+    def bound(self, native: float) -> float:
+        """Return a backend's bound in the units of the form, what it may be off by taken away."""
+        if self.squares:
+            native = math.sqrt(max(0.0, native * (1.0 - _SQUARE_SHARE) - _SQUARE_LEAK))
+        return native / self.scale + self.offset - self.error - self.leak
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Answer:
+    """What a backend made of a program.
+
+    Attributes
+    ----------
+    choices
+        Subsets it found, a bool per binary, the best by its own account first.
+    bound
+        Lower bound in the units of the form; -inf without.
+    word, reason
+        The native status, and what it means.
+    iterations
+        Its work.
+    """
+
+    choices: list[NDArray[np.bool_]]
+    bound: float
+    word: str
+    reason: StopReason
+    iterations: int
+
+    @property
+    def infeasible(self) -> bool:
+        """Whether the program was proved to have no point."""
+        return self.word == "INFEASIBLE"
+
+    @classmethod
+    def late(cls) -> Answer:
+        """Return the answer of a backend that there was no time to call."""
+        return cls([], -math.inf, "not called", StopReason.TIME, 0)
+
+
+class Form(Protocol):
+    """A problem as a mixed-integer program.
+
+    Attributes
+    ----------
+    frame
+        Candidates, and the constraints on them.
+    precision
+        Difference of values that counts as none.
+    factor
+        What a value is multiplied by to be an objective, or minus one that is maximized.
+    """
+
+    frame: Frame
+    precision: float
+    factor: float
+
+    @property
+    def whole_scale(self) -> float:
+        """The scale at which rounding to whole numbers costs little of the precision."""
+
+    def program(
+        self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False
+    ) -> Program:
+        """Return the program in scaled units, of whole numbers if asked for."""
+
+    def refine(self, choices: list[NDArray[np.bool_]]) -> bool:
+        """Sharpen what the program says of some choices; False where it is exact already."""
+
+
+class Run(Protocol):
+    """A backend that is ready to run programs."""
+
+    def __call__(
+        self, form: Form, start: NDArray[np.bool_] | None, used: int, number: int
+    ) -> Answer:
+        """Run the program of a form.
+
+        Parameters
+        ----------
+        form
+            What to make the program of.
+        start
+            A choice to begin with, or None.
+        used
+            Work done by the runs before, to be taken off the limit.
+        number
+            Which run this is, from 0; seeds differ by it.
+        """
+
+
+def stacked(frame_rows: tuple[Row, ...], links: Links) -> Links:
+    """Return the rows on z alone and the links as one matrix."""
+    sizes = [row.positions.size for row in frame_rows]
+    ones = [
+        np.ones(row.positions.size) if row.coefficients is None else row.coefficients
+        for row in frame_rows
+    ]
+    return Links(
+        np.concatenate([np.repeat(np.arange(len(sizes)), sizes), links.rows + len(sizes)]),
+        np.concatenate([*(row.positions for row in frame_rows), links.columns]),
+        np.concatenate([*ones, links.coefficients]),
+        np.concatenate([[float(row.low) for row in frame_rows], links.low]),
+        np.concatenate([[float(row.high) for row in frame_rows], links.high]),
+    )
+
+
+def float_gap(precision: float, scale: float) -> float:
+    """Return the gap at which a backend of floats may stop, in scaled units."""
+    return GAP * precision * scale
+
+
+def float_leak(precision: float) -> float:
+    """Return what is taken off the bound of a backend of floats."""
+    return LEAK * precision

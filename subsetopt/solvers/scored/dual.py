@@ -1,0 +1,322 @@
+"""The Lagrangian of scored matching: its minimum, and candidates to flip around it, by price."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.constraints.normal_form import Constraints
+from subsetopt.kernels import lagrangian as kernel
+from subsetopt.objectives import ScoredMatching
+from subsetopt.solvers.matching.lattice import LatticeForm
+
+__all__ = ["Dual", "Flips", "Rules", "Units", "total_of"]
+
+_ROUNDS = 200
+# A quantum of the losses below this share of the window's width narrows it by nothing.
+_COARSE = 1e-3
+_ROUNDING = 256 * float(np.finfo(np.float64).eps)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Units:
+    """Scores, losses and the window of their sums, in units in which they are near 1."""
+
+    scores: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    window: tuple[float, float]
+    score_unit: float
+    loss_unit: float  # negative where the losses are negated
+
+    @classmethod
+    def of(cls, objective: ScoredMatching, k: int, *, at_most: bool) -> Units:
+        """Return the numbers of an objective for subsets of size k, or at most k."""
+        score_unit = float(np.abs(objective.scores).max(initial=0.0)) or 1.0
+        loss_unit = objective.matching.scale or 1.0
+        window = objective.window(k)
+        low, high = window if at_most else _narrowed(window, objective.losses, k)
+        return cls(
+            objective.scores / score_unit,
+            objective.losses / loss_unit,
+            (low / loss_unit, high / loss_unit),
+            score_unit,
+            loss_unit,
+        )
+
+    def mirrored(self) -> Units:
+        """Return the same with the losses negated."""
+        low, high = self.window
+        return Units(self.scores, -self.losses, (-high, -low), self.score_unit, -self.loss_unit)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Dual:
+    """The Lagrangian at its minimum: multiplier >= 0, an optimal subset, the bound."""
+
+    units: Units
+    multiplier: float
+    chosen: NDArray[np.int64]
+    bound: float
+
+    @classmethod
+    def minimize(cls, rules: Constraints, units: Units) -> Dual | str:
+        """Return the minimum of the dual, or why no subset lies within the band."""
+        lowest, highest = rules.greedy_by(units.losses), rules.greedy_by(-units.losses)
+        if isinstance(lowest, str) or isinstance(highest, str):
+            return str(lowest)
+        first, last = total_of(units.losses, lowest), total_of(units.losses, highest)
+        slack = _ROUNDING * (1.0 + float(np.abs(units.losses).sum()))
+        if first > units.window[1] + slack or last < units.window[0] - slack:
+            return "every subset has a mean loss outside the band"
+        free = _best_by(rules, -units.scores)
+        total = total_of(units.losses, free)
+        if total < units.window[0]:
+            units, lowest, total = units.mirrored(), highest, -total
+        if total <= units.window[1]:
+            return cls._at(units, 0.0, free)
+        return cls._descend(rules, units, free, lowest)
+
+    @classmethod
+    def _descend(
+        cls,
+        rules: Constraints,
+        units: Units,
+        above: NDArray[np.int64],
+        below: NDArray[np.int64],
+    ) -> Dual:
+        """Intersect the lines of a subset above the band and one below until none is better."""
+        scores, losses, high = units.scores, units.losses, units.window[1]
+        best: Dual | None = None
+        for _ in range(_ROUNDS):
+            width = total_of(losses, above) - total_of(losses, below)
+            rise = total_of(scores, above) - total_of(scores, below)
+            multiplier = max(0.0, rise / width) if width > 0.0 else 0.0
+            if not math.isfinite(multiplier):
+                break
+            trial = _best_by(rules, multiplier * losses - scores)
+            dual = cls._at(units, multiplier, trial)
+            if best is None or dual.bound < best.bound:
+                best = dual
+            line = cls._at(units, multiplier, above).bound
+            if dual.bound <= line + _ROUNDING * (1.0 + abs(line)):
+                break
+            if total_of(losses, trial) > high:
+                above = trial
+            else:
+                below = trial
+        return best or cls._at(units, 0.0, above)
+
+    @classmethod
+    def _at(cls, units: Units, multiplier: float, chosen: NDArray[np.int64]) -> Dual:
+        reduced = units.scores - multiplier * units.losses
+        price = multiplier * units.window[1] if multiplier else 0.0
+        return cls(units, multiplier, chosen, total_of(reduced, chosen) + price)
+
+    def rounding(self) -> float:
+        """Return how far rounding may have moved the bound."""
+        high = abs(self.units.window[1]) if self.multiplier else 0.0
+        magnitude = float(np.abs(self.units.scores).sum())
+        magnitude += self.multiplier * (float(np.abs(self.units.losses).sum()) + high)
+        return _ROUNDING * magnitude
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Rules:
+    """Constraints with groups and costs always there: one free group, costs of 0.
+
+    Attributes
+    ----------
+    given
+        The constraints.
+    codes, low, high
+        Group of every candidate, and the range of each group's count.
+    costs, capacity
+        In units in which costs are near 1.
+    """
+
+    given: Constraints
+    codes: NDArray[np.int64]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    costs: NDArray[np.float64]
+    capacity: float
+
+    @classmethod
+    def of(cls, given: Constraints) -> Rules:
+        """Return the constraints completed."""
+        codes, low, high = given.codes, given.low, given.high
+        if codes is None or low is None or high is None:
+            codes, low = np.zeros(given.n, dtype=np.int64), np.array([0])
+            high = np.array([given.n])
+        costs, capacity = np.zeros(given.n), math.inf
+        if given.costs is not None:
+            unit = float(given.costs.mean()) or 1.0
+            costs, capacity = given.costs / unit, given.capacity / unit
+        return cls(given, codes, low, high, costs, capacity)
+
+    def fixed(self, item: int, inside: bool) -> Rules:
+        """Return the constraints with one more candidate forced in, or left out."""
+        free = self.given.free[self.given.free != item]
+        forced = np.append(self.given.forced, item) if inside else self.given.forced
+        return replace(self, given=replace(self.given, free=free, forced=forced))
+
+    def counted(self, large: NDArray[np.bool_], count: int) -> Rules:
+        """Return the constraints, which have no quotas, with so many of the large losses."""
+        n = self.given.n
+        codes = np.where(large, 0, 1)
+        low, high = np.array([count, 0]), np.array([count, n])
+        given = replace(self.given, codes=codes, low=low, high=high, labels=("large",))
+        return replace(self, given=given, codes=codes, low=low, high=high)
+
+
+class Flips:
+    """Candidates to flip in or out of the dual's subset, by price, and an enumeration's state."""
+
+    def __init__(self, rules: Rules, dual: Dual) -> None:
+        units = dual.units
+        self.rules, self.dual, self.chosen = rules, dual, dual.chosen
+        inside = np.zeros(rules.given.n, dtype=np.bool_)
+        inside[dual.chosen] = True
+        prices = _prices(rules, inside, units.scores - dual.multiplier * units.losses)
+        order = np.argsort(prices, kind="stable")
+        self.items = items = rules.given.free[order]
+        self.prices = prices[order]
+        self.signs = np.where(inside[items], -1, 1)
+        self.moves = self.signs * units.losses[items]
+        self.gains = self.signs * units.scores[items]
+        self.spends = self.signs * rules.costs[items]
+        self.codes = rules.codes[items]
+        puts = self.signs > 0
+        self.first_in = np.concatenate([[0], np.cumsum(puts)])
+        self.first_out = np.concatenate([[0], np.cumsum(~puts)])
+        self.price_in = np.concatenate([[0.0], np.cumsum(self.prices[puts])])
+        self.price_out = np.concatenate([[0.0], np.cumsum(self.prices[~puts])])
+        self.up, self.down = _reach(self.moves, self.prices)
+        total = total_of(units.losses, dual.chosen)
+        self.window = np.array([units.window[0] - total, units.window[1] - total])
+        self.capacity = rules.capacity - total_of(rules.costs, dual.chosen)
+        self.base = total_of(units.scores, dual.chosen)
+        m = items.size
+        self.stack = np.zeros(m + 1, dtype=np.int64)
+        self.totals = np.zeros((4, m + 1))
+        self.best = np.full(m + 1, -1, dtype=np.int64)
+        self.span = float(self.prices.sum())
+        self.ints = np.zeros(kernel.N_INTS, dtype=np.int64)
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin another pass, also in the midst of one."""
+        self.counts = np.bincount(self.rules.codes[self.chosen], minlength=self.rules.low.size)
+        self.ints[:] = 0
+        self.ints[kernel.SIZE] = self.chosen.size
+
+    def visit(self, price: float, value: float, work: int) -> tuple[int, bool]:
+        """Visit nodes of the pass; return how many, and whether it is complete.
+
+        Parameters
+        ----------
+        price
+            What the sets of the pass cost less than.
+        value
+            The best score so far; sets that cannot beat it are left out.
+        work
+            Nodes to visit.
+        """
+        rules = self.rules
+        size = rules.given.k
+        limits = np.array([value - self.base, price, self.dual.bound - self.base])
+        paid, moved, gained, spent = self.totals
+        visited, done = kernel.enumerate_flips(
+            self.prices, self.moves, self.gains, self.signs, self.codes, self.spends,
+            self.first_in, self.first_out, self.price_in, self.price_out, self.up, self.down,
+            self.window, self.capacity, 0 if rules.given.at_most else size, size, rules.low,
+            rules.high, self.counts, self.ints, self.stack, paid, moved, gained, spent, self.best,
+            limits, work,
+        )  # fmt: skip
+        return int(visited), bool(done)
+
+    def found(self) -> NDArray[np.int64] | None:
+        """Return the subset of the best set of flips, once."""
+        depth = int(self.best[-1])
+        if depth < 0:
+            return None
+        self.best[-1] = -1
+        return np.setxor1d(self.chosen, self.items[self.best[:depth]])
+
+    def pivot(self) -> int:
+        """Return the candidate with the largest loss of the two between which the dual breaks."""
+        pair = self.items[:2]
+        return int(pair[np.argmax(np.abs(self.dual.units.losses[pair]))])
+
+
+def _reach(
+    moves: NDArray[np.float64], prices: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return how far up, and down, flips from each position on move the sum per price at most."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(moves == 0.0, 0.0, moves / prices)
+    up = np.maximum.accumulate(np.maximum(ratio, 0.0)[::-1])[::-1]
+    down = np.maximum.accumulate(np.maximum(-ratio, 0.0)[::-1])[::-1]
+    return np.ascontiguousarray(up), np.ascontiguousarray(down)
+
+
+def _prices(
+    rules: Rules, inside: NDArray[np.bool_], reduced: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return what a flip of every free candidate loses at least.
+
+    With group g's threshold t_g, between its worst candidate inside and its best outside, flips
+    lose |reduced - t_g|. All groups share one threshold, but those at their lower quota may have
+    a lower one and those at their upper quota a higher one: the dual of the quotas.
+    """
+    free = rules.given.free
+    codes, within, value = rules.codes[free], inside[free], reduced[free]
+    worst, best = np.full(rules.low.size, np.inf), np.full(rules.low.size, -np.inf)
+    np.minimum.at(worst, codes[within], value[within])
+    np.maximum.at(best, codes[~within], value[~within])
+    counts = np.bincount(rules.codes[inside], minlength=rules.low.size)
+    floor = float(best[counts < rules.high].max(initial=-np.inf))
+    ceiling = float(worst[counts > rules.low].min(initial=np.inf))
+    if rules.given.at_most:
+        floor = max(floor, 0.0) if int(inside.sum()) == rules.given.k else 0.0
+    shared = floor if math.isfinite(floor) else (ceiling if math.isfinite(ceiling) else 0.0)
+    threshold = np.clip(shared, best, worst)[codes]
+    prices: NDArray[np.float64] = np.where(within, value - threshold, threshold - value)
+    return np.maximum(prices, 0.0)
+
+
+def _narrowed(
+    window: tuple[float, float], losses: NDArray[np.float64], k: int
+) -> tuple[float, float]:
+    """Return the part of a window where sums of k losses can lie: they may have a quantum.
+
+    A sum is ``k base + t step`` with an integer t, and the rounding errors of k losses. The ends
+    are moved to the outermost such sums; no sum is lost when they cross.
+    """
+    form = LatticeForm.of(np.sort(losses)) if k else None
+    if form is None or form.step < _COARSE * (window[1] - window[0]):
+        return window
+    errors = np.sort(form.errors)
+    below, above = float(errors[:k].sum()), float(errors[errors.size - k :].sum())
+    slack = 1e-6 * form.step + _ROUNDING * float(np.abs(losses).sum())
+    first = (window[0] - above - slack - k * form.base) / form.step
+    last = (window[1] - below + slack - k * form.base) / form.step
+    if not (math.isfinite(first) and math.isfinite(last)):
+        return window
+    low, high = (k * form.base + t * form.step for t in (math.ceil(first), math.floor(last)))
+    return max(window[0], low + below - slack), min(window[1], high + above + slack)
+
+
+def _best_by(rules: Constraints, keys: NDArray[np.float64]) -> NDArray[np.int64]:
+    """Return the feasible subset with the smallest total key, where there is one."""
+    chosen = rules.greedy_by(keys)
+    assert not isinstance(chosen, str)
+    return chosen
+
+
+def total_of(values: NDArray[np.float64], indices: NDArray[np.int64]) -> float:
+    """Return the sum of some of the values."""
+    return float(np.add.reduce(values[indices]))

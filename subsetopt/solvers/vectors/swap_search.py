@@ -1,0 +1,356 @@
+"""Swap search for vector matching with uniform weights, and what it shares with other solvers."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.constraints.subsets import random_subset
+from subsetopt.kernels.vectors import state as at
+from subsetopt.kernels.vectors import swap as kernel
+from subsetopt.kernels.vectors.nnls import correlate
+from subsetopt.kernels.vectors.start import draw, lay_out
+from subsetopt.objectives import VectorMatching
+from subsetopt.problem import Problem
+from subsetopt.solvers.base import RawResult, SolveContext
+from subsetopt.status import StopReason
+
+__all__ = ["VectorPool", "descend", "projection_bound", "search"]
+
+# Coordinates looked at between two looks at the clock: about 50 microseconds.
+_CHUNK = 250_000
+# The least, once little time is left.
+_SHORT_CHUNK = 10_000
+# The default work limit: about 2 ms at n = 128.
+_DEFAULT_WORK = 4_000_000
+_DEFAULT_WORK_PER_COORDINATE = 200
+# A little below the tolerance, so that rounding in the final check cannot undo the proof.
+_GOAL_SHARE = 0.999
+# Points looked at in one step while there is much to gain, at first.
+_WINDOW = 256
+_WINDOW_COORDINATES = 65_536
+# How far above the least squared residual a walk may go, as exp((_UPHILL / d)**2): a ball of d
+# dimensions gains volume with its radius the faster, the larger d is.
+_UPHILL = 9.0
+_UPHILL_MOST = 1.5
+# Inner products that are kept: 64 MiB of them. With fewer coordinates they are not worth it.
+_KEPT = 1 << 24
+_KEPT_COORDINATES = 4
+_NO_INTS = np.empty(0, dtype=np.int64)
+_NO_FLOATS = np.empty(0, dtype=np.float64)
+_TINY = float(np.finfo(np.float64).tiny)
+_ROUNDING = 16 * float(np.finfo(np.float64).eps)
+
+
+@dataclass(eq=False, slots=True)
+class VectorPool:
+    """Vectors to choose from in ascending order of their norms, and the sum to hit.
+
+    Included candidates are taken out, and ``at_most`` is exact by zero vectors that stand for
+    "one fewer", as in :class:`~subsetopt.solvers.matching.pool.Pool`.
+
+    Attributes
+    ----------
+    columns, norms
+        Vectors (d, m) float32 in units of ``unit``, and their norms (m,).
+    unit
+        What the vectors were divided by.
+    items
+        Candidate of each vector (m,); -1 for a zero vector.
+    forced, size, target
+        Candidates in every subset, how many to choose besides, and the sum they should have.
+    codes, low, high, costs, capacity
+        Constraints; empty, and infinity, without.
+    """
+
+    columns: NDArray[np.float32]
+    norms: NDArray[np.float64]
+    unit: float
+    items: NDArray[np.int64]
+    forced: NDArray[np.int64]
+    size: int
+    target: NDArray[np.float64]
+    codes: NDArray[np.int64]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    costs: NDArray[np.float64]
+    capacity: float
+
+    @classmethod
+    def of(cls, problem: Problem, objective: VectorMatching) -> VectorPool:
+        """Return the pool of a problem whose constraints can be satisfied."""
+        # Squares are taken in single precision.
+        unit = objective.scale if objective.scale > _TINY else 1.0
+        target = problem.k * objective.target
+        if not problem.constrained and problem.cardinality == "exact":
+            order = np.argsort(objective.norms)
+            return cls(
+                _lay_out(objective, order, unit), objective.norms[order] / unit, unit, order,
+                _NO_INTS, problem.k, target / unit, _NO_INTS, _NO_INTS, _NO_INTS, _NO_FLOATS,
+                math.inf,
+            )  # fmt: skip
+        return cls._constrained(problem, objective, target, unit)
+
+    @classmethod
+    def _constrained(
+        cls, problem: Problem, objective: VectorMatching, target: NDArray[np.float64], unit: float
+    ) -> VectorPool:
+        rules = problem.constraints
+        size = problem.k - rules.forced.size
+        items = np.concatenate([np.full(size if rules.at_most else 0, -1), rules.free])
+        norms = np.where(items >= 0, objective.norms[items], 0.0)
+        order = np.argsort(norms, kind="stable")
+        items = items[order]
+        real = items >= 0
+        codes = low = high = _NO_INTS
+        if rules.codes is not None and rules.low is not None and rules.high is not None:
+            settled = np.bincount(rules.codes[rules.forced], minlength=rules.low.size)
+            low = np.maximum(rules.low - settled, 0)
+            high = rules.high - settled
+            high[-1] = items.size  # the free group, and the zero vectors
+            codes = np.where(real, rules.codes[items], low.size - 1)
+        costs, capacity = _NO_FLOATS, math.inf
+        if rules.costs is not None:
+            costs = np.where(real, rules.costs[items], 0.0)
+            capacity = rules.capacity - math.fsum(rules.costs[rules.forced])
+        target = (target - objective.vectors[rules.forced].sum(axis=0)) / unit
+        return cls(
+            _lay_out(objective, items, unit), norms[order] / unit, unit, items, rules.forced,
+            size, target, codes, low, high, costs, capacity,
+        )  # fmt: skip
+
+    def indices(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the candidates that chosen positions stand for, forced ones too."""
+        chosen = self.items[positions]
+        return np.concatenate([self.forced, chosen[chosen >= 0]])
+
+    def positions(self, indices: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+        """Return ``size`` positions that stand for a feasible subset of candidates."""
+        where = np.full(n, -1, dtype=np.int64)
+        real = np.flatnonzero(self.items >= 0)
+        where[self.items[real]] = real
+        chosen = where[indices]
+        chosen = chosen[chosen >= 0]
+        dummies = np.flatnonzero(self.items < 0)[: self.size - chosen.size]
+        return np.concatenate([chosen, dummies])
+
+
+def _lay_out(
+    objective: VectorMatching, items: NDArray[np.int64], unit: float
+) -> NDArray[np.float32]:
+    """Return the vectors of some candidates by columns in single precision."""
+    columns = np.empty((objective.d, items.size), dtype=np.float32)
+    lay_out(objective.vectors, items, 1.0 / unit, columns)
+    return columns
+
+
+class _Walk:
+    """The state of one search: the arrays that the kernel works on."""
+
+    def __init__(
+        self,
+        problem: Problem,
+        objective: VectorMatching,
+        pool: VectorPool,
+        sel: NDArray[np.int64],
+        rng: NDArray[np.uint64],
+    ) -> None:
+        self.problem, self.objective = problem, objective
+        self.bound = 0.0
+        d, m = pool.columns.shape
+        self.pool = pool
+        self.best = sel.copy()
+        self.ints = np.zeros(at.N_INTS, dtype=np.int64)
+        self.floats = floats = np.zeros(at.N_FLOATS)
+        goal = _GOAL_SHARE * problem.objective.tolerance * problem.k / pool.unit
+        floats[at.F_GOAL] = goal * goal
+        floats[at.F_CAPACITY] = pool.capacity
+        floats[at.F_WIDTH] = -1.0
+        self.ints[at.I_WIDTH] = max(_WINDOW, _WINDOW_COORDINATES // max(d, 1))
+        floats[at.F_THRESHOLD] = math.exp(min(_UPHILL_MOST, (_UPHILL / max(d, 1)) ** 2))
+        count = _NO_INTS
+        if pool.codes.size:
+            count = np.bincount(pool.codes[sel], minlength=pool.low.size)
+        if pool.costs.size:
+            floats[at.F_COST] = pool.costs[sel].sum()
+        room = _room(m, d, pool.size)
+        scratch = np.empty((2, m), dtype=np.float32)
+        self.arrays = (
+            objective.vectors,
+            pool.items,
+            1.0 / pool.unit,
+            pool.columns,
+            pool.norms,
+            pool.target,
+            sel,
+            self.best,
+            np.zeros(m, dtype=np.float32),
+            scratch[0],
+            scratch[1],
+            np.empty(m),
+            np.empty((room, m), dtype=np.float32),
+            np.full(m if room else 0, -1),
+            np.full(room, -1),
+            np.empty(d),
+            self.ints,
+            floats,
+            rng,
+            pool.codes,
+            pool.low,
+            pool.high,
+            count,
+            pool.costs,
+        )
+
+    def run(self, context: SolveContext, limit: int | None) -> StopReason:
+        """Search until the goal, a limit or an interrupt; the best positions stay in ``best``."""
+        if self.pool.size == 0:
+            return StopReason.COMPLETED
+        chunk, left = _CHUNK, context.deadline.remaining()
+        try:
+            while True:
+                done = int(self.ints[at.I_WORK])
+                if limit is not None and done:
+                    if done >= limit:
+                        return StopReason.ITERATION
+                    chunk = min(chunk, limit - done)
+                outcome = kernel.search(*self.arrays, chunk)
+                if outcome == kernel.REACHED:
+                    return StopReason.TARGET
+                if outcome == kernel.STUCK:
+                    return StopReason.STAGNATION
+                if outcome == kernel.APPROACHED and self._prove():
+                    return StopReason.TARGET
+                if context.deadline.expired():
+                    return StopReason.TIME
+                before, left = left, context.deadline.remaining()
+                chunk = _fitting(int(self.ints[at.I_WORK]) - done, before - left, left)
+        except KeyboardInterrupt:
+            return StopReason.INTERRUPTED
+
+    def _prove(self) -> bool:
+        """Find a lower bound by the residual's direction; tell whether the best is there."""
+        if self.ints[at.I_CENTRAL]:
+            return False
+        chosen = self.pool.indices(self.best)
+        self.bound = projection_bound(self.problem, self.objective, chosen)
+        goal = self.bound + _GOAL_SHARE * self.objective.tolerance
+        reach = goal * self.problem.k / self.pool.unit
+        # Not a power, which raises where a target lies far beyond all vectors: a product is inf.
+        self.floats[at.F_GOAL] = reach * reach
+        return bool(self.floats[at.F_BEST] <= self.floats[at.F_GOAL])
+
+
+def _fitting(work: int, seconds: float, left: float) -> int:
+    """Return how much work to do before the next look at the clock, the last having taken long.
+
+    A unit of work takes several times as long in a small problem as in a large one.
+    """
+    if not seconds > 0.0:
+        return _CHUNK
+    return int(min(_CHUNK, max(_SHORT_CHUNK, work * left / seconds)))
+
+
+def _room(m: int, d: int, size: int) -> int:
+    """Return how many rows of inner products to keep: twice the members', if there is room."""
+    rows = min(m, 2 * size + 64)
+    return rows if d >= _KEPT_COORDINATES and rows * m <= _KEPT and rows > size + 1 else 0
+
+
+def search(problem: Problem, context: SolveContext, looks: int | None = None) -> RawResult:
+    """Search by swaps until the tolerance, the work limit or the deadline.
+
+    ``looks`` limits the work, too, as the number of looks at every vector.
+    """
+    objective = problem.objective
+    assert isinstance(objective, VectorMatching)
+    pool = VectorPool.of(problem, objective)
+    limit = context.max_iterations
+    if limit is None and not context.deadline.limited:
+        limit = _DEFAULT_WORK + _DEFAULT_WORK_PER_COORDINATE * pool.columns.size
+    if looks is not None:
+        most = looks * pool.columns.size
+        limit = most if limit is None else min(limit, most)
+    rng = np.array([context.entropy], dtype=np.uint64)
+    walk = _Walk(problem, objective, pool, _start(problem, pool, context, rng), rng)
+    stop = walk.run(context, limit)
+    return RawResult(
+        pool.indices(walk.best),
+        bound=walk.bound,
+        stop_reason=stop,
+        iterations=int(walk.ints[at.I_WORK]),
+    )
+
+
+def _start(
+    problem: Problem, pool: VectorPool, context: SolveContext, rng: NDArray[np.uint64]
+) -> NDArray[np.int64]:
+    """Return the positions of the warm start, or of a random subset."""
+    if context.warm_start is not None:
+        return pool.positions(context.warm_start, problem.n)
+    if problem.constrained or problem.cardinality != "exact":
+        return pool.positions(random_subset(problem.constraints, context.generator()), problem.n)
+    order = np.arange(problem.n)
+    draw(pool.size, order, rng)
+    return order[: pool.size].copy()
+
+
+def descend(
+    problem: Problem, chosen: NDArray[np.int64], context: SolveContext, limit: int | None
+) -> tuple[NDArray[np.int64], int, StopReason]:
+    """Make improving swaps until none is left; return the subset, the work and why it ended."""
+    objective = problem.objective
+    assert isinstance(objective, VectorMatching)
+    pool = VectorPool.of(problem, objective)
+    rng = np.array([context.entropy], dtype=np.uint64)
+    walk = _Walk(problem, objective, pool, pool.positions(chosen, problem.n), rng)
+    walk.ints[at.I_DESCENT] = 1
+    stop = walk.run(context, limit)
+    return pool.indices(walk.best), int(walk.ints[at.I_WORK]), stop
+
+
+def projection_bound(
+    problem: Problem, objective: VectorMatching, chosen: NDArray[np.int64]
+) -> float:
+    r"""Return a lower bound on the residual of every feasible subset with weights ``1/k``.
+
+    .. math:: \Bigl\| t - \tfrac1k \sum_{i \in S} v_i \Bigr\| \ge
+              \min_{S'} \Bigl| u \cdot t - \tfrac1k \sum_{i \in S'} u \cdot v_i \Bigr|,
+              \qquad \|u\| = 1
+
+    The right side is bounded by the interval of reachable sums, exact under sizes and quotas; u is
+    the direction of the residual of the subset found. Usually 0: where the residual could be made
+    up from either side, no direction proves anything.
+    """
+    k = problem.k
+    residual = objective.target - objective.vectors[chosen].sum(axis=0) / k
+    largest = float(np.abs(residual).max()) if residual.size else 0.0
+    if largest == 0.0:
+        return 0.0
+    residual = residual / largest
+    direction = residual / math.sqrt(float(residual @ residual))
+    # Not by BLAS: waking its threads costs more than the product.
+    values = np.empty(problem.n)
+    correlate(objective.vectors, direction, values)
+    sums = [_extreme_sum(problem, values, sign) for sign in (1.0, -1.0)]
+    if None in sums:
+        return 0.0
+    low, high = sums
+    assert low is not None and high is not None
+    target = k * float(objective.target @ direction)
+    slack = _ROUNDING * objective.d * (abs(target) + k * float(objective.norms.max()))
+    return max(0.0, low - target - slack, target + high - slack) / k if k else 0.0
+
+
+def _extreme_sum(problem: Problem, values: NDArray[np.float64], sign: float) -> float | None:
+    """Return the least sum of ``sign * values`` over sizes and quotas, capacity not counted."""
+    keys = sign * values
+    if not problem.constrained and problem.cardinality == "exact":
+        if problem.k == problem.n:
+            return float(keys.sum())
+        return float(np.partition(keys, problem.k - 1)[: problem.k].sum())
+    chosen = problem.constraints.greedy_by(keys)
+    return None if isinstance(chosen, str) else float(keys[chosen].sum())
