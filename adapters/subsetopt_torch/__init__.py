@@ -43,20 +43,20 @@ __all__ = [
 ]
 
 _HOMES = {
-    "BatchSelector": "selector",
-    "Picked": "picked",
-    "Presample": "presample",
-    "ProxyScores": "proxy",
-    "SelectionWarning": "selector",
-    "SelectiveStep": "step",
-    "StepResult": "result",
-    "SubsetBatchSampler": "sampler",
-    "Timings": "result",
-    "WithIds": "indexed",
-    "gradient_norms": "sample_gradients",
-    "irreducible_losses": "irreducible",
-    "scoring_pass": "scoring",
-    "train_proxy": "proxy",
+    "BatchSelector": "selection.selector",
+    "Picked": "selection.picked",
+    "Presample": "selection.presample",
+    "ProxyScores": "proxies.proxy",
+    "SelectionWarning": "selection.selector",
+    "SelectiveStep": "training.step",
+    "StepResult": "training.result",
+    "SubsetBatchSampler": "loading.sampler",
+    "Timings": "training.result",
+    "WithIds": "loading.with_ids",
+    "gradient_norms": "signals.sample_gradients",
+    "irreducible_losses": "proxies.irreducible",
+    "scoring_pass": "model.scoring_pass",
+    "train_proxy": "proxies.proxy",
 }
 
 

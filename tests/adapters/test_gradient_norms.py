@@ -15,7 +15,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import subsetopt_torch as st  # noqa: E402
-from subsetopt_torch import sample_gradients  # noqa: E402
+from subsetopt_torch.signals import sample_gradients  # noqa: E402
 
 
 def by_loop(model: nn.Module, loss_fn: Any, x: Any, y: Any) -> torch.Tensor:
