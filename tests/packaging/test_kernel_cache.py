@@ -37,8 +37,9 @@ def test_a_second_process_loads_what_the_first_compiled(tmp_path: Path) -> None:
     ignore = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "subsetopt", install / "subsetopt", ignore=ignore)
     home.mkdir()
-    # A file where the cache's folder would go: what a read-only install looks like to Numba.
-    (install / "subsetopt" / "kernels" / "__pycache__").touch()
+    # A file where each cache folder would go: what a read-only install looks like to Numba.
+    for init in (install / "subsetopt" / "kernels").rglob("__init__.py"):
+        (init.parent / "__pycache__").touch()
     first = _run(install, home)
     kept = {path: path.stat().st_mtime_ns for path in (home / "cache").rglob("*.nb?")}
     assert kept, "nothing was kept under the user's cache folder"
