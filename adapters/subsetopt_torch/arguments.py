@@ -1,4 +1,4 @@
-"""Checks of what a selector is made with."""
+"""Checks of arguments that several rooms share, and the rank of this process."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ import numpy as np
 import torch
 
 import subsetopt as so
+from subsetopt.errors import did_you_mean
 from subsetopt.policies import Policy, make_policy
 
-__all__ = ["as_policy", "check_size", "checked_seed", "process_rank"]
+__all__ = ["as_policy", "check_choice", "check_size", "checked_seed", "process_rank"]
 
 
 def checked_seed(seed: object) -> int:
@@ -47,6 +48,21 @@ def as_policy(policy: str | Policy, options: Mapping[str, Any] | None) -> Policy
             f"policy must be a registered name or a policy object, got {type(policy).__name__}."
         )
     return policy
+
+
+def check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:
+    """Raise unless an option has one of its values.
+
+    Raises
+    ------
+    OptionError
+        With the nearest valid value.
+    """
+    if value not in valid:
+        raise so.OptionError(
+            f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}."
+            f"{did_you_mean(value, valid)}"
+        )
 
 
 def check_size(rate: float | None, k: int | None) -> None:

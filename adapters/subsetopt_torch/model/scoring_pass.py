@@ -9,13 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from subsetopt import OptionError
-from subsetopt.errors import did_you_mean
+from subsetopt_torch.arguments import check_choice
 
 __all__ = [
     "ScoringMode",
     "buffers_kept",
-    "check_choice",
     "norm_buffers",
     "norm_modules",
     "scoring_pass",
@@ -97,21 +95,6 @@ def buffers_kept(buffers: Iterable[Tensor]) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in saved:
                 buffer.copy_(value)
-
-
-def check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:
-    """Raise unless an option has one of its values.
-
-    Raises
-    ------
-    OptionError
-        With the nearest valid value.
-    """
-    if value not in valid:
-        raise OptionError(
-            f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}."
-            f"{did_you_mean(value, valid)}"
-        )
 
 
 def _set_modes(modules: list[nn.Module], modes: list[bool]) -> None:

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from subsetopt import OptionError, ProblemError
 from subsetopt_torch.model.batches import call_model
+from subsetopt_torch.model.losses import check_per_sample
 from subsetopt_torch.model.scoring_pass import scoring_pass
 from subsetopt_torch.proxies.samples import Samples
-from subsetopt_torch.selection.transfer import check_per_sample
 
 __all__ = ["Fit", "OnEpoch", "place", "scored_batches", "seeded_streams"]
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from subsetopt.policies import to_host
-from subsetopt_torch.model.scoring_pass import check_choice
+from subsetopt_torch.arguments import check_choice
 from subsetopt_torch.proxies.fitting import Fit, OnEpoch, place, scored_batches, seeded_streams
 from subsetopt_torch.proxies.samples import Samples
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from subsetopt import Problem, Solution, TopScores, solve
-from subsetopt_torch.selection.transfer import weight_dtype
+from subsetopt_torch.model.losses import weight_dtype
 
 __all__ = ["Picked", "first_of"]
 

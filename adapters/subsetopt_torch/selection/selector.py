@@ -14,19 +14,20 @@ from torch import Tensor
 
 import subsetopt as so
 from subsetopt.policies import Feedback, Policy, SelectionState, StatelessPolicy, to_host
-from subsetopt_torch.arguments import as_policy, check_size, checked_seed, process_rank
-from subsetopt_torch.model.scoring_pass import check_choice
+from subsetopt_torch.arguments import (
+    as_policy,
+    check_choice,
+    check_size,
+    checked_seed,
+    process_rank,
+)
+from subsetopt_torch.model.losses import as_loss_vector, weight_dtype
 from subsetopt_torch.selection.answers import no_answer, training_weights, uniform_draw
 from subsetopt_torch.selection.constraints import checked_constraints
 from subsetopt_torch.selection.picked import Picked, first_of
 from subsetopt_torch.selection.presample import Presample, presampled
 from subsetopt_torch.selection.proposal import Request, mended, nonfinite_error, proposed
-from subsetopt_torch.selection.transfer import (
-    Both,
-    as_loss_vector,
-    to_device,
-    weight_dtype,
-)
+from subsetopt_torch.selection.transfer import Both, to_device
 
 __all__ = ["BatchSelector", "SelectionWarning"]
 

@@ -11,8 +11,8 @@ from torch.func import functional_call, grad, vmap
 
 from subsetopt import OptionError, ProblemError
 from subsetopt_torch.model.batches import batch_size, call_model, per_sample
+from subsetopt_torch.model.losses import check_per_sample
 from subsetopt_torch.model.scoring_pass import ScoringMode, norm_modules, scoring_pass
-from subsetopt_torch.selection.transfer import check_per_sample
 
 __all__ = ["gradient_norms"]
 

@@ -19,9 +19,9 @@ from torch import Tensor, nn
 from subsetopt import OptionError, ProblemError
 from subsetopt.policies import Policy, cross_entropy_gradients, row_norms
 from subsetopt_torch.model.batches import call_model
+from subsetopt_torch.model.losses import check_per_sample
 from subsetopt_torch.model.outputs import find_logits, with_logits
 from subsetopt_torch.model.scoring_pass import ScoringMode
-from subsetopt_torch.selection.transfer import check_per_sample
 from subsetopt_torch.signals.known_losses import closed_form, is_known
 from subsetopt_torch.signals.last_layer import LastLayer
 from subsetopt_torch.signals.sample_gradients import gradient_norms

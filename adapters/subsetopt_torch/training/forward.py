@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from subsetopt.policies import to_host
 from subsetopt_torch.model.batches import call_model, take
+from subsetopt_torch.model.losses import check_per_sample
 from subsetopt_torch.model.scoring_pass import scoring_pass
 from subsetopt_torch.selection.picked import Picked
 from subsetopt_torch.selection.selector import BatchSelector
-from subsetopt_torch.selection.transfer import check_per_sample
 from subsetopt_torch.training.progress import StepRun
 
 __all__ = ["TrainingForward"]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from subsetopt_torch.model.batches import first_tensor, take
+from subsetopt_torch.model.losses import weight_dtype
 from subsetopt_torch.selection.picked import Picked
-from subsetopt_torch.selection.transfer import weight_dtype
 from subsetopt_torch.training.result import StepResult, Timings
 
 __all__ = ["Clock", "StepRun", "device_of"]

@@ -11,19 +11,19 @@ from torch import Tensor, nn
 
 from subsetopt import OptionError
 from subsetopt.policies import Feedback
+from subsetopt_torch.arguments import check_choice
 from subsetopt_torch.model.batches import batch_size, take
+from subsetopt_torch.model.losses import weight_dtype
 from subsetopt_torch.model.outputs import find_logits
 from subsetopt_torch.model.scoring_pass import (
     ScoringMode,
     buffers_kept,
-    check_choice,
     norm_buffers,
     norm_modules,
     scoring_pass,
 )
 from subsetopt_torch.selection.picked import Picked
 from subsetopt_torch.selection.selector import BatchSelector
-from subsetopt_torch.selection.transfer import weight_dtype
 from subsetopt_torch.signals.last_layer import LastLayer
 from subsetopt_torch.signals.scoring_forward import DERIVED, ScoringForward, learned, learns_from
 from subsetopt_torch.training.forward import TrainingForward

@@ -1,0 +1,67 @@
+"""Per-sample losses: their checks, and the dtype of the weights that belong to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subsetopt import ProblemError
+
+__all__ = ["as_loss_vector", "check_per_sample", "weight_dtype"]
+
+
+def as_loss_vector(losses: Any) -> Tensor:
+    """Return per-sample losses as a detached tensor of shape (n,).
+
+    Raises
+    ------
+    ProblemError
+        If they are not a vector of real numbers.
+    """
+    tensor = losses if isinstance(losses, Tensor) else torch.as_tensor(losses)
+    tensor = tensor.detach()
+    if tensor.ndim != 1:
+        hint = (
+            "a reduced loss has no samples left to choose from: use reduction='none'"
+            if tensor.ndim == 0
+            else "reduce it to one number per sample, for example losses.flatten(1).mean(1)"
+        )
+        raise ProblemError(f"losses must have shape (n,), got {tuple(tensor.shape)}; {hint}.")
+    if tensor.is_complex():
+        raise ProblemError(f"losses must be real numbers, got dtype {tensor.dtype}.")
+    return tensor
+
+
+def check_per_sample(losses: object, n: int) -> Tensor:
+    """Return what a loss function gave for n samples, refusing anything but n losses.
+
+    Raises
+    ------
+    ProblemError
+        If the loss is reduced or has another shape.
+    """
+    if not isinstance(losses, Tensor):
+        raise ProblemError(
+            f"loss_fn must return a tensor of per-sample losses, got {type(losses).__name__}."
+        )
+    if losses.ndim == 0:
+        raise ProblemError(
+            "loss_fn returned one number for the whole batch: a reduced loss has no samples left "
+            "to choose from. Build it with reduction='none', for example "
+            "torch.nn.CrossEntropyLoss(reduction='none')."
+        )
+    if losses.shape != (n,):
+        raise ProblemError(
+            f"loss_fn returned shape {tuple(losses.shape)} for {n} samples, expected ({n},): one "
+            "loss per sample. Use reduction='none' and take the mean over any further dimension, "
+            "for example losses.flatten(1).mean(1)."
+        )
+    return losses
+
+
+def weight_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of weights for losses of a dtype: the same, at least float32."""
+    wide = dtype.is_floating_point and dtype.itemsize >= 4
+    return dtype if wide else torch.float32
