@@ -13,8 +13,8 @@ import numpy as np
 
 from subsetopt import registry
 from subsetopt.budget import Deadline
-from subsetopt.errors import OptionError, SubsetOptError, UnsupportedProblemError
-from subsetopt.inputs import checked_integer
+from subsetopt.errors import SubsetOptError, UnsupportedProblemError
+from subsetopt.inputs import checked_choice, checked_integer
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext, Solver
@@ -151,10 +151,7 @@ class Auto:
 
     def __post_init__(self) -> None:
         checked_integer("choices", self.choices, 1)
-        if self.start not in ("random", "stratified", "window"):
-            raise OptionError(
-                f"start must be 'random', 'stratified' or 'window', got {self.start!r}."
-            )
+        checked_choice("start", self.start, ("random", "stratified", "window"))
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best answer of the chain."""

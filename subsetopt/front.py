@@ -21,6 +21,7 @@ from subsetopt.errors import (
     SolverUnavailableError,
     UnsupportedProblemError,
 )
+from subsetopt.inputs import checked_integer
 from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Cardinality, Problem, Quotas, as_index_array, size_from_rate
 from subsetopt.seeding import Seed, entropy_from
@@ -168,14 +169,8 @@ def solve(
         raise ProblemError(
             f"solve takes a Problem, got {type(problem).__name__}; for a loss vector use select."
         )
-    if max_iterations is not None and (
-        isinstance(max_iterations, bool)
-        or not isinstance(max_iterations, (int, np.integer))
-        or max_iterations < 0
-    ):
-        raise OptionError(
-            f"max_iterations must be an integer >= 0 or None, got {max_iterations!r}."
-        )
+    if max_iterations is not None:
+        checked_integer("max_iterations", max_iterations, 0, also=" or None")
     plan = _plan(problem, solver, options, backend_params)
     entropy = entropy_from(seed)
     early = (

@@ -1,41 +1,64 @@
-"""Checks of what users hand in: arrays, and hyperparameters that are numbers."""
+"""Checks of what users hand in: arrays, numbers, choices and names of options."""
 
 from __future__ import annotations
 
 import math
-from typing import Any, TypeVar
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsetopt.errors import OptionError, ProblemError
+from subsetopt.errors import OptionError, ProblemError, did_you_mean
 
-__all__ = ["DECIDED", "as_carray", "as_finite_vector", "checked_integer", "checked_positive"]
+__all__ = [
+    "DECIDED",
+    "as_carray",
+    "as_finite_vector",
+    "check_options",
+    "checked_choice",
+    "checked_flag",
+    "checked_fraction",
+    "checked_integer",
+    "checked_number",
+    "checked_positive",
+    "is_integer",
+    "is_number",
+]
 
 # An inclusion probability that is nearer to 0 or to 1 than this counts as 0 or as 1.
 DECIDED = 1e-12
 
-# BLAS wakes its threads for products of more values than this, which takes milliseconds where
-# another process keeps a core busy.
+# The largest size of a vector whose dot product BLAS computes without its threads. Waking them
+# takes milliseconds where another process keeps a core busy.
 _UNTHREADED = 8192
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
 
 def as_carray(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
-    """Return the array itself where it is writable, aligned and in C order, or else a copy.
+    """Return the array itself if it is writable, aligned and in C order, and a copy otherwise.
 
-    Kernels write to no input, but Numba compiles them anew, for seconds, for an array that differs
-    in any of these.
+    Kernels write to no input, but Numba compiles a kernel again, which takes seconds, for an array
+    that differs in any of these properties.
     """
     return array if array.flags.carray else array.copy()
 
 
 def as_finite_vector(values: ArrayLike, name: str) -> tuple[NDArray[np.float64], np.dtype[Any]]:
-    """Return ``values`` as a finite float64 vector, and the dtype it came in.
+    """Return values as a finite float64 vector, and their original dtype.
 
-    A float64 vector is not copied, but for :func:`as_carray`. ``name`` is the parameter's name for
-    the messages.
+    Parameters
+    ----------
+    values
+        Real numbers, shape (n,). A float64 vector that :func:`as_carray` accepts is not copied.
+    name
+        The parameter's name in messages.
+
+    Raises
+    ------
+    ProblemError
+        If the values are not real, not a vector or not finite, or their sum overflows.
     """
     array = np.asarray(values)
     source = array.dtype
@@ -61,9 +84,9 @@ def as_finite_vector(values: ArrayLike, name: str) -> tuple[NDArray[np.float64],
 
 
 def _surely_finite(vector: NDArray[np.float64], source: np.dtype[Any]) -> bool:
-    """Whether a sum over the values is finite, which it is only when every value is."""
+    """Whether a sum over the values is finite; then every value is."""
     if source.itemsize <= 4 and vector.size <= _UNTHREADED:
-        return math.isfinite(vector.dot(vector))  # of float32 values it cannot overflow
+        return math.isfinite(vector.dot(vector))  # squares of float32 values cannot overflow
     with np.errstate(over="ignore", invalid="ignore"):
         if vector.size <= _UNTHREADED:
             return math.isfinite(vector.dot(vector))
@@ -90,29 +113,166 @@ def _require_finite(vector: NDArray[np.float64], name: str) -> None:
 
 
 def _is_extension_float(dtype: np.dtype[Any]) -> bool:
-    """Whether a dtype is a narrow float that NumPy itself does not have (ml_dtypes' bfloat16)."""
+    """Whether a dtype is a narrow float that NumPy itself lacks (bfloat16 of ml_dtypes)."""
     return dtype.kind == "V" and "float" in dtype.name
 
 
-def checked_integer(name: str, value: object, least: int) -> None:
-    """Raise unless a hyperparameter is an integer of at least ``least``.
+def is_integer(value: object) -> TypeGuard[int]:
+    """Whether a value is an integer of Python or NumPy and no bool."""
+    return isinstance(value, (int, np.integer)) and not isinstance(value, bool)
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether a value is a real number of Python or NumPy (also NaN) and no bool."""
+    return is_integer(value) or isinstance(value, (float, np.floating))
+
+
+def checked_integer(
+    name: str, value: object, least: int, *, also: str = "", error: type[Exception] = OptionError
+) -> int:
+    """Return an argument that must be an integer.
+
+    Parameters
+    ----------
+    name
+        The argument's name in the message.
+    value
+        What the user passed.
+    least
+        The smallest integer accepted.
+    also
+        What the caller accepts besides, as words that follow the bound: ``" or None"``.
+    error
+        The class to raise.
 
     Raises
     ------
     OptionError
-        If it is not.
+        Or ``error``, if the value is no integer of at least ``least``.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
-        raise OptionError(f"{name} must be an integer >= {least}, got {value!r}.")
+    if not is_integer(value) or value < least:
+        raise error(f"{name} must be an integer >= {least}{also}, got {value!r}.")
+    return int(value)
 
 
-def checked_positive(name: str, value: float) -> None:
-    """Raise unless a hyperparameter is a positive finite number.
+def checked_number(
+    name: str,
+    value: object,
+    low: float,
+    high: float = math.inf,
+    *,
+    error: type[Exception] = OptionError,
+) -> float:
+    """Return a finite number with ``low <= value <= high`` as a float.
 
     Raises
     ------
     OptionError
-        If it is not.
+        Or ``error``, if it is no such number.
     """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < math.inf:
-        raise OptionError(f"{name} must be a positive finite number, got {value!r}.")
+    if not is_number(value) or not math.isfinite(value) or not low <= value <= high:
+        accepted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
+        raise error(f"{name} must be a number {accepted}, got {value!r}.")
+    return float(value)
+
+
+def checked_positive(name: str, value: object, *, error: type[Exception] = OptionError) -> float:
+    """Return a positive finite number as a float.
+
+    Raises
+    ------
+    OptionError
+        Or ``error``, if it is no such number.
+    """
+    if not is_number(value) or not 0.0 < value < math.inf:
+        raise error(f"{name} must be a positive finite number, got {value!r}.")
+    return float(value)
+
+
+def checked_fraction(name: str, value: object, *, error: type[Exception] = OptionError) -> float:
+    """Return a number above 0 and below 1 as a float.
+
+    Raises
+    ------
+    OptionError
+        Or ``error``, if it is no such number.
+    """
+    if not is_number(value) or not 0.0 < value < 1.0:
+        raise error(f"{name} must be within (0, 1), got {value!r}.")
+    return float(value)
+
+
+def checked_flag(name: str, value: object, *, error: type[Exception] = OptionError) -> bool:
+    """Return a bool of Python or NumPy as one of Python.
+
+    Raises
+    ------
+    OptionError
+        Or ``error``, if it is none.
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise error(f"{name} must be True or False, got {value!r}.")
+    return bool(value)
+
+
+def checked_choice(
+    name: str,
+    value: Any,
+    choices: Sequence[str | None],
+    *,
+    listed: bool = False,
+    error: type[Exception] = OptionError,
+) -> Any:
+    """Return an argument that must be one of a few words.
+
+    Parameters
+    ----------
+    name
+        The argument's name in the message.
+    value
+        What the user passed.
+    choices
+        The words accepted, and None where it is.
+    listed
+        Whether the message reads "one of 'a', 'b'" instead of "'a' or 'b'".
+    error
+        The class to raise.
+
+    Raises
+    ------
+    OptionError
+        Or ``error``, with the nearest of the words, if the value is none of them.
+    """
+    if not isinstance(value, (str, type(None))) or value not in choices:
+        *first, last = map(repr, choices)
+        accepted = ", ".join(first) + f" or {last}"
+        if listed:
+            accepted = f"one of {', '.join([*first, last])}"
+        nearest = did_you_mean(value, [choice for choice in choices if choice is not None])
+        raise error(f"{name} must be {accepted}, got {value!r}.{nearest}")
+    return value
+
+
+def check_options(owner: str, options: Iterable[str], valid: Sequence[str]) -> None:
+    """Raise unless every option is one that its owner has.
+
+    Parameters
+    ----------
+    owner
+        What takes the options, in the words of the message: ``"solver 'swap'"``.
+    options
+        Names that the user passed.
+    valid
+        Names that the owner has.
+
+    Raises
+    ------
+    OptionError
+        With the nearest valid name, and all of them.
+    """
+    for option in options:
+        if option not in valid:
+            raise OptionError(
+                f"{owner} has no option {option!r}.{did_you_mean(option, valid)} "
+                + (f"Its options: {', '.join(valid)}." if valid else "It has none.")
+            )

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.constraints.normal_form import Constraints
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import as_finite_vector
+from subsetopt.inputs import as_finite_vector, checked_choice, is_integer, is_number
 from subsetopt.objectives import Objective
 
 __all__ = ["Cardinality", "Problem", "Quotas", "as_index_array", "size_from_rate"]
@@ -77,8 +77,7 @@ class Problem:
                 f"objective must be an objective such as MeanMatching(losses), got "
                 f"{type(objective).__name__}."
             )
-        if cardinality not in ("exact", "at_most"):
-            raise ProblemError(f"cardinality must be 'exact' or 'at_most', got {cardinality!r}.")
+        checked_choice("cardinality", cardinality, ("exact", "at_most"), error=ProblemError)
         self.objective = objective
         self.n = n = objective.n
         self.k = _checked_size(k, n)
@@ -206,7 +205,7 @@ def as_index_array(value: ArrayLike | None, n: int, name: str) -> NDArray[np.int
 
 
 def _checked_size(k: object, n: int) -> int:
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+    if not is_integer(k):
         raise ProblemError(f"k must be an integer, got {k!r}; for a fraction use rate.")
     if not 0 <= k <= n:
         raise ProblemError(
@@ -238,9 +237,7 @@ def _plain(label: Any) -> Any:
 
 def _checked_quota(label: object, quota: object) -> tuple[int, int]:
     pair = quota if isinstance(quota, (tuple, list)) else (quota, quota)
-    if len(pair) != 2 or not all(
-        isinstance(c, (int, np.integer)) and not isinstance(c, bool) for c in pair
-    ):
+    if len(pair) != 2 or not all(map(is_integer, pair)):
         raise ProblemError(
             f"the quota of group {label!r} must be an int or a pair (low, high) of ints, "
             f"got {quota!r}."
@@ -267,10 +264,6 @@ def _checked_costs(
     if n and vector.min() < 0.0:
         at = int(vector.argmin())
         raise ProblemError(f"costs must be at least 0, got {vector[at]} at position {at}.")
-    if (
-        isinstance(capacity, bool)
-        or not isinstance(capacity, (int, float, np.number))
-        or math.isnan(capacity)
-    ):
+    if not is_number(capacity) or math.isnan(capacity):
         raise ProblemError(f"capacity must be a number, got {capacity!r}.")
     return vector, float(capacity)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
+from subsetopt.inputs import is_integer
 
 __all__ = ["alternating_selection", "class_balanced_selection", "rank_combination"]
 
@@ -195,6 +196,6 @@ def _score_rows(scores: ArrayLike, ndim: int = 2) -> NDArray[np.float64]:
 
 
 def _checked_count(k: object, n: int) -> int:
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)) or not 0 <= k <= n:
+    if not is_integer(k) or not 0 <= k <= n:
         raise ProblemError(f"k must be an integer from 0 to {n}, the number of samples, got {k!r}.")
     return int(k)

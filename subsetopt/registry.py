@@ -16,6 +16,7 @@ from subsetopt.errors import (
     UnsupportedProblemError,
     did_you_mean,
 )
+from subsetopt.inputs import check_options
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import Solver
 from subsetopt.solvers.rows import BUILTIN
@@ -201,12 +202,7 @@ def configure(solver_class: Any, name: str, options: Mapping[str, Any]) -> Solve
         If it has no such option or refuses its value.
     """
     valid = [f.name for f in dataclasses.fields(solver_class) if f.init]
-    for option in options:
-        if option not in valid:
-            raise OptionError(
-                f"solver {name!r} has no option {option!r}.{did_you_mean(option, valid)} "
-                + (f"Its options: {', '.join(valid)}." if valid else "It has none.")
-            )
+    check_options(f"solver {name!r}", options, valid)
     made: Solver = solver_class(**options)
     return made
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError
+from subsetopt.inputs import is_integer
 
 __all__ = ["Seed", "entropies_from", "entropy_from", "generator_from"]
 
@@ -48,10 +49,10 @@ def entropy_from(seed: Seed) -> int:
         return int.from_bytes(os.urandom(8), "little")
     if isinstance(seed, np.random.Generator):
         return int(seed.integers(0, _MASK, dtype=np.uint64, endpoint=True))
-    if isinstance(seed, (int, np.integer)) and not isinstance(seed, bool):
+    if is_integer(seed):
         parts: tuple[int, ...] = (int(seed),)
     elif isinstance(seed, Sequence) and not isinstance(seed, str):
-        if not all(isinstance(p, (int, np.integer)) and not isinstance(p, bool) for p in seed):
+        if not all(map(is_integer, seed)):
             raise OptionError(f"a seed sequence must hold ints only, got {seed!r}.")
         parts = tuple(int(p) for p in seed)
     else:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import as_finite_vector
+from subsetopt.inputs import as_finite_vector, is_integer
 
 __all__ = ["inclusion_probabilities"]
 
@@ -77,7 +77,7 @@ def inclusion_probabilities(scores: ArrayLike, k: int) -> NDArray[np.float64]:
 
 def _check(values: NDArray[np.float64], k: object) -> None:
     n = values.size
-    if isinstance(k, bool) or not isinstance(k, (int, np.integer)):
+    if not is_integer(k):
         raise ProblemError(f"k must be an integer, got {k!r}.")
     if not 0 <= k <= n:
         raise ProblemError(

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import DECIDED, as_carray, as_finite_vector
+from subsetopt.inputs import DECIDED, as_carray, as_finite_vector, checked_flag
 from subsetopt.objectives.base import Objective
 
 __all__ = ["SamplingDesign"]
@@ -93,11 +93,9 @@ class SamplingDesign(Objective):
     def __init__(
         self, inclusion: ArrayLike, balance: ArrayLike | None = None, replacement: bool = False
     ) -> None:
-        if not isinstance(replacement, (bool, np.bool_)):
-            raise ProblemError(f"replacement must be True or False, got {replacement!r}.")
+        self.repeats = checked_flag("replacement", replacement, error=ProblemError)
         self.inclusion, _ = as_finite_vector(inclusion, "inclusion")
         self.n = self.inclusion.size
-        self.repeats = bool(replacement)
         _check_range(self.inclusion, self.repeats)
         #: Who is in every draw without replacement: the probability is 1.
         self.certain = np.flatnonzero(self.inclusion >= 1.0 - DECIDED)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import as_finite_vector
+from subsetopt.inputs import as_finite_vector, is_number
 from subsetopt.objectives.base import Objective, Sense
 from subsetopt.objectives.mean_matching import MeanMatching
 
@@ -117,7 +117,7 @@ class ScoredMatching(Objective):
 
 
 def _checked_band(tolerance: object) -> float:
-    if isinstance(tolerance, bool) or not isinstance(tolerance, (int, float, np.number)):
+    if not is_number(tolerance):
         raise ProblemError(f"tolerance must be a number, got {tolerance!r}.")
     band = float(tolerance)
     if not 0.0 <= band < math.inf:

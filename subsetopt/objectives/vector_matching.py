@@ -8,8 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from subsetopt.errors import ProblemError, did_you_mean
-from subsetopt.inputs import as_carray, as_finite_vector
+from subsetopt.errors import ProblemError
+from subsetopt.inputs import as_carray, as_finite_vector, checked_choice
 from subsetopt.objectives.base import Objective
 
 __all__ = ["VectorMatching", "Weighting"]
@@ -87,11 +87,7 @@ class VectorMatching(Objective):
         target: ArrayLike | None = None,
         weights: Weighting = "uniform",
     ) -> None:
-        if weights not in _WEIGHTINGS:
-            raise ProblemError(
-                f"weights must be 'uniform' or 'nonnegative', got {weights!r}."
-                f"{did_you_mean(str(weights), _WEIGHTINGS)}"
-            )
+        checked_choice("weights", weights, _WEIGHTINGS, error=ProblemError)
         #: The norm of every vector, shape (n,).
         self.vectors, self.norms, total, dtype = _as_finite_matrix(vectors)
         self.n, self.d = self.vectors.shape

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError, did_you_mean
-from subsetopt.inputs import as_finite_vector
+from subsetopt.inputs import as_finite_vector, is_number
 from subsetopt.objectives.linear import TopScores
 from subsetopt.objectives.loss_scores import LOSS_SCORES
 
@@ -233,7 +233,7 @@ def _checked_weights(
 def _checked_reward(reward: ArrayLike | None, losses: NDArray[np.float64]) -> NDArray[np.float64]:
     if reward is None:
         return np.ones(losses.size)
-    if isinstance(reward, (int, float, np.number)) and not isinstance(reward, bool):
+    if is_number(reward):
         if not 0.0 <= reward < math.inf:
             raise ProblemError(f"reward must be finite and at least 0, got {reward!r}.")
         return curriculum_reward(losses, float(reward))

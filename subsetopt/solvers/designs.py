@@ -9,8 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.errors import OptionError
-from subsetopt.inputs import DECIDED
+from subsetopt.inputs import DECIDED, checked_choice
 from subsetopt.kernels.designs import cube as kernel
 from subsetopt.kernels.designs.systematic import shuffle, systematic
 from subsetopt.objectives.sampling_design import SamplingDesign
@@ -80,8 +79,7 @@ class Systematic:
     order: Literal["random", "given"] = "random"
 
     def __post_init__(self) -> None:
-        if self.order not in ("random", "given"):
-            raise OptionError(f"order must be 'random' or 'given', got {self.order!r}.")
+        checked_choice("order", self.order, ("random", "given"))
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the draw of the context's seed."""
@@ -129,8 +127,7 @@ class Cube:
     order: Literal["closest-last", "random"] = "closest-last"
 
     def __post_init__(self) -> None:
-        if self.order not in ("closest-last", "random"):
-            raise OptionError(f"order must be 'closest-last' or 'random', got {self.order!r}.")
+        checked_choice("order", self.order, ("closest-last", "random"))
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the draw of the context's seed."""

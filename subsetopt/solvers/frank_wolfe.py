@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from subsetopt.constraints.partial_subset import Partial
 from subsetopt.constraints.subsets import affordable_subset
-from subsetopt.errors import OptionError
+from subsetopt.inputs import checked_integer
 from subsetopt.kernels.matching.swap import best_single_swap
 from subsetopt.objectives import MeanMatching, VectorMatching
 from subsetopt.problem import Problem
@@ -74,7 +74,7 @@ class FrankWolfe:
     max_polish: int = 64
 
     def __post_init__(self) -> None:
-        _check_polish(self.max_polish)
+        checked_integer("max_polish", self.max_polish, 0)
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the rounded and polished subset."""
@@ -107,7 +107,7 @@ class AwayFrankWolfe:
     max_polish: int = 64
 
     def __post_init__(self) -> None:
-        _check_polish(self.max_polish)
+        checked_integer("max_polish", self.max_polish, 0)
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the rounded and polished subset."""
@@ -140,16 +140,11 @@ class PairwiseFrankWolfe:
     max_polish: int = 64
 
     def __post_init__(self) -> None:
-        _check_polish(self.max_polish)
+        checked_integer("max_polish", self.max_polish, 0)
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the rounded and polished subset."""
         return _solve(problem, context, "pairwise", self.max_polish)
-
-
-def _check_polish(value: object) -> None:
-    if isinstance(value, bool) or not (isinstance(value, int) and value >= 0):
-        raise OptionError(f"max_polish must be an integer >= 0, got {value!r}.")
 
 
 def _solve(

@@ -11,8 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
-from subsetopt.errors import OptionError
-from subsetopt.inputs import checked_integer
+from subsetopt.inputs import checked_choice, checked_integer
 from subsetopt.kernels.matching import swap as kernel
 from subsetopt.kernels.matching.quotas import quota_nodes, span_work
 from subsetopt.objectives import VectorMatching
@@ -126,10 +125,7 @@ class Swap:
         checked_integer("choices", self.choices, 1)
         if self.looks is not None:
             checked_integer("looks", self.looks, 1)
-        if self.start not in ("stratified", "random", "window"):
-            raise OptionError(
-                f"start must be 'stratified', 'random' or 'window', got {self.start!r}."
-            )
+        checked_choice("start", self.start, ("stratified", "random", "window"))
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found, with a proved lower bound."""

@@ -1,12 +1,16 @@
-"""Losses of every dtype and layout."""
+"""Losses of every dtype and layout, and the checks of numbers, choices and option names."""
 
 from __future__ import annotations
+
+import re
+from collections.abc import Callable
 
 import ml_dtypes
 import numpy as np
 import pytest
 
 import subsetopt as so
+from subsetopt import inputs
 
 LOSSES = np.random.default_rng(3).exponential(size=128)
 
@@ -57,3 +61,98 @@ def test_large_magnitudes_and_tiny_ones() -> None:
         solution = so.select(base * scale, k=16, seed=0, time_limit=1.0)
         assert solution.has_solution
         assert solution.relative_gap < 1e-6
+
+
+@pytest.mark.parametrize(
+    ("check", "value"),
+    [
+        (lambda value: inputs.checked_integer("a", value, 2), np.uint8(2)),
+        (lambda value: inputs.checked_number("a", value, 0.0, 1.0), 1),
+        (lambda value: inputs.checked_number("a", value, 0.0, 1.0), np.float32(0.5)),
+        (lambda value: inputs.checked_positive("a", value), 5e-324),
+        (lambda value: inputs.checked_fraction("a", value), np.float64(0.5)),
+        (lambda value: inputs.checked_flag("a", value), np.True_),
+        (lambda value: inputs.checked_choice("a", value, ("left", None)), None),
+    ],
+)
+def test_what_is_accepted_comes_back_as_a_value_of_python(
+    check: Callable[[object], object], value: object
+) -> None:
+    checked = check(value)
+    assert checked == value
+    assert not isinstance(checked, np.generic)
+
+
+@pytest.mark.parametrize("value", [True, np.True_, "1", None, 1j, float("nan"), [1]])
+@pytest.mark.parametrize(
+    "check",
+    [
+        lambda value: inputs.checked_integer("a", value, 0),
+        lambda value: inputs.checked_number("a", value, 0.0),
+        lambda value: inputs.checked_positive("a", value),
+        lambda value: inputs.checked_fraction("a", value),
+    ],
+)
+def test_no_number_is_no_number(check: Callable[[object], object], value: object) -> None:
+    with pytest.raises(so.OptionError, match=r"^a must be .*, got " + re.escape(f"{value!r}.")):
+        check(value)
+
+
+@pytest.mark.parametrize(
+    ("check", "message"),
+    [
+        (
+            lambda: inputs.checked_integer("a", 0, 1, also=" or None", error=so.ProblemError),
+            "a must be an integer >= 1 or None, got 0.",
+        ),
+        (
+            lambda: inputs.checked_number("a", -1, 0.0, error=so.ProblemError),
+            "a must be a number of at least 0, got -1.",
+        ),
+        (
+            lambda: inputs.checked_number("a", 2.0, 0.5, 1.5, error=so.ProblemError),
+            "a must be a number from 0.5 to 1.5, got 2.0.",
+        ),
+        (
+            lambda: inputs.checked_positive("a", 0, error=so.ProblemError),
+            "a must be a positive finite number, got 0.",
+        ),
+        (
+            lambda: inputs.checked_fraction("a", 1.0, error=so.ProblemError),
+            "a must be within (0, 1), got 1.0.",
+        ),
+        (
+            lambda: inputs.checked_flag("a", 1, error=so.ProblemError),
+            "a must be True or False, got 1.",
+        ),
+        (
+            lambda: inputs.checked_choice("a", "lft", ("left", "right"), error=so.ProblemError),
+            "a must be 'left' or 'right', got 'lft'. Did you mean 'left'?",
+        ),
+        (
+            lambda: inputs.checked_choice("a", 7, ("left", "up", None), error=so.ProblemError),
+            "a must be 'left', 'up' or None, got 7.",
+        ),
+        (
+            lambda: inputs.checked_choice(
+                "a", [7], ("left", "up"), listed=True, error=so.ProblemError
+            ),
+            "a must be one of 'left', 'up', got [7].",
+        ),
+    ],
+)
+def test_a_refusal_says_what_is_accepted_and_what_came(
+    check: Callable[[], object], message: str
+) -> None:
+    with pytest.raises(so.ProblemError, match=f"^{re.escape(message)}$"):
+        check()
+
+
+def test_an_option_that_its_owner_lacks_is_named() -> None:
+    inputs.check_options("solver 'a'", ["start"], ["start", "choices"])
+    with pytest.raises(
+        so.OptionError, match=r"solver 'a' has no option 'strat'\. Did you mean 'st"
+    ):
+        inputs.check_options("solver 'a'", ["start", "strat"], ["start", "choices"])
+    with pytest.raises(so.OptionError, match=r"solver 'a' has no option 'start'\. It has none"):
+        inputs.check_options("solver 'a'", ["start"], [])

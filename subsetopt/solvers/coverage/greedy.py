@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
 from subsetopt.constraints.partial_subset import Partial
-from subsetopt.errors import OptionError
+from subsetopt.inputs import checked_choice, checked_fraction
 from subsetopt.kernels.coverage.gains import farthest
 from subsetopt.objectives import KCenter
 from subsetopt.problem import Problem
@@ -146,8 +146,7 @@ class StochasticGreedy:
     epsilon: float = 0.05
 
     def __post_init__(self) -> None:
-        if not isinstance(self.epsilon, (int, float)) or not 0.0 < self.epsilon < 1.0:
-            raise OptionError(f"epsilon must be within (0, 1), got {self.epsilon!r}.")
+        checked_fraction("epsilon", self.epsilon)
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the subset that the sampled greedy ends with."""
@@ -220,8 +219,7 @@ class FarthestFirst:
     start: str = "random"
 
     def __post_init__(self) -> None:
-        if self.start not in ("random", "central"):
-            raise OptionError(f"start must be 'random' or 'central', got {self.start!r}.")
+        checked_choice("start", self.start, ("random", "central"))
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the samples taken, and half the least distance between them as the bound."""

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
-from subsetopt.errors import OptionError
+from subsetopt.inputs import checked_integer
 from subsetopt.kernels.matching import branch as kernel
 from subsetopt.kernels.matching.branch_constrained import (
     branch_constrained,
@@ -94,12 +94,9 @@ class Exact:
     branch_limit: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("meet_limit", "branch_limit"):
-            value = getattr(self, name)
-            if value is None and name == "branch_limit":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-                raise OptionError(f"{name} must be an integer >= 0, got {value!r}.")
+        checked_integer("meet_limit", self.meet_limit, 0)
+        if self.branch_limit is not None:
+            checked_integer("branch_limit", self.branch_limit, 0)
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the proved optimum, or the best subset and bound at the limit."""

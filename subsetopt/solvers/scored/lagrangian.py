@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.errors import OptionError
+from subsetopt.inputs import checked_integer
 from subsetopt.kernels import lagrangian as kernel
 from subsetopt.objectives import ScoredMatching
 from subsetopt.problem import Problem
@@ -78,8 +78,7 @@ class Lagrangian:
     work: int = 400_000
 
     def __post_init__(self) -> None:
-        if isinstance(self.work, bool) or not isinstance(self.work, int) or self.work < 1:
-            raise OptionError(f"work must be an integer >= 1, got {self.work!r}.")
+        checked_integer("work", self.work, 1)
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found within the context's limits, with the dual bound."""

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.constraints.partial_subset import Partial
-from subsetopt.errors import OptionError
+from subsetopt.inputs import checked_flag
 from subsetopt.kernels.vectors.geodesic import geodesic_steps, start_products
 from subsetopt.kernels.vectors.integer_products import padded
 from subsetopt.kernels.vectors.quantized import code_rows
@@ -71,8 +71,7 @@ class GeodesicAscent:
     refit: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.refit, bool):
-            raise OptionError(f"refit must be True or False, got {self.refit!r}.")
+        checked_flag("refit", self.refit)
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return at most k indices and their weights."""

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from subsetopt.constraints.normal_form import Constraints
 from subsetopt.constraints.partial_subset import Partial
-from subsetopt.errors import OptionError
+from subsetopt.inputs import checked_choice
 from subsetopt.kernels.vectors.nnls import CONVERGED, MOVED
 from subsetopt.nnls import ActiveSet
 from subsetopt.objectives import VectorMatching
@@ -71,8 +71,7 @@ class OrthogonalMatchingPursuit:
     pick: Literal["angle", "product"] = "angle"
 
     def __post_init__(self) -> None:
-        if self.pick not in ("angle", "product"):
-            raise OptionError(f"pick must be 'angle' or 'product', got {self.pick!r}.")
+        checked_choice("pick", self.pick, ("angle", "product"))
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return at most k indices and their weights."""
