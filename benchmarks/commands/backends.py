@@ -8,8 +8,9 @@ from typing import Annotated
 
 import typer
 
-from benchmarks.harness.families import SOURCE, Case, cases, family_names
-from benchmarks.harness.options import RUNS, Data, DataDir, Families, Out, Save, integers
+from benchmarks.harness.command import recorded_command
+from benchmarks.harness.families import Case, cases, family_names
+from benchmarks.harness.options import RUNS, Families, Out, integers
 from benchmarks.harness.output import Result, bar, ms, us
 from benchmarks.harness.runner import run
 from benchmarks.harness.specs import BACKENDS, SPECS, spec_names
@@ -20,6 +21,7 @@ _OURS = "auto"
 _WANTED = 500.0
 
 
+@recorded_command
 def backends(
     seeds: Annotated[int, typer.Option(help="Instances per family and size.")] = 2,
     sizes: Annotated[str, typer.Option(help="Comma-separated n.")] = "128,512,1024",
@@ -27,13 +29,9 @@ def backends(
     families: Families = None,
     time_limit: Annotated[float, typer.Option(help="Seconds for each solve.")] = 10.0,
     fresh: Annotated[bool, typer.Option(help="Forget what was measured before.")] = False,
-    data: Data = None,
-    data_dir: DataDir = None,
     out: Out = RUNS,
-    save: Save = False,
-) -> None:
+) -> Result:
     """Claim 2: the ratio of shifted geometric means to every backend."""
-    SOURCE.configure(data, data_dir, out / "cache")
     path = out / "backends.csv"
     if fresh:
         path.unlink(missing_ok=True)
@@ -44,7 +42,7 @@ def backends(
                 "shift": f"{SHIFT * 1e6:g} us"}  # fmt: skip
     result = Result("backends", "Against MIP backends, both within tolerance", settings)
     _compare(result, rows, names, integers(sizes))
-    result.finish(out, save=save)
+    return result
 
 
 def _measure(path: Path, every: Sequence[Case], names: Sequence[str], limit: float) -> list[Row]:

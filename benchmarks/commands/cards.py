@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 from benchmarks.harness import card_pictures, output
+from benchmarks.harness.command import command
 from benchmarks.harness.options import RUNS, Out, Save
 from benchmarks.harness.output import Result, bar
 from subsetopt.errors import OptionError, did_you_mean
@@ -40,6 +41,7 @@ class Line:
     options: Mapping[str, Any] = field(default_factory=dict)
 
 
+@command
 def cards(
     policies: Annotated[
         str | None, typer.Option(help="Comma-separated; default all that have a plot here.")
@@ -48,7 +50,7 @@ def cards(
     seeds: Annotated[int, typer.Option(help="Runs of each method.")] = 3,
     out: Out = RUNS,
     save: Save = False,
-) -> None:
+) -> Result:
     """Train every policy on digits, and draw the plot of its method card."""
     chosen = _policies(policies)
     settings = {"data": "digits, whole batches", "rate": _RATE, "batch": _BATCH, "lr": _LR,
@@ -69,7 +71,7 @@ def cards(
         folder.mkdir(parents=True, exist_ok=True)
         for policy in chosen:
             _draw(policy, lines[policy], runs, folder)
-    result.finish(out, save=save)
+    return result
 
 
 _NOTES = [

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 import subsetopt as so
 from benchmarks.harness import memory
-from benchmarks.harness.options import RUNS, Out, Save, integers
+from benchmarks.harness.command import command
+from benchmarks.harness.options import RUNS, Out, integers
 from benchmarks.harness.output import Result, console, ms
 from benchmarks.rivals.peers import OF_FEATURES, OF_SIMILARITIES, Peer, cosines, missing
 
@@ -33,6 +34,7 @@ Way = Callable[[], Any]
 Indices = NDArray[np.int64]
 
 
+@command
 def coverage(
     n: Annotated[int, typer.Option(help="Samples, for the other libraries.")] = 5000,
     k: Annotated[int, typer.Option(help="Samples chosen.")] = 100,
@@ -42,8 +44,7 @@ def coverage(
     centers: Annotated[str, typer.Option(help="Samples, for k-center.")] = "5000,50000",
     repeats: Annotated[int, typer.Option(help="Calls of each kind, in turn.")] = 7,
     out: Out = RUNS,
-    save: Save = False,
-) -> None:
+) -> Result:
     """Facility location and k-center against other libraries and NumPy."""
     so.warmup()
     settings = {"n": n, "d": _D, "k": k, "large": large, "repeats": repeats,
@@ -57,7 +58,7 @@ def coverage(
     if large:
         _large(result, large, k)
     result.notes += _NOTES
-    result.finish(out, save=save)
+    return result
 
 
 _NOTES = [

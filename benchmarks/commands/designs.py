@@ -17,7 +17,7 @@ import typer
 from numpy.typing import NDArray
 
 import subsetopt as so
-from benchmarks.harness.options import RUNS, Out, Save
+from benchmarks.harness.command import command
 from benchmarks.harness.output import Result, bar, us
 from benchmarks.harness.stats import quantiles
 from benchmarks.rivals.cube_numpy import plain_cube
@@ -106,13 +106,12 @@ _WORTH = ((128, 13, 0.03), (1024, 102, 0.005))
 _SPEED = ((128, 13, 1, 60e-6), (128, 13, 2, 60e-6), (1024, 102, 2, None), (4096, 410, 10, 10e-3))
 
 
+@command
 def designs(
     draws: Annotated[int, typer.Option(help="Draws of each design.")] = 20_000,
     batches: Annotated[int, typer.Option(help="Batches whose mean loss is estimated.")] = 400,
     repeats: Annotated[int, typer.Option(help="Calls that are timed.")] = 400,
-    out: Out = RUNS,
-    save: Save = False,
-) -> None:
+) -> Result:
     """Sampling designs: probabilities, sizes, balance, spread and speed."""
     so.warmup()
     settings = {"draws": draws, "batches": batches, "repeats": repeats, "k/n": "about 0.1"}
@@ -127,7 +126,7 @@ def designs(
         "those of the Horvitz-Thompson total, over the total of magnitudes. Times are those of the "
         f"wall clock; of {_PLAIN}, the processor's, because others interrupt so long a call."
     )
-    result.finish(out, save=save)
+    return result
 
 
 def _frequencies(result: Result, draws: int) -> None:

@@ -10,9 +10,10 @@ import typer
 
 import subsetopt as so
 from benchmarks.harness.check import Instance
-from benchmarks.harness.families import SOURCE, cases, family_names
+from benchmarks.harness.command import recorded_command
+from benchmarks.harness.families import cases, family_names
 from benchmarks.harness.fuzz_cases import draw
-from benchmarks.harness.options import RUNS, Data, DataDir, Families, Out, Save, integers, numbers
+from benchmarks.harness.options import Families, integers, numbers
 from benchmarks.harness.output import Result, bar
 
 _LARGEST = 18
@@ -20,6 +21,7 @@ _PATIENCE = 60.0
 _BACKENDS = ("gurobi", "cpsat")
 
 
+@recorded_command
 def exactness(
     small: Annotated[int, typer.Option(help="Instances with n <= 18.")] = 10_000,
     sizes: Annotated[str, typer.Option(help="Sizes compared with backends.")] = "24,28,32,36,40",
@@ -27,14 +29,9 @@ def exactness(
     families: Families = None,
     seeds: Annotated[int, typer.Option(help="Instances of each kind.")] = 1,
     time_limit: Annotated[float, typer.Option(help="Seconds for a backend.")] = 5.0,
-    data: Data = None,
-    data_dir: DataDir = None,
-    out: Out = RUNS,
-    save: Save = False,
-) -> None:
+) -> Result:
     """Claim 4: ``exact`` equals ``exhaustive`` up to n = 18, and Gurobi and CP-SAT up to 40."""
     so.warmup()
-    SOURCE.configure(data, data_dir, out / "cache")
     settings = {"n <= 18": small, "sizes": sizes, "rates": rates, "seeds": seeds,
                 "backend limit": f"{time_limit:g} s"}  # fmt: skip
     result = Result("exactness", "exact against other ways to the optimum", settings)
@@ -44,7 +41,7 @@ def exactness(
         cases(family_names(families), integers(sizes), numbers(rates), (False, True), seeds)
     )
     _against(result, [case.instance() for case in every], backends, time_limit)
-    result.finish(out, save=save)
+    return result
 
 
 def _small(result: Result, count: int) -> None:

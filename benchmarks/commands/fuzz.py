@@ -18,8 +18,8 @@ import typer
 
 import subsetopt as so
 from benchmarks.harness.check import Instance
+from benchmarks.harness.command import command
 from benchmarks.harness.fuzz_cases import brute_force, draw
-from benchmarks.harness.options import RUNS, Out, Save
 from benchmarks.harness.output import Result, bar, console
 
 KINDS = ("crashed", "infeasible", "wrongly certified", "empty-handed")
@@ -34,15 +34,14 @@ _SHOWN = 20
 Failure = tuple[int, str, str, str]
 
 
+@command
 def fuzz(
     count: Annotated[int, typer.Option(help="Instances.")] = 100_000,
     seed: Annotated[int, typer.Option(help="Instance i is made from (seed, i).")] = 0,
     start: Annotated[int, typer.Option(help="The first i.")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
     only: Annotated[int | None, typer.Option(help="Show one instance and every answer.")] = None,
-    out: Out = RUNS,
-    save: Save = False,
-) -> None:
+) -> Result:
     """Claim 7: random small instances, every answer compared with exhaustive search."""
     if only is not None:
         raise typer.Exit(_show_one(seed, only))
@@ -54,8 +53,8 @@ def fuzz(
     settings = {"count": count, "seed": seed, "start": start, "processes": workers}
     result = Result("fuzz", "Fuzzing against exhaustive search", settings)
     _present(result, tally, failures, seconds, workers, seed)
-    result.finish(out, save=save)
-    raise typer.Exit(int(bool(failures)))
+    result.refuted = len(failures)
+    return result
 
 
 def check_range(seed: int, start: int, stop: int) -> tuple[Counter[str], list[Failure]]:

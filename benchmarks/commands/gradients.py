@@ -12,6 +12,7 @@ import numpy as np
 import typer
 
 import subsetopt as so
+from benchmarks.harness.command import command
 from benchmarks.harness.moments import Moment, record_moments
 from benchmarks.harness.options import RUNS, DataDir, Out, Save, integers
 from benchmarks.harness.output import RESULTS, Result, bar, us
@@ -24,6 +25,7 @@ _EARLY = 0
 Cells = dict[tuple[str, int, int, str], list[tuple[float, float]]]
 
 
+@command
 def gradients(
     data: Annotated[str, typer.Option(help="Comma-separated: digits, mnist.")] = "digits",
     steps: Annotated[str | None, typer.Option(help="Updates before each moment.")] = None,
@@ -34,7 +36,7 @@ def gradients(
     data_dir: DataDir = None,
     out: Out = RUNS,
     save: Save = False,
-) -> None:
+) -> Result:
     """Distance of the chosen (weighted) gradient from the batch gradient, over uniform's."""
     so.warmup()
     chosen = _methods(methods)
@@ -57,7 +59,7 @@ def gradients(
         folder.mkdir(parents=True, exist_ok=True)
         drawn = draw(cells, folder)
     result.notes += [f"![{title}]({name})\n" for title, name in drawn]
-    result.finish(out, save=save)
+    return result
 
 
 def _methods(wanted: str | None) -> list[Method]:

@@ -12,7 +12,7 @@ import typer
 from numpy.typing import NDArray
 
 import subsetopt as so
-from benchmarks.harness.options import RUNS, Out, Save
+from benchmarks.harness.command import command
 from benchmarks.harness.output import Result, us
 from benchmarks.harness.stats import quantiles
 from subsetopt import instances
@@ -23,12 +23,11 @@ _AT = (0.25, 0.5, 0.9, 0.99)
 _COLUMNS = ("what", "n", "calls", "25%", "median", "90%", "99%")
 
 
+@command
 def latency(
     instances_: Annotated[int, typer.Option("--instances", help="Of n = 128.")] = 2000,
     large: Annotated[int, typer.Option(help="Instances of n = 1,000,000; 0: none.")] = 15,
-    out: Out = RUNS,
-    save: Save = False,
-) -> None:
+) -> Result:
     """Claim 1: the whole call and the kernel alone, in microseconds."""
     so.warmup()
     settings = {"rate": _RATE, "family": "exponential float32", "instances": instances_}
@@ -37,7 +36,7 @@ def latency(
     measure(result, 4096, max(3, instances_ // 10))
     if large:
         measure(result, 1_000_000, large)
-    result.finish(out, save=save)
+    return result
 
 
 def measure(result: Result, n: int, count: int) -> None:

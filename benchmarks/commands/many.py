@@ -11,19 +11,18 @@ import numpy as np
 import typer
 
 import subsetopt as so
-from benchmarks.harness.options import RUNS, Out, Save
+from benchmarks.harness.command import command
 from benchmarks.harness.output import Result, ms, us
 
 Way = Callable[[], Any]
 
 
+@command
 def many(
     batch: Annotated[int, typer.Option(help="Problems per call.")] = 1024,
     n: Annotated[int, typer.Option(help="Losses per problem.")] = 128,
     repeats: Annotated[int, typer.Option(help="Calls of each kind, in turn.")] = 15,
-    out: Out = RUNS,
-    save: Save = False,
-) -> None:
+) -> Result:
     """Claim 6: select_many against the Python loop and against its own single thread."""
     so.warmup()
     settings = {"batch": batch, "n": n, "rate": 0.1, "repeats": repeats}
@@ -40,7 +39,7 @@ def many(
         for i, a in enumerate(so.select_many(losses, k, seed=0))
     )
     result.check("same answers as one by one", float(same), 1.0, "(yes)", least=True)
-    result.finish(out, save=save)
+    return result
 
 
 def _ways(losses: Any, k: int) -> dict[str, Way]:

@@ -16,7 +16,8 @@ import typer
 
 import subsetopt as so
 from benchmarks.harness.check import Instance
-from benchmarks.harness.options import RUNS, Out, Save, integers, numbers
+from benchmarks.harness.command import command
+from benchmarks.harness.options import RUNS, Out, integers, numbers
 from benchmarks.harness.output import Result, bar, ms
 from benchmarks.harness.specs import BACKENDS, SPECS, spec_names
 from benchmarks.harness.stats import quantiles
@@ -46,6 +47,7 @@ class Cell:
     early: int = 0
 
 
+@command
 def overrun(
     limits: Annotated[str, typer.Option(help="Comma-separated seconds.")] = _LIMITS,
     backend_sizes: Annotated[str, typer.Option(help="Sizes for MIP backends.")] = "128,1024,4096",
@@ -55,8 +57,7 @@ def overrun(
     solvers: Annotated[str | None, typer.Option(help="Native ones, comma-separated.")] = None,
     backends: Annotated[bool, typer.Option(help="Also the MIP backends.")] = True,
     out: Out = RUNS,
-    save: Save = False,
-) -> None:
+) -> Result:
     """Claim 5: actual time minus limit, against a bare spin loop."""
     so.warmup()
     natives = spec_names(solvers) if solvers else list(_NATIVE)
@@ -81,7 +82,7 @@ def overrun(
                     for t in _BACKEND_LIMITS
                 ]
     _present(result, cells)
-    result.finish(out, save=save)
+    return result
 
 
 def _sizes(name: str, wanted: str) -> list[int]:

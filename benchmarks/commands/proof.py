@@ -10,8 +10,8 @@ from typing import Annotated
 import typer
 
 import subsetopt as so
+from benchmarks.harness.command import recorded_command
 from benchmarks.harness.families import SOURCE, Case
-from benchmarks.harness.options import RUNS, Data, DataDir, Out, Save
 from benchmarks.harness.output import Result, bar, ms
 from benchmarks.harness.recorder import EPOCHS
 from benchmarks.harness.stats import quantiles
@@ -37,19 +37,15 @@ class Tally:
         return sum(self.optimal) / len(self.optimal)
 
 
+@recorded_command
 def proof(
     instances: Annotated[
         int, typer.Option(help="Per family (recorded: a tenth per cell).")
     ] = 10_000,
     recorded: Annotated[bool, typer.Option(help="Include recorded losses.")] = True,
-    data: Data = None,
-    data_dir: DataDir = None,
-    out: Out = RUNS,
-    save: Save = False,
-) -> None:
+) -> Result:
     """Claim 3: the share of answers that are proved within a limit."""
     so.warmup()
-    SOURCE.configure(data, data_dir, out / "cache")
     settings = {"instances per family": instances, "solver": "auto"}
     result = Result("proof", "Tolerance or proof within a limit", settings)
     _generic(result, max(1, instances // (len(_SIZES) * len(_RATES))))
@@ -57,7 +53,7 @@ def proof(
         _recorded(result, max(1, instances // 10))
         result.settings["recorded from"] = SOURCE.recording.data
     _outliers(result, max(1, instances // 10))
-    result.finish(out, save=save)
+    return result
 
 
 def tally(family: str, n: int, rate: float, count: int, limit: float) -> Tally:

@@ -10,7 +10,8 @@ import typer
 from numpy.typing import NDArray
 
 import subsetopt as so
-from benchmarks.harness.options import RUNS, Out, Save, numbers
+from benchmarks.harness.command import command
+from benchmarks.harness.options import numbers
 from benchmarks.harness.output import Result, bar
 from subsetopt import OptionError
 from subsetopt.proxy import class_balanced_selection, rank_combination
@@ -44,14 +45,13 @@ WAYS: dict[str, Way] = {
 }
 
 
+@command
 def proxy(
     kept: Annotated[str, typer.Option(help="Shares of the data that are kept.")] = "0.5,0.2,0.1",
     epochs: Annotated[int, typer.Option(help="Passes of the target over what was kept.")] = 60,
     proxy_epochs: Annotated[int, typer.Option(help="Passes of a proxy over all data.")] = 5,
     seeds: Annotated[int, typer.Option(help="Runs of each kind.")] = 5,
-    out: Out = RUNS,
-    save: Save = False,
-) -> None:
+) -> Result:
     """Train on the samples that proxies are unsure of, on a uniform share, and on all."""
     shares = numbers(kept)
     for share in shares:
@@ -68,7 +68,7 @@ def proxy(
         f"which one alone is the first, and a target with the seed {_TARGET_SEED} + s. SGD with "
         "momentum 0.9. The test set is the same in all runs."
     )
-    result.finish(out, save=save)
+    return result
 
 
 def measure(

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 import typer
 
+from benchmarks.harness.command import command
 from benchmarks.harness.options import RUNS, DataDir, Out, Save, integers, numbers
 from benchmarks.harness.output import RESULTS, Result, bar, ms
 
@@ -21,6 +22,7 @@ _METHOD_CARDS = Path(__file__).parents[2] / "docs" / "methods"
 Curves = dict[tuple[float, str], Any]
 
 
+@command
 def sampling(
     sizes: Annotated[str, typer.Option(help="Samples of the timed data sets.")] = "60000,1000000",
     batch: Annotated[int, typer.Option(help="Samples per batch when timed.")] = 128,
@@ -33,7 +35,7 @@ def sampling(
     data_dir: DataDir = None,
     out: Out = RUNS,
     save: Save = False,
-) -> None:
+) -> Result:
     """Cost per batch of the batch sampler, and training with it on clean and on noisy labels."""
     settings = {"batch": batch, "batches": batches, "data": data, "k": k, "steps": steps,
                 "lr": _LR, "seeds": seeds}  # fmt: skip
@@ -50,7 +52,7 @@ def sampling(
     for folder in (out, RESULTS, _METHOD_CARDS) if save else (out,):
         folder.mkdir(parents=True, exist_ok=True)
         picture(curves, data, k, _marks(steps), folder / f"sampling-{data}.png")
-    result.finish(out, save=save)
+    return result
 
 
 def cost(n: int, policy: str, batch: int, batches: int) -> tuple[float, float]:

@@ -14,7 +14,8 @@ import numpy as np
 import typer
 
 import subsetopt as so
-from benchmarks.harness.options import RUNS, Out, Save
+from benchmarks.harness.command import command
+from benchmarks.harness.options import RUNS, Out
 from benchmarks.harness.output import Result, bar, ms
 from benchmarks.harness.stats import SHIFT, quantiles, shifted_geometric_mean
 from subsetopt import instances
@@ -74,6 +75,7 @@ class Row:
         return self.unit + _ROUNDING * abs(self.theirs)
 
 
+@command
 def scored(
     instances_: Annotated[int, typer.Option("--instances", help="With a proved optimum.")] = 1000,
     time_limit: Annotated[float, typer.Option(help="Seconds for each MIP.")] = 10.0,
@@ -82,8 +84,7 @@ def scored(
     ] = None,
     fresh: Annotated[bool, typer.Option(help="Forget what was measured before.")] = False,
     out: Out = RUNS,
-    save: Save = False,
-) -> None:
+) -> Result:
     """Scored matching: lagrangian's gap to the MIP optimum, its bound, its time."""
     names = families.split(",") if families else list(instances.FAMILIES)
     path = out / "scored.jsonl"
@@ -97,7 +98,7 @@ def scored(
     result = Result("scored", "Scored matching: lagrangian against a MIP", settings)
     _report(result, rows)
     _check(result, rows, instances_)
-    result.finish(out, save=save)
+    return result
 
 
 def problem(index: int, families: Sequence[str]) -> tuple[str, str, so.Problem]:

@@ -18,8 +18,9 @@ import typer
 from numpy.typing import NDArray
 
 import subsetopt as so
+from benchmarks.harness.command import command
 from benchmarks.harness.moments import record_moments
-from benchmarks.harness.options import RUNS, Out, Save
+from benchmarks.harness.options import RUNS, Out
 from benchmarks.harness.output import Result, bar, ms
 from benchmarks.rivals import published
 from subsetopt import instances as generators
@@ -94,6 +95,7 @@ def geometric_mean(values: Sequence[float]) -> float:
     return float(np.exp(np.mean(np.log(np.maximum(values, _TINY)))))
 
 
+@command
 def vectors(
     instances: Annotated[int, typer.Option(help="Of each family at n = 128.")] = 50,
     large: Annotated[int, typer.Option(help="At n = 1,024; a fifth as many at 4,096.")] = 50,
@@ -101,8 +103,7 @@ def vectors(
     gurobi_seconds: Annotated[float, typer.Option(help="Limit of a reference; 0: none.")] = 60.0,
     gurobi_instances: Annotated[int, typer.Option(help="Of both families; 0: none.")] = 20,
     out: Out = RUNS,
-    save: Save = False,
-) -> None:
+) -> Result:
     """Vector matching: swap, omp, giga and Frank-Wolfe against what others do."""
     so.warmup()
     settings = {
@@ -122,7 +123,7 @@ def vectors(
     if weighted:
         _nonnegative(result, weighted)
         _full_rank(result, weighted)
-    result.finish(out, save=save)
+    return result
 
 
 def gaussian(count: int, n: int, d: int, k: int) -> list[Instance]:

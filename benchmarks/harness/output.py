@@ -35,7 +35,10 @@ console = Console(width=None if sys.stdout.isatty() else 160)
 
 @dataclass(slots=True)
 class Result:
-    """The outcome of a command: tables of plain values, and checks against targets."""
+    """The outcome of a command: tables of plain values, and checks against targets.
+
+    ``refuted`` counts the answers that were shown to be wrong; with any the command exits with 1.
+    """
 
     name: str
     title: str
@@ -44,6 +47,7 @@ class Result:
     tables: list[dict[str, Any]] = field(default_factory=list)
     checks: list[dict[str, Any]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    refuted: int = 0
 
     def table(self, title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         self.tables.append(
