@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from clocks import InterruptedClock
 from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from strategies import designs, problems
@@ -82,20 +83,9 @@ def test_relabelling_leaves_the_optimum_of_exact_solvers(name: str, data: st.Dat
 
 @pytest.mark.parametrize("name", ["swap", "exhaustive"])
 def test_an_interrupt_returns_the_incumbent(name: str) -> None:
-    class Clock:
-        """Ticks normally, but is interrupted once, after the solver has begun."""
-
-        calls = 0
-
-        def __call__(self) -> float:
-            self.calls += 1
-            if self.calls == 2:
-                raise KeyboardInterrupt
-            return 1e-6 * self.calls
-
     losses = np.random.default_rng(0).random(64)  # float64: the tolerance is out of quick reach
     problem = so.Problem(so.MeanMatching(losses), k=6)
-    deadline = so.Deadline(3600.0, clock=Clock())
+    deadline = so.Deadline(3600.0, clock=InterruptedClock(2))
     answer = so.solve(problem, name, deadline, seed=0)
     assert answer.stop_reason is so.StopReason.INTERRUPTED
     assert answer.has_solution

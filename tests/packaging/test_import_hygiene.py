@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 
-
-def python(code: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    return done.stdout
+from processes import modules_loaded_by, python
 
 
-_LOADED = "import sys; {}; print(*sorted({{m.partition('.')[0] for m in sys.modules}}))"
-
-
-def loaded(statement: str) -> set[str]:
-    return set(python(_LOADED.format(statement)).split())
+def modules_beyond_numpy(statement: str) -> set[str]:
+    numpy_alone = modules_loaded_by("import numpy.random")
+    return modules_loaded_by(statement) - numpy_alone - sys.stdlib_module_names
 
 
 def test_importing_loads_numpy_and_nothing_else_from_outside() -> None:
-    more = loaded("import subsetopt") - loaded("import numpy.random") - sys.stdlib_module_names
+    more = (
+        modules_loaded_by("import subsetopt")
+        - modules_loaded_by("import numpy.random")
+        - sys.stdlib_module_names
+    )
     assert more == {"subsetopt"}
 
 
@@ -30,12 +26,14 @@ def test_stating_and_verifying_a_problem_loads_nothing_more() -> None:
         "import subsetopt as so; p = so.Problem(so.TopScores([1.0, 2.0]), 1); "
         "so.list_solvers(); assert so.verify(p, so.solve(p, 'topk'))"
     )
-    more = loaded(code) - loaded("import numpy.random") - sys.stdlib_module_names
+    more = (
+        modules_loaded_by(code) - modules_loaded_by("import numpy.random") - sys.stdlib_module_names
+    )
     assert more == {"subsetopt"}
 
 
 def test_importing_the_adapter_package_loads_no_torch() -> None:
-    assert "torch" not in loaded("import subsetopt_torch")
+    assert "torch" not in modules_loaded_by("import subsetopt_torch")
 
 
 def test_importing_takes_little_longer_than_numpy() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from clocks import InterruptedClock
 
 import subsetopt as so
 
@@ -135,19 +136,10 @@ def test_a_warm_start_only_stands_in_when_there_is_no_time() -> None:
 
 
 def test_an_interrupt_ends_the_flight_with_a_draw() -> None:
-    class Clock:
-        calls = 0
-
-        def __call__(self) -> float:
-            self.calls += 1
-            if self.calls == 4:
-                raise KeyboardInterrupt
-            return 1e-6 * self.calls
-
     rng = np.random.default_rng(0)
     pi = so.inclusion_probabilities(rng.random(5000), 500)
     problem = so.Problem(so.SamplingDesign(pi, rng.random((5000, 3))), 500)
-    answer = so.solve(problem, "cube", so.Deadline(3600.0, clock=Clock()), seed=0)
+    answer = so.solve(problem, "cube", so.Deadline(3600.0, clock=InterruptedClock(4)), seed=0)
     assert answer.stop_reason is so.StopReason.INTERRUPTED
     assert 0 < answer.iterations < 5000
     assert so.verify(problem, answer)

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import signal
-from select import select
-
 import numpy as np
 import pytest
+from processes import in_forked_child
 
 import subsetopt as so
 from subsetopt.instances import FAMILIES, losses
@@ -110,20 +107,9 @@ def test_answers_can_be_sliced_and_are_made_once() -> None:
 def test_a_forked_child_uses_the_serial_kernels() -> None:
     matrix = np.stack([losses("exponential", 64, 6, s) for s in range(8)])
     expected = [s.indices.tolist() for s in so.select_many(matrix, 6, seed=0)]
-    reading, writing = os.pipe()
-    child = os.fork()
-    if child == 0:  # only ever leaves through os._exit
-        try:
-            got = [s.indices.tolist() for s in so.select_many(matrix, 6, seed=0)]
-            os.write(writing, b"same" if got == expected else b"other")
-        except BaseException as error:
-            os.write(writing, repr(error).encode())
-        finally:
-            os._exit(0)
-    os.close(writing)
-    ready, _, _ = select([reading], [], [], 60.0)
-    if not ready:
-        os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    assert ready and os.read(reading, 4096) == b"same"
-    os.close(reading)
+    assert (
+        in_forked_child(
+            lambda: [s.indices.tolist() for s in so.select_many(matrix, 6, seed=0)] == expected
+        )
+        == "True"
+    )
