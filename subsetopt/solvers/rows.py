@@ -71,7 +71,7 @@ BUILTIN = (
     ),
     SolverSpec(
         "scip",
-        "subsetopt.solvers.mip.cpsat_:Scip",
+        "subsetopt.solvers.mip.mathopt_:Scip",
         _PROGRAMS,
         _ALL,
         requires=("ortools",),
@@ -82,7 +82,7 @@ BUILTIN = (
     ),
     SolverSpec(
         "highs",
-        "subsetopt.solvers.mip.cpsat_:Highs",
+        "subsetopt.solvers.mip.mathopt_:Highs",
         _PROGRAMS,
         _ALL,
         requires=("ortools",),

@@ -20,7 +20,8 @@ from subsetopt.budget import Deadline
 from subsetopt.inputs import checked_integer, checked_positive
 from subsetopt.solvers.base import RawResult
 from subsetopt.solvers.mip.calls import import_within, run_interruptible
-from subsetopt.solvers.mip.linear_model import LinearModel, Row, accepted, formulate
+from subsetopt.solvers.mip.frame import Row, accepted
+from subsetopt.solvers.mip.linear_model import LinearModel, formulate
 
 
 def model_of(problem: so.Problem) -> LinearModel:

@@ -17,7 +17,8 @@ from subsetopt.solvers.mip import mathopt_search as milp_mathopt
 
 pytest.importorskip("ortools")
 from subsetopt.solvers.mip import cpsat_ as ortools_
-from subsetopt.solvers.mip.cpsat_ import CPSat, Highs, Scip
+from subsetopt.solvers.mip.cpsat_ import CPSat
+from subsetopt.solvers.mip.mathopt_ import Highs, Scip
 
 MIP = [name for name in ("gurobi", "cpsat", "scip", "highs") if name in so.available_solvers()]
 OURS = ["cpsat", "scip", "highs"]

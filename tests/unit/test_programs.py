@@ -47,7 +47,7 @@ def limited_license() -> bool:
 
 def test_rows_of_both_kinds_are_stacked() -> None:
     problem = so.Problem(so.VectorMatching(POINTS), 3, groups=np.arange(60) % 2, quotas={0: (1, 2)})
-    from subsetopt.solvers.mip.linear_model import Frame, frame
+    from subsetopt.solvers.mip.frame import Frame, frame
 
     made = frame(problem)
     assert isinstance(made, Frame)

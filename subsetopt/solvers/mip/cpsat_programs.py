@@ -13,7 +13,7 @@ from subsetopt.budget import Deadline
 from subsetopt.errors import OptionError, did_you_mean
 from subsetopt.solvers.base import SolveContext
 from subsetopt.solvers.mip.calls import run_interruptible
-from subsetopt.solvers.mip.linear_model import Row
+from subsetopt.solvers.mip.frame import Row
 from subsetopt.solvers.mip.program import Answer, Form, Program
 from subsetopt.status import StopReason
 

@@ -16,6 +16,7 @@ from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import out_of_time, run_interruptible
+from subsetopt.solvers.mip.frame import GAP, LEAK, accepted, frame
 from subsetopt.solvers.mip.gurobi_programs import (
     LICENSED,
     SCALE,
@@ -28,7 +29,7 @@ from subsetopt.solvers.mip.gurobi_programs import (
     too_large,
     unlimited,
 )
-from subsetopt.solvers.mip.linear_model import GAP, LEAK, LinearModel, accepted, formulate, frame
+from subsetopt.solvers.mip.linear_model import LinearModel, formulate
 from subsetopt.solvers.mip.search import improve, needs_programs, require_size, search
 from subsetopt.solvers.mip.vector_form import SquareForm
 from subsetopt.status import StopReason

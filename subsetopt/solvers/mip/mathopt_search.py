@@ -15,7 +15,8 @@ from subsetopt.errors import OptionError, SolverError, UnsupportedProblemError
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import import_within, out_of_time, run_interruptible
-from subsetopt.solvers.mip.linear_model import GAP, LEAK, LinearModel, accepted, formulate
+from subsetopt.solvers.mip.frame import GAP, LEAK, accepted
+from subsetopt.solvers.mip.linear_model import LinearModel, formulate
 from subsetopt.status import StopReason
 
 __all__ = ["MARGIN", "STARTUP", "UNITS", "MathOpt", "call", "meaning"]

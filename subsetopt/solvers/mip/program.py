@@ -13,7 +13,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.solvers.mip.linear_model import GAP, LEAK, Frame, Row
+from subsetopt.solvers.mip.frame import GAP, LEAK, Frame, Row
 from subsetopt.status import StopReason
 
 __all__ = ["Answer", "Form", "Links", "Program", "Run", "float_gap", "float_leak", "stacked"]

@@ -16,7 +16,7 @@ from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import out_of_time
 from subsetopt.solvers.mip.coverage_form import CoverForm, FacilityForm, squared_distances
-from subsetopt.solvers.mip.linear_model import Frame, accepted, frame
+from subsetopt.solvers.mip.frame import Frame, accepted, frame
 from subsetopt.solvers.mip.program import Answer, Form, Run
 from subsetopt.solvers.mip.vector_form import AbsoluteForm
 from subsetopt.status import StopReason

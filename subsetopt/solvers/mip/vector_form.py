@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
-from subsetopt.solvers.mip.linear_model import FINEST, Frame
+from subsetopt.solvers.mip.frame import FINEST, Frame
 from subsetopt.solvers.mip.program import Links, Program, float_gap, float_leak
 
 __all__ = ["AbsoluteForm", "SquareForm"]

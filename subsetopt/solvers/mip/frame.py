@@ -1,0 +1,158 @@
+"""What may be chosen and the constraints that all models share, as rows in neutral form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.constraints.normal_form import Constraints
+from subsetopt.problem import Problem
+from subsetopt.solvers.base import RawResult
+
+__all__ = ["CAPACITY_UNITS", "FINEST", "GAP", "LEAK", "Frame", "Row", "accepted", "frame"]
+
+# Shares of the tolerance: the gap at which a backend of floats may stop, and what is taken off
+# its bound for its own tolerances. Together below 1, so that its proof survives our judgment.
+GAP = 0.5
+LEAK = 0.25
+
+# Right-hand side of the cost row after scaling: a backend's absolute tolerance of 1e-6 is then
+# 1e-10 of the capacity, a fifth of what the normal form of the constraints leaves for rounding.
+CAPACITY_UNITS = 1e4
+_CAPACITY_SLACK = 0.5e-9
+# Least precision asked of a backend, relative to mean|l|: the resolution of float64 sums.
+FINEST = 1e-14
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Row:
+    """A constraint ``low <= coefficients @ z[positions] <= high``.
+
+    Attributes
+    ----------
+    positions
+        Which variables, as positions in ``LinearModel.items``.
+    coefficients
+        Their coefficients; None counts (all ones, integral ends).
+    low, high
+        Ends, either may be infinite for a row of costs.
+    """
+
+    positions: NDArray[np.int64]
+    coefficients: NDArray[np.float64] | None
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Frame:
+    """What may be chosen, and the constraints that every objective shares.
+
+    Forced items are in the ends of the rows; excluded ones, and those that do not fit into the
+    capacity, have no variable.
+
+    Attributes
+    ----------
+    items
+        Original index of each variable, shape (m,).
+    forced
+        Original indices that are always chosen.
+    rows
+        The constraints; the first is that of the size.
+    """
+
+    items: NDArray[np.int64]
+    forced: NDArray[np.int64]
+    rows: tuple[Row, ...]
+
+    @property
+    def size(self) -> int:
+        """The number of variables for items."""
+        return self.items.size
+
+    @property
+    def entries(self) -> int:
+        """The number of coefficients of the constraints, and one for each variable."""
+        return self.size + sum(row.positions.size for row in self.rows)
+
+    def subset(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+        """Return the original indices of a choice, sorted."""
+        return np.sort(np.concatenate([self.forced, self.items[chosen]]))
+
+    def choice(self, indices: NDArray[np.int64] | None) -> NDArray[np.bool_] | None:
+        """Return original indices as a bool per variable; None for None."""
+        return None if indices is None else np.isin(self.items, indices)
+
+
+def frame(problem: Problem) -> Frame | RawResult:
+    """Return what every model of a problem shares, or the answer where nothing is to choose."""
+    rules = problem.constraints
+    if problem.constrained and (why := rules.infeasibility()) is not None:
+        return RawResult(None, infeasible=True, extras={"why": why, "native_status": "not called"})
+    items, remaining = _affordable(rules)
+    need = rules.k - rules.forced.size
+    if need == 0 or items.size == 0 or (items.size == need and not rules.at_most):
+        chosen = items[:need] if not rules.at_most else items[:0]
+        return _only(problem, np.sort(np.concatenate([rules.forced, chosen])))
+    rows = (*_size_rows(rules, items, need), *_cost_rows(rules, items, remaining))
+    return Frame(items, rules.forced, rows)
+
+
+def accepted(
+    problem: Problem, model: Frame, chosen: NDArray[np.bool_] | None
+) -> NDArray[np.int64] | None:
+    """Return a backend's choice as indices, or None where its tolerances broke a constraint."""
+    if chosen is None:
+        return None
+    indices = model.subset(chosen)
+    broken = problem.constraints.violations(indices)
+    return None if broken or problem.objective.violations(indices, problem.k) else indices
+
+
+def _only(problem: Problem, indices: NDArray[np.int64]) -> RawResult:
+    objective = problem.objective
+    if broken := objective.violations(indices, problem.k):
+        return RawResult(
+            None, infeasible=True, extras={"why": broken[0], "native_status": "not called"}
+        )
+    weights = objective.weights_for(indices, problem.k)
+    assert weights is not None
+    value = objective.evaluate(indices, weights)
+    return RawResult(indices, bound=value, extras={"native_status": "not called"})
+
+
+def _affordable(rules: Constraints) -> tuple[NDArray[np.int64], float]:
+    """Return the free items that fit into what the forced ones leave of the capacity."""
+    if rules.costs is None:
+        return rules.free, math.inf
+    remaining = rules.capacity - math.fsum(rules.costs[rules.forced])
+    return rules.free[rules.costs[rules.free] <= remaining], remaining
+
+
+def _size_rows(rules: Constraints, items: NDArray[np.int64], need: int) -> list[Row]:
+    rows = [Row(np.arange(items.size), None, 0 if rules.at_most else need, need)]
+    if rules.codes is None or rules.low is None or rules.high is None:
+        return rows
+    taken = np.bincount(rules.codes[rules.forced], minlength=rules.low.size)
+    for code in range(rules.low.size - 1):
+        members = np.flatnonzero(rules.codes[items] == code)
+        low = max(0, int(rules.low[code] - taken[code]))
+        high = min(members.size, int(rules.high[code] - taken[code]))
+        if low > 0 or high < members.size:
+            rows.append(Row(members, None, low, high))
+    return rows
+
+
+def _cost_rows(rules: Constraints, items: NDArray[np.int64], remaining: float) -> list[Row]:
+    if rules.costs is None:
+        return []
+    costs = rules.costs[items]
+    # The widened capacity less half of the widening: room for the backend's tolerance.
+    high = remaining - _CAPACITY_SLACK * abs(rules.capacity)
+    if math.fsum(costs) <= high:
+        return []
+    unit = max(abs(high), float(costs.max())) / CAPACITY_UNITS
+    return [Row(np.arange(items.size), costs / unit, -math.inf, high / unit)]
