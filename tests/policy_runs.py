@@ -8,7 +8,19 @@ from typing import Any
 import numpy as np
 
 import subsetopt as so
-from subsetopt.policies import Feedback, Policy, SelectionState, make_policy
+from subsetopt.policies import (
+    Feedback,
+    Policy,
+    SelectionState,
+    SolverChoice,
+    WithLearnsFrom,
+    WithPresample,
+    WithSolver,
+    WithWeigh,
+    has,
+    make_policy,
+)
+from subsetopt.registry import create
 
 IDS = 200  # ids of samples lie below
 
@@ -48,6 +60,13 @@ def every_signal(n: int, seed: int = 0, classes: int = 5, width: int = 3) -> dic
     }
 
 
+def resolved(name: str, **options: Any) -> Any:
+    """Return the solver that ``"auto"`` stands for with a policy."""
+    policy = make(name, **options)
+    assert has(policy, WithSolver)
+    return create(policy.solver.name, policy.solver.options)
+
+
 def rows(signals: Mapping[str, Any], indices: Any) -> dict[str, Any]:
     """Return the signals of some samples."""
     return {name: value[indices] for name, value in signals.items()}
@@ -62,15 +81,16 @@ def selection(
     state = SelectionState(step, n, k)
     scored = k > 0 and bool(policy.requires) and policy.needs_scoring(state)
     positions = np.arange(n)
-    if scored and (presample := getattr(policy, "presample", None)) is not None:
-        drawn = presample(state, rng)
+    if scored and has(policy, WithPresample):
+        drawn = policy.presample(state, rng)
         positions = positions if drawn is None else drawn
     problem = policy.propose(rows(signals, positions), k, rng)
-    solver = getattr(policy, "solver", "auto")
-    solution = so.solve(problem, solver, seed=(seed, step)).require()
-    weigh = getattr(policy, "weigh", None)
-    weights = solution.weights if weigh is None else weigh(solution)
+    choice = policy.solver if has(policy, WithSolver) else SolverChoice("auto")
+    seeds = (seed, step)
+    solution = so.solve(problem, choice.name, seed=seeds, options=choice.options).require()
+    weights = policy.weigh(solution) if has(policy, WithWeigh) else solution.weights
     chosen = positions[solution.indices]
+    learned = policy.learns_from if has(policy, WithLearnsFrom) else ()
     policy.observe(
         Feedback(
             step,
@@ -81,7 +101,7 @@ def selection(
             signals["targets"][chosen],
             signals["ids"][chosen],
             scored,
-            rows({s: signals[s] for s in getattr(policy, "learns_from", ())}, chosen),
+            rows({s: signals[s] for s in learned}, chosen),
         )
     )
     return chosen, weights

@@ -10,9 +10,17 @@ import torch
 
 import subsetopt as so
 from subsetopt.errors import did_you_mean
-from subsetopt.policies import Policy, make_policy
+from subsetopt.policies import (
+    Policy,
+    SolverChoice,
+    WithSolver,
+    check_members,
+    has,
+    make_policy,
+)
+from subsetopt.registry import create
 
-__all__ = ["as_policy", "check_choice", "check_size", "checked_seed", "process_rank"]
+__all__ = ["as_policy", "check_choice", "check_size", "checked_seed", "process_rank", "solver_for"]
 
 
 def checked_seed(seed: object) -> int:
@@ -37,7 +45,8 @@ def as_policy(policy: str | Policy, options: Mapping[str, Any] | None) -> Policy
     Raises
     ------
     OptionError
-        If it is neither, an option is unknown, or options come with an object.
+        If it is neither, an option is unknown, options come with an object, or a member of the
+        object has a misspelt name.
     """
     if isinstance(policy, str):
         return make_policy(policy, **(options or {}))
@@ -47,7 +56,29 @@ def as_policy(policy: str | Policy, options: Mapping[str, Any] | None) -> Policy
         raise so.OptionError(
             f"policy must be a registered name or a policy object, got {type(policy).__name__}."
         )
+    check_members(policy)
     return policy
+
+
+def solver_for(policy: Policy, solver: Any, *options: Mapping[str, Any] | None) -> Any:
+    """Return what solves the problems of a policy, as ``subsetopt.solve`` takes it.
+
+    Parameters
+    ----------
+    policy
+        Its optional member ``solver`` is what ``"auto"`` stands for.
+    solver
+        What the user asked for.
+    options
+        Hyperparameters and native parameters that the user gave for the solver. With any of them
+        ``"auto"`` is the solver of that name.
+    """
+    if any(options) or not (isinstance(solver, str) and solver == "auto"):
+        return solver
+    choice = policy.solver if has(policy, WithSolver) else solver
+    if isinstance(choice, SolverChoice):
+        return create(choice.name, choice.options) if choice.options else choice.name
+    return choice
 
 
 def check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:

@@ -15,6 +15,7 @@ from subsetopt.objectives import WeightedScores
 from subsetopt.objectives.weighted_scores import sample_importance
 from subsetopt.policies.arrays import Array, as_float64, from_host, namespace, to_host
 from subsetopt.policies.base import Feedback, SelectionState, Signals, signal
+from subsetopt.policies.members import WithLearnsFrom, has
 from subsetopt.policies.parts.candidates import make_candidates
 from subsetopt.policies.parts.method_weights import MethodWeights
 from subsetopt.policies.scored import ScoredPolicy
@@ -152,8 +153,8 @@ class AdaSelection:
     @property
     def learns_from(self) -> frozenset[str]:
         """Return the signals of the training forward that the candidates learn from."""
-        policies = self._candidates.values()
-        return frozenset().union(*(getattr(p, "learns_from", ()) for p in policies))
+        learning = [p for p in self._candidates.values() if has(p, WithLearnsFrom)]
+        return frozenset().union(*(policy.learns_from for policy in learning))
 
     def needs_scoring(self, state: SelectionState) -> bool:
         """Return True: the losses are always needed."""

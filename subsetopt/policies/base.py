@@ -103,19 +103,12 @@ class Policy(Protocol):
     features) gets every signal where the model left it, and brings its own result to the host with
     ``to_host``: one vector of n scores instead of n x classes numbers.
 
-    Further methods a policy may have. ``presample(state, rng)`` returns the positions of the
-    candidates that get the scoring pass, distinct, or None for all; signals then have one row for
-    each, in ascending order, ``positions`` holds these, and the problem is over them.
-    ``weigh(solution)`` returns the training weights of ``solution.indices``, in place of
-    ``solution.weights``. ``draw(n, k, rng)`` returns ids and weights of k of the samples 0 to n-1
-    of a data set, and ``epoch_order(n, rng)`` all of them in order, where stating a problem over
-    them would cost more. ``curves()`` returns what there is to plot over the steps: a mapping from
-    labels to (steps, values).
-
-    A policy to which the optima of its problem are not all alike may have an attribute ``solver``:
-    what a selector's ``solver="auto"`` then stands for. One that learns from derived signals of the
-    training forward names them in an attribute ``learns_from``: any of ``upper_bound`` and
-    ``logit_gradients``, which ``feedback.signals`` then holds.
+    A policy may have further members, each described by a protocol of ``subsetopt.policies``:
+    ``presample`` (:class:`WithPresample`), ``weigh`` (:class:`WithWeigh`), ``solver``
+    (:class:`WithSolver`), ``learns_from`` (:class:`WithLearnsFrom`), ``curves``
+    (:class:`WithCurves`) and, for choosing over a data set, ``draw`` (:class:`WithDraw`),
+    ``epoch_order`` (:class:`WithEpochOrder`), ``refresh`` (:class:`WithRefresh`) and
+    ``wants_refresh`` (:class:`WithWantsRefresh`). A name that is nearly one of these is refused.
     """
 
     @property

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -14,15 +13,16 @@ from subsetopt.inputs import checked_integer
 from subsetopt.objectives import VectorMatching
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Signals, StatelessPolicy, signal
+from subsetopt.policies.members import SolverChoice
 from subsetopt.problem import Problem
-from subsetopt.registry import create
-from subsetopt.solvers.base import Solver
 
 __all__ = ["GradientMatching"]
 
 _SIGNALS = ("logit_gradients", "last_layer_gradients")
 _WEIGHTS = ("uniform", "nonnegative")
+# How often the search looks at every vector of logit gradients, where the user does not say.
 _LOOKS = 16
+_AUTO = SolverChoice("auto")
 
 
 @dataclass(frozen=True)
@@ -105,7 +105,7 @@ class GradientMatching(StatelessPolicy):
         return frozenset({self.signal})
 
     @property
-    def solver(self) -> Solver | str:
+    def solver(self) -> SolverChoice:
         """What the solver "auto" stands for.
 
         With uniform weights a short search by swaps, where it is to be short. With nonnegative ones
@@ -114,9 +114,9 @@ class GradientMatching(StatelessPolicy):
         sum to 1, every vector is long, and the angle matches better.
         """
         if self.weights == "nonnegative":
-            return "auto" if self.total else _pursuit()
+            return _AUTO if self.total else SolverChoice("omp", {"pick": "product"})
         looks = self.looks or (_LOOKS if self.signal == "logit_gradients" else None)
-        return "auto" if looks is None else _swap(looks)
+        return _AUTO if looks is None else SolverChoice("swap", {"looks": looks})
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
         """Return the vector matching problem; the vectors are brought to the host once."""
@@ -124,16 +124,6 @@ class GradientMatching(StatelessPolicy):
         if self.total and self.weights == "nonnegative" and vectors.ndim == 2:
             vectors = np.column_stack([vectors, _units(vectors)])
         return Problem(VectorMatching(vectors, weights=self.weights), k)
-
-
-@lru_cache
-def _swap(looks: int) -> Solver:
-    return create("swap", {"looks": looks})
-
-
-@lru_cache
-def _pursuit() -> Solver:
-    return create("omp", {"pick": "product"})
 
 
 def _units(vectors: NDArray[Any]) -> NDArray[Any]:

@@ -93,7 +93,7 @@ class Importance:
         ``(step, False)``; all of them.
     clipped
         What ``max_weight`` cut from the weights, in all: a
-        :class:`~subsetopt.policies.parts.weight_cap.Clipped`.
+        :class:`~subsetopt.policies.Clipped`.
 
     Raises
     ------

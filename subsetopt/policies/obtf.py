@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import ClassVar
 
 import numpy as np
@@ -13,9 +12,8 @@ from subsetopt.inputs import checked_integer
 from subsetopt.objectives import MeanMatching
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Signals, StatelessPolicy, signal
+from subsetopt.policies.members import SolverChoice
 from subsetopt.problem import Cardinality, Problem
-from subsetopt.registry import create
-from subsetopt.solvers.base import Solver
 
 __all__ = ["Obtf"]
 
@@ -64,20 +62,15 @@ class Obtf(StatelessPolicy):
             )
 
     @property
-    def solver(self) -> Solver:
+    def solver(self) -> SolverChoice:
         """What the solver "auto" stands for: swap search from a uniform draw, and no more.
 
         Where no subset matches, the exact optimum is an extreme one, and trains worse than a near
         miss that is still close to a random draw.
         """
-        return _swap(self.choices)
+        return SolverChoice("swap", {"start": "random", "choices": self.choices})
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
         """Return the mean-matching problem of the losses."""
         losses = to_host(signal(signals, "losses", "obtf"))
         return Problem(MeanMatching(losses), k, self.cardinality)
-
-
-@lru_cache
-def _swap(choices: int) -> Solver:
-    return create("swap", {"start": "random", "choices": choices})

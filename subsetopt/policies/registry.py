@@ -10,6 +10,7 @@ from typing import Any
 
 from subsetopt.errors import OptionError, did_you_mean
 from subsetopt.policies.base import Policy
+from subsetopt.policies.members import check_members
 
 __all__ = ["PolicySpec", "list_policies", "make_policy", "register_policy"]
 
@@ -196,7 +197,8 @@ def register_policy(spec: PolicySpec) -> None:
     Raises
     ------
     OptionError
-        If the name is taken, or the row is not a PolicySpec.
+        If the name is taken, the row is not a PolicySpec, or the class has a member with a
+        misspelt name.
     """
     if not isinstance(spec, PolicySpec):
         raise OptionError(f"register_policy takes a PolicySpec, got {type(spec).__name__}.")
@@ -204,6 +206,8 @@ def register_policy(spec: PolicySpec) -> None:
         raise OptionError(
             f"a policy named {spec.name!r} is registered already; choose another name."
         )
+    if isinstance(spec.target, type):
+        check_members(spec.target)
     _rows[spec.name] = spec
 
 
@@ -227,8 +231,8 @@ def make_policy(name: str, **options: Any) -> Policy:
     Raises
     ------
     OptionError
-        If no policy has that name, or it has no such option or refuses its value; the message
-        names the nearest.
+        If no policy has that name, or it has no such option or refuses its value, or a member of
+        it has a misspelt name; the message names the nearest.
 
     Examples
     --------
@@ -243,7 +247,9 @@ def make_policy(name: str, **options: Any) -> Policy:
     maker = load_target(spec)
     if options:
         _check_options(spec.name, maker, options)
-    return maker(**options)
+    policy = maker(**options)
+    check_members(policy)
+    return policy
 
 
 def _check_options(name: str, maker: Callable[..., Policy], options: dict[str, Any]) -> None:

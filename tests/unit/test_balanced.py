@@ -6,9 +6,10 @@ import copy
 
 import numpy as np
 import pytest
+from policy_runs import resolved
 
 import subsetopt as so
-from subsetopt.policies import Policy, SelectionState, make_policy
+from subsetopt.policies import Policy, SelectionState, SolverChoice, make_policy
 from subsetopt.policies.balanced import Balanced
 from subsetopt.policies.gradient_matching import GradientMatching
 from subsetopt.solvers.swap import Swap
@@ -203,19 +204,20 @@ def test_nonnegative_weights_sum_to_1_unless_told_otherwise() -> None:
 
 
 def test_gradient_matching_searches_briefly_in_few_coordinates() -> None:
-    assert make_policy("gradient-matching").solver == Swap(looks=16)
+    assert resolved("gradient-matching") == Swap(looks=16)
     long = {"signal": "last_layer_gradients"}
-    assert make_policy("gradient-matching", looks=3, **long).solver == Swap(looks=3)
+    assert resolved("gradient-matching", looks=3, **long) == Swap(looks=3)
     for options in ({"weights": "nonnegative", "total": True}, long):
-        assert make_policy("gradient-matching", **options).solver == "auto"
+        assert make_policy("gradient-matching", **options).solver == SolverChoice("auto")
 
 
 def test_gradient_matching_takes_no_tiny_gradients_at_huge_weights() -> None:
     """Nine tenths of the batch are learned: by the angle, their weights are beyond all bounds."""
     gradients = np.where(np.arange(N)[:, None] < 58, 1e-6, 1.0) * GRADIENTS
     policy = make_policy("gradient-matching", weights="nonnegative")
-    assert policy.solver == OrthogonalMatchingPursuit(pick="product")
+    solver = resolved("gradient-matching", weights="nonnegative")
+    assert solver == OrthogonalMatchingPursuit(pick="product")
     problem = policy.propose({"logit_gradients": gradients}, K, rng())
-    picked = so.solve(problem, policy.solver)
+    picked = so.solve(problem, solver)
     assert picked.status is so.Status.OPTIMAL
     assert picked.weights.max() < 1.0 < 1e3 < so.solve(problem, "omp").weights.max()

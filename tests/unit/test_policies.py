@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from policy_runs import resolved
 from processes import modules_loaded_by
 
 import subsetopt as so
@@ -238,8 +239,8 @@ def test_obtf_asks_for_the_calmest_of_several_matches() -> None:
     from subsetopt.instances import losses as family
     from subsetopt.solvers.swap import Swap
 
-    assert make_policy("obtf").solver == Swap(start="random", choices=8)
-    assert make_policy("obtf", choices=1).solver == Swap(start="random", choices=1)
+    assert resolved("obtf") == Swap(start="random", choices=8)
+    assert resolved("obtf", choices=1) == Swap(start="random", choices=1)
     with pytest.raises(so.OptionError, match="choices must be an integer >= 1, got 0"):
         make_policy("obtf", choices=0)
     squares = {}

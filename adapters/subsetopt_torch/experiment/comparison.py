@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from subsetopt import OptionError
-from subsetopt.policies import make_policy
+from subsetopt.policies import WithCurves, has, make_policy
 from subsetopt_torch.experiment.data import DataSet
 from subsetopt_torch.model.scoring_pass import scoring_pass
 from subsetopt_torch.selection.selector import BatchSelector
@@ -252,8 +252,8 @@ def run_one(
         known = [loss for loss in losses if not np.isnan(loss)]
         accuracy, loss = _accuracy(model, data), float(np.mean(known)) if known else float("nan")
         run.curve.append(Point(epoch, run.steps, run.backpropagated, accuracy, loss))
-    curves = getattr(step.selector.policy, "curves", None)
-    run.policy_curves = {} if curves is None else curves()
+    policy = step.selector.policy
+    run.policy_curves = policy.curves() if has(policy, WithCurves) else {}
     return run
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,18 @@ from torch import Tensor
 from torch.utils.data import Sampler
 
 import subsetopt as so
-from subsetopt.policies import Feedback, Policy, StatelessPolicy, to_host
-from subsetopt_torch.arguments import as_policy, checked_seed, process_rank
+from subsetopt.policies import (
+    Feedback,
+    Policy,
+    WithDraw,
+    WithEpochOrder,
+    WithRefresh,
+    WithWantsRefresh,
+    has,
+    listens,
+    to_host,
+)
+from subsetopt_torch.arguments import as_policy, checked_seed, process_rank, solver_for
 from subsetopt_torch.loading.arguments import check_needs, checked_count, data_size, ids_on_host
 from subsetopt_torch.loading.issued_batches import IssuedBatch, IssuedBatches
 from subsetopt_torch.selection.answers import training_weights
@@ -116,7 +126,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
         self._length = one_pass
         if steps_per_epoch is not None:
             self._length = checked_count("steps_per_epoch", steps_per_epoch)
-        if self._length > one_pass and hasattr(self.policy, "epoch_order"):
+        if self._length > one_pass and has(self.policy, WithEpochOrder):
             raise so.OptionError(
                 f"an epoch of {self.policy_name!r} is one pass over the data, at most {one_pass} "
                 f"batches of {self.batch_size} of {self.n} samples, got steps_per_epoch="
@@ -124,9 +134,8 @@ class SubsetBatchSampler(Sampler[list[int]]):
             )
         self.seed = secrets.randbits(62) if seed is None else checked_seed(seed)
         self.rank = rank
-        plain_auto = isinstance(solver, str) and solver == "auto" and not options
         self._solve: dict[str, Any] = {
-            "solver": getattr(self.policy, "solver", solver) if plain_auto else solver,
+            "solver": solver_for(self.policy, solver, options),
             "options": dict(options) if options else None,
         }
         # With no time at all nothing is solved, but every name and option is looked at.
@@ -169,7 +178,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
     @property
     def wants_refresh(self) -> bool:
         """Whether the policy asks for the losses of all samples: see :meth:`refresh`."""
-        return bool(getattr(self.policy, "wants_refresh", False))
+        return has(self.policy, WithWantsRefresh) and bool(self.policy.wants_refresh)
 
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next iteration is; by default one more than the last.
@@ -236,7 +245,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
                     "reduction='none'."
                 )
             weights = batch.weights_of(host)
-            if getattr(type(self.policy), "observe", None) is not StatelessPolicy.observe:
+            if listens(self.policy):
                 self.policy.observe(Feedback(batch.number, host, weights, values, ids=host))
         self._waiting.remove(batch)
 
@@ -257,13 +266,12 @@ class SubsetBatchSampler(Sampler[list[int]]):
         ProblemError
             If losses or ids are malformed.
         """
-        refresh = getattr(self.policy, "refresh", None)
-        if refresh is None:
+        if not has(self.policy, WithRefresh):
             raise so.OptionError(
                 f"policy {self.policy_name!r} remembers no losses, so that there is nothing to "
                 "refresh."
             )
-        refresh(np.arange(self.n) if ids is None else ids, losses)
+        self.policy.refresh(np.arange(self.n) if ids is None else ids, losses)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as plain values that ``torch.save`` takes."""
@@ -338,15 +346,12 @@ class SubsetBatchSampler(Sampler[list[int]]):
 
     def _choose(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         rank = process_rank() if self.rank is None else self.rank
-        epoch_order = getattr(self.policy, "epoch_order", None)
-        if epoch_order is not None:
-            return self._next_of_pass(epoch_order, rank)
+        if has(self.policy, WithEpochOrder):
+            return self._next_of_pass(self.policy, rank)
         seeds = (self.seed, self.epoch, self.issued, rank)
         rng = np.random.default_rng([*seeds, 1])
-        draw = getattr(self.policy, "draw", None)
-        if draw is not None:
-            ids, weights = draw(self.n, self.batch_size, rng)
-            return ids, weights
+        if has(self.policy, WithDraw):
+            return self.policy.draw(self.n, self.batch_size, rng)
         everyone = np.arange(self.n)
         problem = self.policy.propose(
             {"positions": everyone, "ids": everyone}, self.batch_size, rng
@@ -355,12 +360,12 @@ class SubsetBatchSampler(Sampler[list[int]]):
         return solution.indices, training_weights(self.policy, self.policy_name, solution)
 
     def _next_of_pass(
-        self, epoch_order: Callable[..., Any], rank: int
+        self, policy: WithEpochOrder, rank: int
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the next samples of a pass over the data."""
         if self._order is None:
             rng = np.random.default_rng([self.seed, self.epoch, 0, rank, 2])
-            self._order = np.asarray(epoch_order(self.n, rng), dtype=np.int64)
+            self._order = np.asarray(policy.epoch_order(self.n, rng), dtype=np.int64)
         start = self.issued * self.batch_size
         ids = self._order[start : start + self.batch_size]
         return ids, np.full(ids.size, 1.0 / ids.size)

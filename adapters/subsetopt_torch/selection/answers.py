@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import subsetopt as so
-from subsetopt.policies import Policy, to_host
+from subsetopt.policies import Policy, WithWeigh, has, to_host
 
 __all__ = ["no_answer", "training_weights", "uniform_draw"]
 
@@ -34,10 +34,9 @@ def training_weights(policy: Policy, name: str, solution: so.Solution) -> NDArra
     ProblemError
         If there is not one finite weight per chosen candidate.
     """
-    weigh = getattr(policy, "weigh", None)
-    if weigh is None or not solution.indices.size:
+    if not has(policy, WithWeigh) or not solution.indices.size:
         return solution.weights
-    weights = np.array(to_host(weigh(solution)), dtype=np.float64)
+    weights = np.array(to_host(policy.weigh(solution)), dtype=np.float64)
     shape = solution.indices.shape
     if weights.shape != shape:
         raise so.ProblemError(

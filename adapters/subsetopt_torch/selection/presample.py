@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 import subsetopt as so
-from subsetopt.policies import Policy, SelectionState, to_host
+from subsetopt.policies import Policy, SelectionState, WithPresample, has, to_host
 from subsetopt_torch.model.batches import take
 
 __all__ = ["Presample", "presampled"]
@@ -102,8 +102,7 @@ def presampled(
     ProblemError
         If the positions are not distinct integers in [0, n), in one dimension.
     """
-    method = getattr(policy, "presample", None)
-    drawn = None if method is None else method(state, rng)
+    drawn = policy.presample(state, rng) if has(policy, WithPresample) else None
     if drawn is None:
         return None
     positions = _checked(to_host(drawn), name, state.n)

@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import subsetopt as so
-from subsetopt.policies import Feedback, Policy, SelectionState, StatelessPolicy, to_host
+from subsetopt.policies import Feedback, Policy, SelectionState, listens, to_host
 from subsetopt_torch.arguments import (
     as_policy,
     check_choice,
     check_size,
     checked_seed,
     process_rank,
+    solver_for,
 )
 from subsetopt_torch.model.losses import as_loss_vector, weight_dtype
 from subsetopt_torch.selection.answers import no_answer, training_weights, uniform_draw
@@ -137,11 +138,8 @@ class BatchSelector:
         self.excluded = 0
         self._warned = False
         self.solver = solver
-        plain_auto = (
-            isinstance(solver, str) and solver == "auto" and not (options or backend_params)
-        )
         self._solve: dict[str, Any] = {
-            "solver": getattr(self.policy, "solver", solver) if plain_auto else solver,
+            "solver": solver_for(self.policy, solver, options, backend_params),
             "max_iterations": max_iterations,
             "options": dict(options) if options else None,
             "backend_params": dict(backend_params) if backend_params else None,
@@ -290,7 +288,7 @@ class BatchSelector:
     @property
     def listens(self) -> bool:
         """Whether the policy makes anything of feedback."""
-        return getattr(type(self.policy), "observe", None) is not StatelessPolicy.observe
+        return listens(self.policy)
 
     def observe(self, feedback: Feedback) -> None:
         """Pass on to the policy what the training forward told."""

@@ -17,7 +17,13 @@ import torch
 from torch import Tensor, nn
 
 from subsetopt import OptionError, ProblemError
-from subsetopt.policies import Policy, cross_entropy_gradients, row_norms
+from subsetopt.policies import (
+    Policy,
+    WithLearnsFrom,
+    cross_entropy_gradients,
+    has,
+    row_norms,
+)
 from subsetopt_torch.model.batches import call_model
 from subsetopt_torch.model.losses import check_per_sample
 from subsetopt_torch.model.outputs import find_logits, with_logits
@@ -114,7 +120,7 @@ def learns_from(policy: Policy) -> frozenset[str]:
     OptionError
         If its attribute ``learns_from`` names one that does not follow from the logits.
     """
-    names = frozenset(getattr(policy, "learns_from", ()))
+    names = frozenset(policy.learns_from if has(policy, WithLearnsFrom) else ())
     if not names <= _OF_LOGITS:
         raise OptionError(
             f"a policy can learn from {' and '.join(sorted(_OF_LOGITS))} of the training forward; "

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from subsetopt.errors import OptionError, did_you_mean
+from subsetopt.policies.members import WithScores, check_members, has
 from subsetopt.policies.registry import list_policies, load_target, make_policy
 from subsetopt.policies.scored import ScoredPolicy
 
@@ -49,7 +50,7 @@ def make_candidates(candidates: object) -> dict[str, ScoredPolicy]:
 
 def scoring_policies() -> list[str]:
     """Return the names of the registered policies that can be candidates."""
-    return [spec.name for spec in list_policies() if hasattr(load_target(spec), "scores")]
+    return [spec.name for spec in list_policies() if has(load_target(spec), WithScores)]
 
 
 def _policy(candidate: Any) -> tuple[str, ScoredPolicy]:
@@ -59,8 +60,10 @@ def _policy(candidate: Any) -> tuple[str, ScoredPolicy]:
         if name in known and name not in scoring_policies():
             raise _no_candidate(f"the policy {name!r} gives no scores", name)
         candidate = make_policy(name)
-    if not callable(getattr(candidate, "scores", None)) or not hasattr(candidate, "requires"):
+    gives_scores: bool = has(candidate, WithScores)
+    if not gives_scores:
         raise _no_candidate(f"{candidate!r} gives no scores", name)
+    check_members(candidate)
     return name, candidate
 
 
