@@ -60,6 +60,10 @@ class Problem:
     Problem(MeanMatching(n=3, target=2.0), k=2, include=1)
     """
 
+    #: The form of the problem that one solver has prepared, for the next one to find. The module
+    #: that defines the form writes it and knows its type: ``solvers/matching/pool.py``.
+    prepared: object | None = None
+
     def __init__(
         self,
         objective: Objective,
@@ -107,7 +111,7 @@ class Problem:
 
     def __getstate__(self) -> dict[str, Any]:
         """Leave out what can be worked out again, several times the problem's size."""
-        return {name: value for name, value in self.__dict__.items() if name != "shared"}
+        return {name: value for name, value in self.__dict__.items() if name != "prepared"}
 
     def _features(self) -> frozenset[str]:
         """Return the features a solver must have to take this problem."""
@@ -121,11 +125,6 @@ class Problem:
             "at_most": self.cardinality == "at_most",
         }
         return frozenset(name for name, used in have.items() if used)
-
-    @cached_property
-    def shared(self) -> dict[str, Any]:
-        """What one solver has worked out about this problem, for the next one to find."""
-        return {}
 
     @cached_property
     def constraints(self) -> Constraints:

@@ -15,8 +15,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.constraints.quotas import GroupQuotas
+from subsetopt.constraints.remaining import Remaining
+
 __all__ = ["Constraints"]
 
+# Share of the capacity by which it is widened.
 _CAPACITY_SLACK = 1e-9
 
 
@@ -32,16 +36,11 @@ class Constraints:
         Whether fewer than k are allowed.
     forced, free
         Indices that are always chosen, and those that may be; all others are excluded.
-    codes
-        Group number of every candidate (n,); the last number is the group of all labels without a
-        quota. None without quotas.
-    low, high
-        Least and greatest count per group number. None without quotas.
+    quotas
+        How many candidates of each group a subset may have; None without quotas.
     costs, capacity
         Cost per candidate (n,) and the largest total; None and infinity without. The capacity is
         widened by 1e-9 of itself, so that 0.1 + 0.1 + 0.1 fits into 0.3.
-    labels
-        Label of each group number, for messages.
     """
 
     n: int
@@ -49,17 +48,14 @@ class Constraints:
     at_most: bool
     forced: NDArray[np.int64]
     free: NDArray[np.int64]
-    codes: NDArray[np.int64] | None
-    low: NDArray[np.int64] | None
-    high: NDArray[np.int64] | None
+    quotas: GroupQuotas | None
     costs: NDArray[np.float64] | None
     capacity: float
-    labels: tuple[Any, ...]
 
     @property
     def unbound(self) -> bool:
         """Whether there are neither quotas nor costs: any subset of the right size is feasible."""
-        return self.codes is None and self.costs is None
+        return self.quotas is None and self.costs is None
 
     @classmethod
     def normalize(
@@ -76,34 +72,38 @@ class Constraints:
         capacity: float | None,
     ) -> Constraints:
         """Return the normal form of checked arguments of :class:`~subsetopt.Problem`."""
-        open_mask = np.ones(n, dtype=np.bool_)
+        may_choose = np.ones(n, dtype=np.bool_)
         if exclude is not None:
-            open_mask[exclude] = False
+            may_choose[exclude] = False
         forced = np.empty(0, dtype=np.int64)
         if include is not None:
             forced = include
-            open_mask[include] = False
-        codes = low = high = None
-        labels: tuple[Any, ...] = ()
-        if quotas is not None and groups is not None:
-            labels = tuple(quotas)
-            codes = np.full(n, len(labels), dtype=np.int64)
-            for code, label in enumerate(labels):
-                codes[groups == label] = code
-            low = np.array([quotas[label][0] for label in labels] + [0], dtype=np.int64)
-            high = np.array([quotas[label][1] for label in labels] + [n], dtype=np.int64)
+            may_choose[include] = False
         return cls(
             n=n,
             k=k,
             at_most=at_most,
             forced=forced,
-            free=np.flatnonzero(open_mask),
-            codes=codes,
-            low=low,
-            high=high,
+            free=np.flatnonzero(may_choose),
+            quotas=None if groups is None or quotas is None else GroupQuotas.of(groups, quotas),
             costs=costs,
             capacity=math.inf if capacity is None else capacity + _CAPACITY_SLACK * abs(capacity),
-            labels=labels,
+        )
+
+    @cached_property
+    def remaining(self) -> Remaining:
+        """What is left to choose once the forced candidates are in the subset."""
+        capacity = self.capacity
+        if self.costs is not None:
+            capacity -= math.fsum(self.costs[self.forced])
+        return Remaining(
+            forced=self.forced,
+            items=self.free,
+            size=self.k - self.forced.size,
+            at_most=self.at_most,
+            quotas=None if self.quotas is None else self.quotas.after(self.forced),
+            costs=self.costs,
+            capacity=capacity,
         )
 
     def infeasibility(self) -> str | None:
@@ -112,10 +112,10 @@ class Constraints:
         if isinstance(chosen, str):
             return chosen
         if self.costs is not None:
-            least = math.fsum(self.costs[chosen])
-            if least > self.capacity:
+            total = math.fsum(self.costs[chosen])
+            if total > self.capacity:
                 return (
-                    f"the cheapest subset costs {least:g}, above the capacity of {self.capacity:g}"
+                    f"the cheapest subset costs {total:g}, above the capacity of {self.capacity:g}"
                 )
         return None
 
@@ -138,55 +138,66 @@ class Constraints:
         """
         if self.forced.size > self.k:
             return f"include names {self.forced.size} candidates for k = {self.k}"
-        need = self.k - self.forced.size
-        if self.codes is None or self.low is None or self.high is None:
-            own = keys[self.free]
-            if not self.at_most and own.size < need:
-                return (
-                    f"only {own.size + self.forced.size} candidates may be chosen for k = {self.k}"
-                )
-            limit = need if not self.at_most else min(need, int((own < 0.0).sum()))
-            return np.sort(np.concatenate([self.forced, self.free[_smallest(own, limit)]]))
-        free = self.free[_order(keys[self.free])]
-        return self._greedy_by_with_quotas(free, keys, need)
+        if self.quotas is not None:
+            return self._greedy_within_quotas(keys)
+        size = self.k - self.forced.size
+        own = keys[self.free]
+        if not self.at_most and own.size < size:
+            return f"only {own.size + self.forced.size} candidates may be chosen for k = {self.k}"
+        count = size if not self.at_most else min(size, int((own < 0.0).sum()))
+        return np.sort(np.concatenate([self.forced, self.free[_smallest(own, count)]]))
 
-    def _greedy_by_with_quotas(
-        self, free: NDArray[np.int64], keys: NDArray[np.float64], need: int
-    ) -> NDArray[np.int64] | str:
-        assert self.codes is not None and self.low is not None and self.high is not None
-        count = np.bincount(self.codes[self.forced], minlength=self.low.size)
-        group = self.codes[free]
-        rank = _rank_within(group, self.low.size)  # 0 for the best of its group
-        lower = np.maximum(self.low - count, 0)
-        upper = self.high - count
-        members = np.bincount(group, minlength=self.low.size)
-        for code, label in enumerate(self.labels):
-            if upper[code] < 0:
-                return (
-                    f"include names {count[code]} of group {label!r}, its quota allows "
-                    f"{self.high[code]}"
-                )
-            if members[code] < lower[code]:
-                return (
-                    f"group {label!r} has {members[code] + count[code]} candidates that may be "
-                    f"chosen, its quota asks for {self.low[code]}"
-                )
-        if lower.sum() > need:
+    def _greedy_within_quotas(self, keys: NDArray[np.float64]) -> NDArray[np.int64] | str:
+        """Return what :meth:`greedy_by` does where there are quotas."""
+        size, quotas = self.remaining.size, self.remaining.quotas
+        assert quotas is not None
+        ranked = self.free[_order(keys[self.free])]
+        group = quotas.codes[ranked]
+        if (clash := self._quota_clash(np.bincount(group, minlength=quotas.size))) is not None:
+            return clash
+        rank = _rank_within(group, quotas.size)  # 0 for the best of its group
+        demanded = rank < quotas.low[group]
+        optional = ~demanded & (rank < quotas.high[group])
+        if self.at_most:
+            optional &= keys[ranked] < 0.0
+        places = size - int(quotas.low.sum())
+        extra = ranked[optional][:places]
+        if not self.at_most and extra.size < places:
             return (
-                f"the quotas and include ask for at least {lower.sum() + self.forced.size} "
+                f"the quotas allow at most {self.k - places + extra.size} candidates, k is {self.k}"
+            )
+        return np.sort(np.concatenate([self.forced, ranked[demanded], extra]))
+
+    def _quota_clash(self, members: NDArray[np.int64]) -> str | None:
+        """Return why no subset keeps the lower quotas and include, or None.
+
+        Parameters
+        ----------
+        members
+            How many free candidates each group has, shape (groups,).
+        """
+        asked, quotas = self.quotas, self.remaining.quotas
+        assert asked is not None and quotas is not None
+        if (quotas.high < 0).any() or (members < quotas.low).any():
+            included = asked.counts(self.forced)
+            for code, label in enumerate(asked.labels):
+                if quotas.high[code] < 0:
+                    return (
+                        f"include names {included[code]} of group {label!r}, its quota allows "
+                        f"{asked.high[code]}"
+                    )
+                if members[code] < quotas.low[code]:
+                    return (
+                        f"group {label!r} has {members[code] + included[code]} candidates that "
+                        f"may be chosen, its quota asks for {asked.low[code]}"
+                    )
+        demanded = int(quotas.low.sum())
+        if demanded > self.remaining.size:
+            return (
+                f"the quotas and include ask for at least {demanded + self.forced.size} "
                 f"candidates, k is {self.k}"
             )
-        demanded = rank < lower[group]
-        optional = ~demanded & (rank < upper[group])
-        if self.at_most:
-            optional &= keys[free] < 0.0
-        rest = need - int(lower.sum())
-        extra = free[optional][:rest]
-        if not self.at_most and extra.size < rest:
-            return (
-                f"the quotas allow at most {self.k - rest + extra.size} candidates, k is {self.k}"
-            )
-        return np.sort(np.concatenate([self.forced, free[demanded], extra]))
+        return None
 
     def affords(self, indices: NDArray[np.int64]) -> bool:
         """Whether the total cost of the ``indices`` is within the capacity."""
@@ -194,31 +205,25 @@ class Constraints:
 
     def violations(self, indices: NDArray[np.int64]) -> list[str]:
         """Return every constraint that the unique, in-range ``indices`` break, in words."""
-        found = []
+        broken = []
         if indices.size > self.k or (indices.size < self.k and not self.at_most):
-            found.append(f"{indices.size} candidates chosen for k = {self.k}")
+            broken.append(f"{indices.size} candidates chosen for k = {self.k}")
         allowed = np.zeros(self.n, dtype=np.bool_)
         allowed[self.free] = True
         allowed[self.forced] = True
         if not allowed[indices].all():
-            found.append(f"excluded candidates chosen: {indices[~allowed[indices]][:5].tolist()}")
+            broken.append(f"excluded candidates chosen: {indices[~allowed[indices]][:5].tolist()}")
         chosen = np.zeros(self.n, dtype=np.bool_)
         chosen[indices] = True
         missing = self.forced[~chosen[self.forced]]
         if missing.size:
-            found.append(f"included candidates missing: {missing[:5].tolist()}")
-        if self.codes is not None and self.low is not None and self.high is not None:
-            count = np.bincount(self.codes[indices], minlength=self.low.size)
-            found += [
-                f"{count[code]} of group {label!r} chosen, its quota is "
-                f"({self.low[code]}, {self.high[code]})"
-                for code, label in enumerate(self.labels)
-                if not self.low[code] <= count[code] <= self.high[code]
-            ]
+            broken.append(f"included candidates missing: {missing[:5].tolist()}")
+        if self.quotas is not None:
+            broken += self.quotas.violations(indices)
         if self.costs is not None and not self.affords(indices):
             total = math.fsum(self.costs[indices])
-            found.append(f"total cost {total:g} above the capacity of {self.capacity:g}")
-        return found
+            broken.append(f"total cost {total:g} above the capacity of {self.capacity:g}")
+        return broken
 
 
 def _smallest(keys: NDArray[np.float64], count: int) -> NDArray[np.int64]:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.constraints.normal_form import Constraints
+from subsetopt.constraints.quotas import GroupQuotas
 
 __all__ = ["Partial"]
 
@@ -15,110 +16,118 @@ _NONE = np.empty(0, dtype=np.int64)
 
 
 class Partial:
-    """A subset under construction, and which candidates may still be added."""
+    """A subset under construction, and which candidates may still be added.
+
+    Attributes
+    ----------
+    rules, remaining
+        The constraints, and what they leave to choose besides the forced candidates.
+    slots
+        How many candidates may still be added; exactly so many, unless the size is at most k.
+    mask, open
+        Whether each candidate is in the subset, and whether it may be added, shape (n,).
+    counts
+        How many candidates of each group were added, shape (groups,); empty without quotas.
+    spent
+        Total cost of the candidates that were added.
+    completion
+        Under quotas and a capacity: what completes the subset at the least cost, once known.
+    """
 
     def __init__(self, rules: Constraints) -> None:
         self.rules = rules
-        self.left = rules.k - rules.forced.size
+        self.remaining = remaining = rules.remaining
+        self.slots = remaining.size
         self.open = np.zeros(rules.n, dtype=np.bool_)
-        self.open[rules.free] = True
+        self.open[remaining.items] = True
         self.mask = np.zeros(rules.n, dtype=np.bool_)
-        self.mask[rules.forced] = True
-        self.spent = 0.0 if rules.costs is None else float(rules.costs[rules.forced].sum())
-        groups = 0 if rules.low is None else rules.low.size
-        self.count = np.zeros(groups, dtype=np.int64)
-        if rules.codes is not None:
-            self.count += np.bincount(rules.codes[rules.forced], minlength=groups)
-
-        # Under quotas and a capacity: what completes the subset at the least cost, once known.
-        self.rest: NDArray[np.int64] | None = None
+        self.mask[remaining.forced] = True
+        groups = 0 if remaining.quotas is None else remaining.quotas.size
+        self.counts = np.zeros(groups, dtype=np.int64)
+        self.spent = 0.0
+        self.completion: NDArray[np.int64] | None = None
 
     def satisfied(self) -> bool:
         """Whether the lower quotas hold."""
-        return self.rules.low is None or bool((self.count >= self.rules.low).all())
+        quotas = self.remaining.quotas
+        return quotas is None or bool((self.counts >= quotas.low).all())
 
     def allowed(self) -> NDArray[np.int64]:
         """Return the candidates after which sizes, quotas and capacity can still be kept."""
-        rules = self.rules
-        if rules.unbound:
-            return np.flatnonzero(self.open) if self.left > 0 else _NONE
-        if rules.codes is None or rules.low is None or rules.high is None:
-            return self._affordable()
-        if rules.costs is not None:
-            return self._affordable_within_quotas(rules.codes, rules.low, rules.high, rules.costs)
-        lacking = np.maximum(rules.low - self.count, 0)
-        fits = self.count < rules.high
-        if lacking.sum() >= self.left:
+        quotas, costs = self.remaining.quotas, self.remaining.costs
+        if quotas is None:
+            if costs is not None:
+                return self._affordable(costs)
+            return np.flatnonzero(self.open) if self.slots > 0 else _NONE
+        if costs is not None:
+            return self._affordable_within(quotas, costs)
+        lacking = np.maximum(quotas.low - self.counts, 0)
+        fits = self.counts < quotas.high
+        if lacking.sum() >= self.slots:
             fits &= lacking > 0
-        return np.flatnonzero(self.open & fits[rules.codes])
+        return np.flatnonzero(self.open & fits[quotas.codes])
 
-    def _affordable(self) -> NDArray[np.int64]:
+    def _affordable(self, costs: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return the candidates with which the cheapest others fit into the capacity."""
-        rules = self.rules
-        assert rules.costs is not None
         candidates = np.flatnonzero(self.open)
-        if candidates.size == 0 or self.left == 0:
+        if candidates.size == 0 or self.slots == 0:
             return _NONE
-        # The cheapest way to fill the other slots.
-        others = 0 if rules.at_most else self.left - 1
-        pool = np.sort(rules.costs[self.open])[: others + 1]
-        room = rules.capacity - self.spent
-        costs = rules.costs[candidates]
-        if pool.size <= others:
+        others = 0 if self.remaining.at_most else self.slots - 1
+        own = costs[candidates]
+        cheapest = np.sort(own)[: others + 1]
+        if cheapest.size <= others:
             return _NONE
-        # Without the candidate itself the cheapest `others` are those of the rest.
-        rest = pool[:others].sum() if others else 0.0
-        own = costs <= (pool[others - 1] if others else -1.0)
-        rest_without = np.where(own, rest + pool[others] - costs, rest)
-        return candidates[costs + rest_without <= room]
+        # The cheapest ways to fill the other slots, with the candidate itself not among them.
+        total = cheapest[:others].sum() if others else 0.0
+        among = own <= (cheapest[others - 1] if others else -1.0)
+        total_of_others = np.where(among, total + cheapest[others] - own, total)
+        room = self.remaining.capacity - self.spent
+        return candidates[own + total_of_others <= room]
 
-    def _affordable_within_quotas(
-        self,
-        codes: NDArray[np.int64],
-        low: NDArray[np.int64],
-        high: NDArray[np.int64],
-        costs: NDArray[np.float64],
+    def _affordable_within(
+        self, quotas: GroupQuotas, costs: NDArray[np.float64]
     ) -> NDArray[np.int64]:
-        """Return the candidates of which the cheapest completion fits into the capacity.
+        """Return the candidates whose cheapest completion fits into the capacity.
 
         The completions are the bases of a matroid: the cheapest one with a given candidate is the
         cheapest of all, that candidate exchanged for the dearest that may leave for it.
         """
-        if self.rest is None:
+        if self.completion is None:
             cheapest = self._cheapest()
             if isinstance(cheapest, str):
                 return _NONE
-            self.rest = cheapest[~self.mask[cheapest]]
-        rest = self.rest
-        count = self.count + np.bincount(codes[rest], minlength=low.size)
-        dearest = np.full(low.size, -np.inf)
-        np.maximum.at(dearest, codes[rest], costs[rest])
+            self.completion = cheapest[~self.mask[cheapest]]
+        completion, codes = self.completion, quotas.codes
+        counts = self.counts + quotas.counts(completion)
+        dearest = np.full(quotas.size, -np.inf)
+        np.maximum.at(dearest, codes[completion], costs[completion])
         # Where a group has more than it must, a candidate of any other group may take the place.
-        saved = dearest[count > low].max(initial=-np.inf)
-        if self.left > rest.size:
+        saved = dearest[counts > quotas.low].max(initial=-np.inf)
+        if self.slots > completion.size:
             saved = max(saved, 0.0)
-        saved_by = np.where(count < high, np.maximum(dearest, saved), dearest)
-        room = self.rules.capacity - self.spent - float(costs[rest].sum())
+        saved_by = np.where(counts < quotas.high, np.maximum(dearest, saved), dearest)
+        room = self.remaining.capacity - self.spent - float(costs[completion].sum())
         allowed = self.open & (costs - saved_by[codes] <= room)
-        allowed[rest] = True
+        allowed[completion] = True
         return np.flatnonzero(allowed)
 
-    def _rest_after(self, pick: int, rest: NDArray[np.int64]) -> NDArray[np.int64] | None:
+    def _completion_after(
+        self, pick: int, completion: NDArray[np.int64]
+    ) -> NDArray[np.int64] | None:
         """Return what completes the subset most cheaply after a pick; None where unknown."""
-        if (rest == pick).any():
-            return np.asarray(rest[rest != pick])
-        rules = self.rules
-        assert rules.codes is not None and rules.low is not None and rules.high is not None
-        assert rules.costs is not None
-        codes, group = rules.codes[rest], rules.codes[pick]
-        count = self.count + np.bincount(codes, minlength=rules.low.size)
-        may = codes == group
-        if count[group] < rules.high[group]:
-            may |= (count > rules.low)[codes]
-        if not may.any():
-            return rest if self.left > rest.size else None
-        gone = rest[np.argmax(np.where(may, rules.costs[rest], -np.inf))]
-        return np.asarray(rest[rest != gone])
+        if (completion == pick).any():
+            return np.asarray(completion[completion != pick])
+        quotas, costs = self.remaining.quotas, self.remaining.costs
+        assert quotas is not None and costs is not None
+        codes, group = quotas.codes[completion], quotas.codes[pick]
+        counts = self.counts + quotas.counts(completion)
+        may_leave = codes == group
+        if counts[group] < quotas.high[group]:
+            may_leave |= (counts > quotas.low)[codes]
+        if not may_leave.any():
+            return completion if self.slots > completion.size else None
+        dearest = completion[np.argmax(np.where(may_leave, costs[completion], -np.inf))]
+        return np.asarray(completion[completion != dearest])
 
     def _cheapest(self) -> NDArray[np.int64] | str:
         """Return the completion of least cost, capacity not looked at, or why there is none."""
@@ -127,23 +136,23 @@ class Partial:
 
     def take(self, pick: int) -> None:
         """Add a candidate."""
-        if self.rest is not None:
-            self.rest = self._rest_after(pick, self.rest)
+        if self.completion is not None:
+            self.completion = self._completion_after(pick, self.completion)
         self._move(pick, 1)
 
     def give_back(self, pick: int) -> None:
         """Take a candidate out again that :meth:`take` added."""
-        self.rest = None
+        self.completion = None
         self._move(pick, -1)
 
     def _move(self, pick: int, sign: int) -> None:
         self.mask[pick] = sign > 0
         self.open[pick] = sign < 0
-        self.left -= sign
-        if self.rules.codes is not None:
-            self.count[self.rules.codes[pick]] += sign
-        if self.rules.costs is not None:
-            self.spent += sign * float(self.rules.costs[pick])
+        self.slots -= sign
+        if self.remaining.quotas is not None:
+            self.counts[self.remaining.quotas.codes[pick]] += sign
+        if self.remaining.costs is not None:
+            self.spent += sign * float(self.remaining.costs[pick])
 
     def chosen(self) -> NDArray[np.int64]:
         """Return the subset."""
@@ -156,7 +165,7 @@ class Partial:
         completion is feasible, but for rounding of the costs.
         """
         rules = self.rules
-        if self.satisfied() and (self.left == 0 or rules.at_most):
+        if self.satisfied() and (self.slots == 0 or rules.at_most):
             chosen: NDArray[np.int64] | str = self.chosen()
         else:
             chosen = self._cheapest()

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from itertools import combinations, islice
+from itertools import chain, combinations
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,15 +19,13 @@ from subsetopt.status import StopReason
 
 __all__ = ["Exhaustive"]
 
-# Combinations looked at between two looks at the clock: about 50 microseconds.
+# Combinations looked at between two looks at the clock, which takes about 50 microseconds.
 _CHUNK = 5_000
-# The default work limit: half a second or less.
+# The default limit of combinations, half a second or less.
 _DEFAULT_WORK = 50_000_000
-# The same for objectives that are evaluated one subset at a time.
+# Subsets that the objective itself evaluates between two looks at the clock, and by default.
 _SLOW_CHUNK = 4
 _SLOW_WORK = 100_000
-_NO_INTS = np.empty(0, dtype=np.int64)
-_NO_FLOATS = np.empty(0, dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +42,7 @@ class Exhaustive:
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best of all subsets."""
         linear = isinstance(problem.objective, (MeanMatching, TopScores))
-        enumeration = _Enumeration(problem) if linear else _Evaluation(problem)
+        enumeration: _Enumeration = _Compiled(problem) if linear else _Evaluated(problem)
         stop = enumeration.run(context)
         best = enumeration.best
         if best is None:
@@ -63,30 +62,27 @@ class Exhaustive:
         return RawResult(best, bound=bound, stop_reason=stop, iterations=enumeration.looked)
 
 
-class _Enumeration:
-    """The combinations of the free candidates, size by size."""
+class _Enumeration(ABC):
+    """The subsets of the items that are left to choose from, size by size, and the best so far.
+
+    Attributes
+    ----------
+    best, value
+        The best feasible subset so far, forced candidates included, and its value to minimize;
+        None and infinity without one.
+    looked
+        Subsets looked at.
+    """
+
+    chunk: ClassVar[int]
+    default_work: ClassVar[int]
 
     def __init__(self, problem: Problem) -> None:
-        objective = problem.objective
-        assert isinstance(objective, (MeanMatching, TopScores))
-        rules = problem.constraints
-        self.rules = rules
-        self.matching = isinstance(objective, MeanMatching)
-        self.values = np.ascontiguousarray(objective.values[rules.free])
-        self.target = 0.0
-        if isinstance(objective, MeanMatching):
-            self.target = problem.k * objective.target - math.fsum(objective.values[rules.forced])
-        self.codes = self.low = self.high = _NO_INTS
-        if rules.codes is not None and rules.low is not None and rules.high is not None:
-            self.codes = rules.codes[rules.free]
-            count = np.bincount(rules.codes[rules.forced], minlength=rules.low.size)
-            self.low, self.high = rules.low - count, rules.high - count
-        self.costs, self.capacity = _NO_FLOATS, math.inf
-        if rules.costs is not None:
-            self.costs = rules.costs[rules.free]
-            self.capacity = rules.capacity - math.fsum(rules.costs[rules.forced])
-        need = problem.k - rules.forced.size
-        self.sizes = range(need + 1) if rules.at_most else range(need, need + 1)
+        self.problem = problem
+        self.remaining = remaining = problem.constraints.remaining
+        least = 0 if remaining.at_most else remaining.size
+        most = min(remaining.size, remaining.items.size)
+        self.sizes = iter(range(least, most + 1))
         self.best: NDArray[np.int64] | None = None
         self.value = math.inf
         self.looked = 0
@@ -95,81 +91,102 @@ class _Enumeration:
         """Enumerate until the end, a limit or an interrupt."""
         limit = context.max_iterations
         if limit is None and not context.deadline.limited:
-            limit = _DEFAULT_WORK
+            limit = self.default_work
         try:
-            for size in self.sizes:
-                stop = self._run_size(size, limit, context)
-                if stop is not None:
-                    return stop
+            while not self.exhausted():
+                room = self.chunk if limit is None else min(self.chunk, limit - self.looked)
+                if room <= 0:
+                    return StopReason.ITERATION
+                self.look(room)
+                if context.deadline.expired() and not self.exhausted():
+                    return StopReason.TIME
         except KeyboardInterrupt:
             return StopReason.INTERRUPTED
         return StopReason.COMPLETED
 
-    def _run_size(self, size: int, limit: int | None, context: SolveContext) -> StopReason | None:
-        if size > self.values.size:
-            return None
-        comb = np.arange(size)
-        best = np.full(size, -1, dtype=np.int64)
-        while True:
-            chunk = _CHUNK if limit is None else min(_CHUNK, limit - self.looked)
-            if chunk <= 0:
-                return StopReason.ITERATION
-            value, looked, done = enumerate_chunk(
-                self.values, self.target, self.matching, comb, best, self.value,
-                self.codes, self.low, self.high, self.costs, self.capacity, chunk,
-            )  # fmt: skip
-            self.looked += looked
-            if value < self.value:
-                self.value = value
-                self.best = np.concatenate([self.rules.forced, self.rules.free[best]])
-            if done:
-                return None
-            if context.deadline.expired():
-                return StopReason.TIME
+    @abstractmethod
+    def exhausted(self) -> bool:
+        """Whether every subset has been looked at."""
+
+    @abstractmethod
+    def look(self, count: int) -> None:
+        """Look at the next subsets, ``count`` at most."""
 
 
-class _Evaluation:
-    """The combinations of the free candidates, each evaluated by the objective itself."""
+class _Compiled(_Enumeration):
+    """The enumeration for objectives that are linear in the subset, in compiled code."""
+
+    chunk = _CHUNK
+    default_work = _DEFAULT_WORK
 
     def __init__(self, problem: Problem) -> None:
-        self.problem = problem
-        self.best: NDArray[np.int64] | None = None
-        self.value = math.inf
-        self.looked = 0
+        super().__init__(problem)
+        objective, remaining = problem.objective, self.remaining
+        assert isinstance(objective, (MeanMatching, TopScores))
+        self.matching = isinstance(objective, MeanMatching)
+        self.values = np.ascontiguousarray(objective.values[remaining.items])
+        self.target = 0.0
+        if isinstance(objective, MeanMatching):
+            forced = math.fsum(objective.values[remaining.forced])
+            self.target = problem.k * objective.target - forced
+        self.limits = remaining.limits(remaining.items)
+        self.combination: NDArray[np.int64] | None = None
+        self._begin_size()
 
-    def run(self, context: SolveContext) -> StopReason:
-        """Enumerate until the end, a limit or an interrupt."""
-        limit = context.max_iterations
-        if limit is None and not context.deadline.limited:
-            limit = _SLOW_WORK
-        subsets = self._subsets()
-        try:
-            while True:
-                room = _SLOW_CHUNK if limit is None else min(_SLOW_CHUNK, limit - self.looked)
-                chunk = list(islice(subsets, max(room, 1)))
-                if not chunk:
-                    return StopReason.COMPLETED
-                if room <= 0:
-                    return StopReason.ITERATION
-                for subset in chunk:
-                    self._look(subset)
-                if context.deadline.expired():
-                    return StopReason.TIME
-        except KeyboardInterrupt:
-            return StopReason.INTERRUPTED
+    def _begin_size(self) -> None:
+        """Go to the first combination of the next size."""
+        size = next(self.sizes, None)
+        self.combination = None if size is None else np.arange(size)
 
-    def _subsets(self) -> Iterator[tuple[int, ...]]:
-        rules = self.problem.constraints
-        need = rules.k - rules.forced.size
-        for size in range(need + 1) if rules.at_most else (need,):
-            yield from combinations(rules.free.tolist(), size)
+    def exhausted(self) -> bool:
+        """Whether every combination has been looked at."""
+        return self.combination is None
 
-    def _look(self, subset: tuple[int, ...]) -> None:
+    def look(self, count: int) -> None:
+        """Look at the next combinations of one size."""
+        assert self.combination is not None
+        best = np.empty_like(self.combination)
+        value, looked, done = enumerate_chunk(
+            self.values, self.target, self.matching, self.combination, best, self.value,
+            *self.limits, count,
+        )  # fmt: skip
+        self.looked += looked
+        if value < self.value:
+            self.value = value
+            self.best = np.concatenate([self.remaining.forced, self.remaining.items[best]])
+        if done:
+            self._begin_size()
+
+
+class _Evaluated(_Enumeration):
+    """The enumeration for all others: the objective itself evaluates subset after subset."""
+
+    chunk = _SLOW_CHUNK
+    default_work = _SLOW_WORK
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem)
+        items = self.remaining.items.tolist()
+        self.subsets = chain.from_iterable(combinations(items, size) for size in self.sizes)
+        self.following = next(self.subsets, None)
+
+    def exhausted(self) -> bool:
+        """Whether every subset has been evaluated."""
+        return self.following is None
+
+    def look(self, count: int) -> None:
+        """Evaluate the next subsets."""
+        for _ in range(count):
+            if self.following is None:
+                return
+            self._evaluate(self.following)
+            self.following = next(self.subsets, None)
+
+    def _evaluate(self, subset: tuple[int, ...]) -> None:
         problem, objective = self.problem, self.problem.objective
         self.looked += 1
-        rules = problem.constraints
-        indices = np.sort(np.concatenate([rules.forced, np.array(subset, dtype=np.int64)]))
-        if rules.violations(indices) or objective.violations(indices, problem.k):
+        indices = np.sort(np.concatenate([self.remaining.forced, np.array(subset, dtype=np.int64)]))
+        if problem.constraints.violations(indices) or objective.violations(indices, problem.k):
             return
         weights = objective.weights_for(indices, problem.k)
         assert weights is not None

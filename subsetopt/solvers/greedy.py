@@ -59,21 +59,21 @@ def _constrained(
     if isinstance(objective, MeanMatching):
         missing = problem.k * objective.target - float(values[rules.forced].sum())
     stop = StopReason.COMPLETED
-    while state.left > 0:
+    while state.slots > 0:
         if context.deadline.expired():
             stop = StopReason.TIME
             break
         allowed = state.allowed()
         if allowed.size == 0:
             break
-        keys = np.abs(values[allowed] - missing / state.left) if matching else -values[allowed]
+        keys = np.abs(values[allowed] - missing / state.slots) if matching else -values[allowed]
         pick = int(allowed[np.argmin(keys)])
         worse = abs(missing - values[pick]) >= abs(missing) if matching else values[pick] <= 0.0
         if rules.at_most and worse and state.satisfied():
             break
         missing -= values[pick]
         state.take(pick)
-    return RawResult(state.completed(), stop_reason=stop, iterations=problem.k - state.left)
+    return RawResult(state.completed(), stop_reason=stop, iterations=problem.k - state.slots)
 
 
 def _covering(problem: Problem, context: SolveContext) -> RawResult:
@@ -81,7 +81,7 @@ def _covering(problem: Problem, context: SolveContext) -> RawResult:
     state, gains = Partial(problem.constraints), Gains.of(problem)
     upper = gains.unknown(problem.constraints.free)
     stop, evaluated = StopReason.COMPLETED, 0
-    while state.left > 0 and (allowed := state.allowed()).size:
+    while state.slots > 0 and (allowed := state.allowed()).size:
         complete = gains.refresh(upper, allowed, context.deadline)
         evaluated += allowed.size
         if not complete:

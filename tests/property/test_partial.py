@@ -41,7 +41,7 @@ def test_allowed_are_those_with_a_feasible_completion(
     every = feasible(problem)
     assume(every)
     state = Partial(problem.constraints)
-    while state.left > 0:
+    while state.slots > 0:
         chosen, allowed = set(state.chosen().tolist()), set(state.allowed().tolist())
         others = set(range(problem.n)) - chosen
         assert allowed == {i for i in others if any(chosen | {i} <= whole for whole in every)}

@@ -57,7 +57,7 @@ def test_what_one_solver_works_out_the_next_one_finds() -> None:
     assert so.solve(problem, "exact", seed=0).status is so.Status.OPTIMAL
     assert Pool.of(problem) is pool
     copied = pickle.loads(pickle.dumps(problem))
-    assert "shared" not in copied.__dict__
+    assert "prepared" not in copied.__dict__
     assert so.solve(copied, "swap", seed=0).status is so.Status.OPTIMAL
     assert np.array_equal(pool.values, np.arange(9.0))
 

@@ -54,7 +54,7 @@ class LazyGreedy:
         state, gains = Partial(problem.constraints), Gains.of(problem)
         upper = gains.unknown(problem.constraints.free)
         complete, evaluated = True, 0
-        while state.left > 0 and (allowed := state.allowed()).size:
+        while state.slots > 0 and (allowed := state.allowed()).size:
             if complete:
                 pick, looked, complete = _best(gains, upper, allowed, context.deadline)
                 evaluated += looked
@@ -154,9 +154,9 @@ class StochasticGreedy:
         rng = context.generator()
         free = problem.constraints.free
         upper = gains.unknown(free)
-        share = math.log(1.0 / self.epsilon) / max(state.left, 1)
+        share = math.log(1.0 / self.epsilon) / max(state.slots, 1)
         complete, evaluated = True, 0
-        while state.left > 0 and (allowed := state.allowed()).size:
+        while state.slots > 0 and (allowed := state.allowed()).size:
             size = min(allowed.size, max(1, math.ceil(share * free.size)))
             sample = np.sort(rng.choice(allowed, size, replace=False))
             if complete:
@@ -229,7 +229,7 @@ class FarthestFirst:
         for item in problem.constraints.forced:
             nearest.add(int(item))
         least, stop = math.inf, StopReason.COMPLETED
-        while state.left > 0 and (allowed := state.allowed()).size:
+        while state.slots > 0 and (allowed := state.allowed()).size:
             if stop is StopReason.COMPLETED:
                 pick = self._pick(nearest, allowed, context)
             else:
@@ -245,11 +245,11 @@ class FarthestFirst:
             return RawResult(None, infeasible=chosen is not None)
         bound = None
         # k + 1 samples make the proof: with fewer taken there is none.
-        if stop is StopReason.COMPLETED and state.left == 0:
+        if stop is StopReason.COMPLETED and state.slots == 0:
             last = nearest.farthest(np.arange(problem.n))
             reached = min(least, float(nearest.squares[last]))
             bound = objective.distance(0.25 * reached * (1.0 - 1e-12))
-        return RawResult(chosen, bound=bound, stop_reason=stop, iterations=problem.k - state.left)
+        return RawResult(chosen, bound=bound, stop_reason=stop, iterations=problem.k - state.slots)
 
     def _pick(self, nearest: _Nearest, allowed: NDArray[np.int64], context: SolveContext) -> int:
         if nearest.centers:

@@ -28,12 +28,13 @@ class HalfAndHalf:
         """Return the two ends of the sorted losses."""
         objective = problem.objective
         assert isinstance(objective, MeanMatching)
-        rules = problem.constraints
-        need = min(problem.k - rules.forced.size, rules.free.size)
-        order = rules.free[np.argsort(-objective.values[rules.free], kind="stable")]
-        largest = (need + 1) // 2
-        ends = [order[:largest], order[order.size - (need - largest) :]]
-        return RawResult(np.concatenate([rules.forced, *ends]), iterations=1)
+        remaining = problem.constraints.remaining
+        items = remaining.items
+        size = min(remaining.size, items.size)
+        order = items[np.argsort(-objective.values[items], kind="stable")]
+        largest = (size + 1) // 2
+        ends = [order[:largest], order[order.size - (size - largest) :]]
+        return RawResult(np.concatenate([remaining.forced, *ends]), iterations=1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.constraints.remaining import UNLIMITED, ItemPool
 from subsetopt.kernels.matching import radix_sort as radix
 from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Problem
@@ -26,7 +27,6 @@ _RADIX = 1024
 _MANY_TIED = 10_000
 _FLOAT32_INTEGERS = 1 << 24
 _NO_INTS = np.empty(0, dtype=np.int64)
-_NO_FLOATS = np.empty(0, dtype=np.float64)
 
 
 class Groups(NamedTuple):
@@ -55,7 +55,7 @@ class ByCost(NamedTuple):
 
 
 @dataclass(eq=False)
-class Pool:
+class Pool(ItemPool):
     """Values to choose from, ascending, and the sum to hit.
 
     One pool is shared by all solvers that take up the same problem: its arrays are not written to.
@@ -63,19 +63,9 @@ class Pool:
     Attributes
     ----------
     values
-        Candidate values (m,), float64, ascending.
-    items
-        Candidate index of each value (m,); -1 for a dummy.
-    forced
-        Candidates that are in every subset.
-    size
-        How many of the pool to choose.
+        Value at each position, shape (m,), float64, ascending; 0 for a stand-in.
     target
         The sum to hit: k times the objective's target, less the forced values.
-    codes, low, high
-        Group number per value, and the counts still allowed per group; empty without quotas.
-    costs, capacity
-        Cost per value and what is left of the capacity; empty and infinity without.
     distance
         The lower bound on the distance from the target, once it is known, with the bound that was
         of no more use (see :func:`~subsetopt.solvers.matching.bounds.sum_distance`).
@@ -84,25 +74,17 @@ class Pool:
     """
 
     values: NDArray[np.float64]
-    items: NDArray[np.int64]
-    forced: NDArray[np.int64]
-    size: int
     target: float
-    codes: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    costs: NDArray[np.float64]
-    capacity: float
     distance: tuple[float, float] | None = None
     ascending: bool = True
 
     @classmethod
     def of(cls, problem: Problem) -> Pool:
         """Return the pool of a mean-matching problem whose constraints can be satisfied."""
-        pool: Pool | None = problem.shared.get("pool")
-        if pool is None:
-            # Two threads may both make one: they are the same.
-            pool = problem.shared["pool"] = cls._made(problem)
+        pool = problem.prepared
+        if not isinstance(pool, Pool):
+            # Two threads may both prepare one: the two are equal.
+            pool = problem.prepared = cls._prepare(problem)
         return pool
 
     @classmethod
@@ -113,60 +95,40 @@ class Pool:
         # What a kernel is compiled for: contiguous, and not for reading only.
         values = np.require(objective.values, requirements=["C", "W"])
         return cls(
-            values, np.arange(problem.n), _NO_INTS, problem.k, problem.k * objective.target,
-            _NO_INTS, _NO_INTS, _NO_INTS, _NO_FLOATS, math.inf, ascending=False,
+            np.arange(problem.n), _NO_INTS, problem.k, *UNLIMITED, values,
+            problem.k * objective.target, ascending=False,
         )  # fmt: skip
 
     @classmethod
-    def _made(cls, problem: Problem) -> Pool:
+    def _prepare(cls, problem: Problem) -> Pool:
         objective = problem.objective
         assert isinstance(objective, MeanMatching)
         if not problem.constrained and problem.cardinality == "exact":
             values, order = ascending(objective)
             target = problem.k * objective.target
-            return cls(
-                values, order, _NO_INTS, problem.k, target, _NO_INTS, _NO_INTS, _NO_INTS,
-                _NO_FLOATS, math.inf,
-            )  # fmt: skip
+            return cls(order, _NO_INTS, problem.k, *UNLIMITED, values, target)
         return cls._constrained(problem, objective)
 
     @classmethod
     def _constrained(cls, problem: Problem, objective: MeanMatching) -> Pool:
-        rules = problem.constraints
-        size = problem.k - rules.forced.size
-        dummies = size if rules.at_most else 0
-        values = np.concatenate([objective.values[rules.free], np.zeros(dummies)])
-        items = np.concatenate([rules.free, np.full(dummies, -1)])
-        codes = low = high = _NO_INTS
-        if rules.codes is not None and rules.low is not None and rules.high is not None:
-            count = np.bincount(rules.codes[rules.forced], minlength=rules.low.size)
-            low = np.maximum(rules.low - count, 0)
-            high = rules.high - count
-            high[-1] = items.size  # the free group, and the dummies
-            codes = np.where(items >= 0, rules.codes[items], low.size - 1)
-        costs, capacity = _NO_FLOATS, math.inf
-        if rules.costs is not None:
-            costs = np.where(items >= 0, rules.costs[items], 0.0)
-            capacity = rules.capacity - math.fsum(rules.costs[rules.forced])
-        target = problem.k * objective.target - math.fsum(objective.values[rules.forced])
+        remaining = problem.constraints.remaining
+        forced = remaining.forced
+        items = np.concatenate([remaining.items, remaining.stand_ins()])
+        values = np.where(items >= 0, objective.values[items], 0.0)
+        codes, low, high, costs, capacity = remaining.limits(items)
         order = _order(values, [key for key in (costs, codes) if key.size])
         return cls(
-            values[order],
             items[order],
-            rules.forced,
-            size,
-            target,
+            forced,
+            remaining.size,
             codes[order] if codes.size else codes,
             low,
             high,
             costs[order] if costs.size else costs,
             capacity,
+            values[order],
+            problem.k * objective.target - math.fsum(objective.values[forced]),
         )
-
-    @property
-    def plain(self) -> bool:
-        """Whether any subset of the right size is feasible."""
-        return not (self.codes.size or self.costs.size)
 
     @property
     def span(self) -> float:
@@ -200,23 +162,6 @@ class Pool:
         """The positions by cost; empty without costs."""
         order = np.argsort(self.costs, kind="stable")
         return ByCost(order, _cumulated(self.costs[order]))
-
-    def indices(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the candidates that chosen positions of the pool stand for, forced ones too."""
-        chosen = self.items[positions]
-        if self.forced.size or (chosen.size and chosen.min() < 0):
-            chosen = np.concatenate([self.forced, chosen[chosen >= 0]])
-        return chosen
-
-    def positions(self, indices: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-        """Return ``size`` positions that stand for a feasible subset of candidates."""
-        where = np.full(n, -1, dtype=np.int64)
-        real = np.flatnonzero(self.items >= 0)
-        where[self.items[real]] = real
-        chosen = where[indices]
-        chosen = chosen[chosen >= 0]
-        dummies = np.flatnonzero(self.items < 0)[: self.size - chosen.size]
-        return np.concatenate([chosen, dummies])
 
 
 def _cumulated(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.constraints.normal_form import Constraints
+from subsetopt.constraints.remaining import Remaining
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult
 
@@ -92,12 +93,12 @@ def frame(problem: Problem) -> Frame | RawResult:
     rules = problem.constraints
     if problem.constrained and (why := rules.infeasibility()) is not None:
         return RawResult(None, infeasible=True, extras={"why": why, "native_status": "not called"})
-    items, remaining = _affordable(rules)
-    need = rules.k - rules.forced.size
-    if need == 0 or items.size == 0 or (items.size == need and not rules.at_most):
-        chosen = items[:need] if not rules.at_most else items[:0]
+    remaining = rules.remaining
+    items, size = _affordable(remaining), remaining.size
+    if size == 0 or items.size == 0 or (items.size == size and not rules.at_most):
+        chosen = items[:size] if not rules.at_most else items[:0]
         return _only(problem, np.sort(np.concatenate([rules.forced, chosen])))
-    rows = (*_size_rows(rules, items, need), *_cost_rows(rules, items, remaining))
+    rows = (*_size_rows(remaining, items), *_cost_rows(rules, items))
     return Frame(items, rules.forced, rows)
 
 
@@ -124,34 +125,33 @@ def _only(problem: Problem, indices: NDArray[np.int64]) -> RawResult:
     return RawResult(indices, bound=value, extras={"native_status": "not called"})
 
 
-def _affordable(rules: Constraints) -> tuple[NDArray[np.int64], float]:
-    """Return the free items that fit into what the forced ones leave of the capacity."""
-    if rules.costs is None:
-        return rules.free, math.inf
-    remaining = rules.capacity - math.fsum(rules.costs[rules.forced])
-    return rules.free[rules.costs[rules.free] <= remaining], remaining
+def _affordable(remaining: Remaining) -> NDArray[np.int64]:
+    """Return the items that fit into what the forced ones leave of the capacity."""
+    items = remaining.items
+    if remaining.costs is None:
+        return items
+    return items[remaining.costs[items] <= remaining.capacity]
 
 
-def _size_rows(rules: Constraints, items: NDArray[np.int64], need: int) -> list[Row]:
-    rows = [Row(np.arange(items.size), None, 0 if rules.at_most else need, need)]
-    if rules.codes is None or rules.low is None or rules.high is None:
+def _size_rows(remaining: Remaining, items: NDArray[np.int64]) -> list[Row]:
+    size, quotas = remaining.size, remaining.quotas
+    rows = [Row(np.arange(items.size), None, 0 if remaining.at_most else size, size)]
+    if quotas is None:
         return rows
-    taken = np.bincount(rules.codes[rules.forced], minlength=rules.low.size)
-    for code in range(rules.low.size - 1):
-        members = np.flatnonzero(rules.codes[items] == code)
-        low = max(0, int(rules.low[code] - taken[code]))
-        high = min(members.size, int(rules.high[code] - taken[code]))
+    for code in range(quotas.size - 1):
+        members = np.flatnonzero(quotas.codes[items] == code)
+        low, high = int(quotas.low[code]), min(members.size, int(quotas.high[code]))
         if low > 0 or high < members.size:
             rows.append(Row(members, None, low, high))
     return rows
 
 
-def _cost_rows(rules: Constraints, items: NDArray[np.int64], remaining: float) -> list[Row]:
+def _cost_rows(rules: Constraints, items: NDArray[np.int64]) -> list[Row]:
     if rules.costs is None:
         return []
     costs = rules.costs[items]
     # The widened capacity less half of the widening: room for the backend's tolerance.
-    high = remaining - _CAPACITY_SLACK * abs(rules.capacity)
+    high = rules.remaining.capacity - _CAPACITY_SLACK * abs(rules.capacity)
     if math.fsum(costs) <= high:
         return []
     unit = max(abs(high), float(costs.max())) / CAPACITY_UNITS

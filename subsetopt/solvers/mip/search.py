@@ -261,7 +261,7 @@ def _farthest_first(problem: Problem, radii: _Radii) -> tuple[NDArray[np.int64] 
     column = np.full(problem.n, -1)
     column[radii.frame.items] = np.arange(radii.frame.size)
     spread = math.inf
-    while state.left > 0:
+    while state.slots > 0:
         allowed = state.allowed()
         allowed = allowed[column[allowed] >= 0]
         if not allowed.size:
@@ -270,7 +270,7 @@ def _farthest_first(problem: Problem, radii: _Radii) -> tuple[NDArray[np.int64] 
         spread = min(spread, float(squares[pick]))
         state.take(pick)
         np.minimum(squares, radii.squares[:, column[pick]], out=squares)
-    spread = min(spread, float(squares.max())) if state.left == 0 else 0.0
+    spread = min(spread, float(squares.max())) if state.slots == 0 else 0.0
     indices = state.completed()
     if indices is None or problem.constraints.violations(indices):
         return None, spread

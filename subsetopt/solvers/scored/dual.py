@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.constraints.normal_form import Constraints
+from subsetopt.constraints.quotas import GroupQuotas
 from subsetopt.kernels import lagrangian as kernel
 from subsetopt.objectives import ScoredMatching
 from subsetopt.solvers.matching.lattice import LatticeForm
@@ -131,31 +132,26 @@ class Rules:
     ----------
     given
         The constraints.
-    codes, low, high
-        Group of every candidate, and the range of each group's count.
+    quotas
+        How many candidates of each group a subset may have.
     costs, capacity
         In units in which costs are near 1.
     """
 
     given: Constraints
-    codes: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
+    quotas: GroupQuotas
     costs: NDArray[np.float64]
     capacity: float
 
     @classmethod
     def of(cls, given: Constraints) -> Rules:
         """Return the constraints completed."""
-        codes, low, high = given.codes, given.low, given.high
-        if codes is None or low is None or high is None:
-            codes, low = np.zeros(given.n, dtype=np.int64), np.array([0])
-            high = np.array([given.n])
+        quotas = GroupQuotas.unlimited(given.n) if given.quotas is None else given.quotas
         costs, capacity = np.zeros(given.n), math.inf
         if given.costs is not None:
             unit = float(given.costs.mean()) or 1.0
             costs, capacity = given.costs / unit, given.capacity / unit
-        return cls(given, codes, low, high, costs, capacity)
+        return cls(given, quotas, costs, capacity)
 
     def fixed(self, item: int, inside: bool) -> Rules:
         """Return the constraints with one more candidate forced in, or left out."""
@@ -165,11 +161,8 @@ class Rules:
 
     def counted(self, large: NDArray[np.bool_], count: int) -> Rules:
         """Return the constraints, which have no quotas, with so many of the large losses."""
-        n = self.given.n
-        codes = np.where(large, 0, 1)
-        low, high = np.array([count, 0]), np.array([count, n])
-        given = replace(self.given, codes=codes, low=low, high=high, labels=("large",))
-        return replace(self, given=given, codes=codes, low=low, high=high)
+        quotas = GroupQuotas.of(large, {True: (count, count)})
+        return replace(self, given=replace(self.given, quotas=quotas), quotas=quotas)
 
 
 class Flips:
@@ -188,7 +181,7 @@ class Flips:
         self.moves = self.signs * units.losses[items]
         self.gains = self.signs * units.scores[items]
         self.spends = self.signs * rules.costs[items]
-        self.codes = rules.codes[items]
+        self.codes = rules.quotas.codes[items]
         puts = self.signs > 0
         self.first_in = np.concatenate([[0], np.cumsum(puts)])
         self.first_out = np.concatenate([[0], np.cumsum(~puts)])
@@ -209,7 +202,7 @@ class Flips:
 
     def restart(self) -> None:
         """Begin another pass, also in the midst of one."""
-        self.counts = np.bincount(self.rules.codes[self.chosen], minlength=self.rules.low.size)
+        self.counts = self.rules.quotas.counts(self.chosen)
         self.ints[:] = 0
         self.ints[kernel.SIZE] = self.chosen.size
 
@@ -232,9 +225,9 @@ class Flips:
         visited, done = kernel.enumerate_flips(
             self.prices, self.moves, self.gains, self.signs, self.codes, self.spends,
             self.first_in, self.first_out, self.price_in, self.price_out, self.up, self.down,
-            self.window, self.capacity, 0 if rules.given.at_most else size, size, rules.low,
-            rules.high, self.counts, self.ints, self.stack, paid, moved, gained, spent, self.best,
-            limits, work,
+            self.window, self.capacity, 0 if rules.given.at_most else size, size,
+            rules.quotas.low, rules.quotas.high, self.counts, self.ints, self.stack, paid, moved,
+            gained, spent, self.best, limits, work,
         )  # fmt: skip
         return int(visited), bool(done)
 
@@ -273,13 +266,14 @@ def _prices(
     a lower one and those at their upper quota a higher one: the dual of the quotas.
     """
     free = rules.given.free
-    codes, within, value = rules.codes[free], inside[free], reduced[free]
-    worst, best = np.full(rules.low.size, np.inf), np.full(rules.low.size, -np.inf)
+    quotas = rules.quotas
+    codes, within, value = quotas.codes[free], inside[free], reduced[free]
+    worst, best = np.full(quotas.size, np.inf), np.full(quotas.size, -np.inf)
     np.minimum.at(worst, codes[within], value[within])
     np.maximum.at(best, codes[~within], value[~within])
-    counts = np.bincount(rules.codes[inside], minlength=rules.low.size)
-    floor = float(best[counts < rules.high].max(initial=-np.inf))
-    ceiling = float(worst[counts > rules.low].min(initial=np.inf))
+    counts = quotas.counts(np.flatnonzero(inside))
+    floor = float(best[counts < quotas.high].max(initial=-np.inf))
+    ceiling = float(worst[counts > quotas.low].min(initial=np.inf))
     if rules.given.at_most:
         floor = max(floor, 0.0) if int(inside.sum()) == rules.given.k else 0.0
     shared = floor if math.isfinite(floor) else (ceiling if math.isfinite(ceiling) else 0.0)

@@ -260,7 +260,7 @@ class _Search:
     def _large(self) -> NDArray[np.bool_] | None:
         """Return which losses lie above the widest gap; None where that tells nothing."""
         free, losses = self.rules.given.free, self.units.losses
-        if self.rules.given.codes is not None or free.size < 2 * _FEWEST:
+        if self.rules.given.quotas is not None or free.size < 2 * _FEWEST:
             return None
         order = np.sort(losses[free])
         at = int(np.argmax(np.diff(order)))
@@ -312,7 +312,7 @@ class _Search:
         outside = np.setdiff1d(rules.given.free, inside)
         if not inside.size or not outside.size:
             return StopReason.ITERATION
-        counts = np.bincount(rules.codes[start], minlength=rules.low.size)
+        counts = rules.quotas.counts(start)
         totals = np.array([total_of(units.losses, start), total_of(rules.costs, start)])
         best = inside.copy()
         score = self.value() - total_of(units.scores, rules.given.forced)
@@ -323,9 +323,9 @@ class _Search:
                 return StopReason.TIME
             chunk = min(_PAIRS, work * _PAIRS_PER_NODE)
             found, looked = kernel.repair(
-                units.scores, units.losses, rules.codes, rules.costs, inside, outside, counts,
-                rules.low, rules.high, window, rules.capacity, totals, best, score, rng,
-                _SAMPLE, chunk,
+                units.scores, units.losses, rules.quotas.codes, rules.costs, inside, outside,
+                counts, rules.quotas.low, rules.quotas.high, window, rules.capacity, totals, best,
+                score, rng, _SAMPLE, chunk,
             )  # fmt: skip
             spent = -(-looked // _PAIRS_PER_NODE)
             self.used, work = self.used + spent, work - spent

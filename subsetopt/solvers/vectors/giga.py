@@ -163,7 +163,7 @@ class _Walk:
             while done < steps:
                 batch = min(self.batch, steps - done)
                 if self.limits is not None:
-                    if self.limits.left == 0:
+                    if self.limits.slots == 0:
                         break
                     self._shut()
                 made = geodesic_steps(

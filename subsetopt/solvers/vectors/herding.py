@@ -54,7 +54,7 @@ class Herding:
         left_out = problem.k * target - vectors[rules.forced].sum(axis=0)
         stop, steps = StopReason.COMPLETED, 0
         best.look(state, left_out)
-        while state.left > 0:
+        while state.slots > 0:
             if context.deadline.expired():
                 stop = StopReason.TIME
                 break

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.constraints.remaining import UNLIMITED, ItemPool
 from subsetopt.constraints.subsets import random_subset
 from subsetopt.kernels.vectors import state as at
 from subsetopt.kernels.vectors import swap as kernel
@@ -40,44 +41,30 @@ _UPHILL_MOST = 1.5
 _KEPT = 1 << 24
 _KEPT_COORDINATES = 4
 _NO_INTS = np.empty(0, dtype=np.int64)
-_NO_FLOATS = np.empty(0, dtype=np.float64)
 _TINY = float(np.finfo(np.float64).tiny)
 _ROUNDING = 16 * float(np.finfo(np.float64).eps)
 
 
-@dataclass(eq=False, slots=True)
-class VectorPool:
+@dataclass(eq=False)
+class VectorPool(ItemPool):
     """Vectors to choose from in ascending order of their norms, and the sum to hit.
-
-    Included candidates are taken out, and ``at_most`` is exact by zero vectors that stand for
-    "one fewer", as in :class:`~subsetopt.solvers.matching.pool.Pool`.
 
     Attributes
     ----------
     columns, norms
-        Vectors (d, m) float32 in units of ``unit``, and their norms (m,).
+        Vector at each position, shape (d, m), float32, in units of ``unit``, and its norm, shape
+        (m,); 0 for a stand-in.
     unit
         What the vectors were divided by.
-    items
-        Candidate of each vector (m,); -1 for a zero vector.
-    forced, size, target
-        Candidates in every subset, how many to choose besides, and the sum they should have.
-    codes, low, high, costs, capacity
-        Constraints; empty, and infinity, without.
+    target
+        The sum to hit, shape (d,), in units of ``unit``: k times the objective's target, less the
+        forced vectors.
     """
 
     columns: NDArray[np.float32]
     norms: NDArray[np.float64]
     unit: float
-    items: NDArray[np.int64]
-    forced: NDArray[np.int64]
-    size: int
     target: NDArray[np.float64]
-    codes: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    costs: NDArray[np.float64]
-    capacity: float
 
     @classmethod
     def of(cls, problem: Problem, objective: VectorMatching) -> VectorPool:
@@ -88,9 +75,8 @@ class VectorPool:
         if not problem.constrained and problem.cardinality == "exact":
             order = np.argsort(objective.norms)
             return cls(
-                _lay_out(objective, order, unit), objective.norms[order] / unit, unit, order,
-                _NO_INTS, problem.k, target / unit, _NO_INTS, _NO_INTS, _NO_INTS, _NO_FLOATS,
-                math.inf,
+                order, _NO_INTS, problem.k, *UNLIMITED, _lay_out(objective, order, unit),
+                objective.norms[order] / unit, unit, target / unit,
             )  # fmt: skip
         return cls._constrained(problem, objective, target, unit)
 
@@ -98,44 +84,16 @@ class VectorPool:
     def _constrained(
         cls, problem: Problem, objective: VectorMatching, target: NDArray[np.float64], unit: float
     ) -> VectorPool:
-        rules = problem.constraints
-        size = problem.k - rules.forced.size
-        items = np.concatenate([np.full(size if rules.at_most else 0, -1), rules.free])
+        remaining = problem.constraints.remaining
+        items = np.concatenate([remaining.stand_ins(), remaining.items])
         norms = np.where(items >= 0, objective.norms[items], 0.0)
         order = np.argsort(norms, kind="stable")
         items = items[order]
-        real = items >= 0
-        codes = low = high = _NO_INTS
-        if rules.codes is not None and rules.low is not None and rules.high is not None:
-            settled = np.bincount(rules.codes[rules.forced], minlength=rules.low.size)
-            low = np.maximum(rules.low - settled, 0)
-            high = rules.high - settled
-            high[-1] = items.size  # the free group, and the zero vectors
-            codes = np.where(real, rules.codes[items], low.size - 1)
-        costs, capacity = _NO_FLOATS, math.inf
-        if rules.costs is not None:
-            costs = np.where(real, rules.costs[items], 0.0)
-            capacity = rules.capacity - math.fsum(rules.costs[rules.forced])
-        target = (target - objective.vectors[rules.forced].sum(axis=0)) / unit
+        target = (target - objective.vectors[remaining.forced].sum(axis=0)) / unit
         return cls(
-            _lay_out(objective, items, unit), norms[order] / unit, unit, items, rules.forced,
-            size, target, codes, low, high, costs, capacity,
+            items, remaining.forced, remaining.size, *remaining.limits(items),
+            _lay_out(objective, items, unit), norms[order] / unit, unit, target,
         )  # fmt: skip
-
-    def indices(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the candidates that chosen positions stand for, forced ones too."""
-        chosen = self.items[positions]
-        return np.concatenate([self.forced, chosen[chosen >= 0]])
-
-    def positions(self, indices: NDArray[np.int64], n: int) -> NDArray[np.int64]:
-        """Return ``size`` positions that stand for a feasible subset of candidates."""
-        where = np.full(n, -1, dtype=np.int64)
-        real = np.flatnonzero(self.items >= 0)
-        where[self.items[real]] = real
-        chosen = where[indices]
-        chosen = chosen[chosen >= 0]
-        dummies = np.flatnonzero(self.items < 0)[: self.size - chosen.size]
-        return np.concatenate([chosen, dummies])
 
 
 def _lay_out(

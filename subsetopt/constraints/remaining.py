@@ -1,0 +1,126 @@
+"""What is left to choose once the forced candidates are in the subset."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.constraints.quotas import GroupQuotas
+
+__all__ = ["UNLIMITED", "ItemPool", "Limits", "Remaining"]
+
+# Group number of each item, least and greatest count of each group, cost of each item, and the
+# largest total cost; empty arrays and infinity where there is no such constraint.
+Limits = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], float]
+
+_NO_INTS = np.empty(0, dtype=np.int64)
+_NO_FLOATS = np.empty(0, dtype=np.float64)
+
+#: The limits of items without quotas and without a capacity.
+UNLIMITED: Limits = (_NO_INTS, _NO_INTS, _NO_INTS, _NO_FLOATS, math.inf)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Remaining:
+    """What is left to choose once the forced candidates are in the subset.
+
+    Attributes
+    ----------
+    forced
+        Candidates that are in every subset.
+    items
+        Candidates that may be chosen besides, ascending, shape (m,).
+    size
+        How many of the items to choose; negative where more than k candidates are forced.
+    at_most
+        Whether fewer are allowed.
+    quotas
+        Counts that the items may have, the forced candidates taken off; None without quotas.
+    costs
+        Cost of every candidate, shape (n,); None without a capacity.
+    capacity
+        What the forced candidates leave of the capacity; infinity without one.
+    """
+
+    forced: NDArray[np.int64]
+    items: NDArray[np.int64]
+    size: int
+    at_most: bool
+    quotas: GroupQuotas | None
+    costs: NDArray[np.float64] | None
+    capacity: float
+
+    def stand_ins(self) -> NDArray[np.int64]:
+        """Return an item of -1, "one fewer", for each place that may stay empty.
+
+        With them a choice of at most ``size`` items becomes one of exactly ``size``.
+        """
+        return np.full(self.size if self.at_most else 0, -1)
+
+    def limits(self, items: NDArray[np.int64]) -> Limits:
+        """Return the constraints on items, stand-ins among them, as compiled loops take them.
+
+        Stand-ins cost nothing and belong to the group of labels without a quota.
+        """
+        codes, low, high, costs, _ = UNLIMITED
+        if self.quotas is not None:
+            low, high = self.quotas.low, self.quotas.high.copy()
+            high[-1] = items.size
+            codes = np.where(items >= 0, self.quotas.codes[items], low.size - 1)
+        if self.costs is not None:
+            costs = np.where(items >= 0, self.costs[items], 0.0)
+        return codes, low, high, costs, self.capacity
+
+
+@dataclass(eq=False)
+class ItemPool:
+    """Items to choose from, each at a position, and the constraints on them.
+
+    Attributes
+    ----------
+    items
+        Candidate at each position, shape (m,); -1 for a stand-in, "one fewer".
+    forced
+        Candidates that are in every subset.
+    size
+        How many items to choose.
+    codes, low, high
+        Group number at each position, and the counts that each group may have; empty without
+        quotas.
+    costs, capacity
+        Cost at each position, and what is left of the capacity; empty and infinity without one.
+    """
+
+    items: NDArray[np.int64]
+    forced: NDArray[np.int64]
+    size: int
+    codes: NDArray[np.int64]
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+    costs: NDArray[np.float64]
+    capacity: float
+
+    @property
+    def plain(self) -> bool:
+        """Whether any items of the right number may be chosen."""
+        return not (self.codes.size or self.costs.size)
+
+    def indices(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the subset of candidates whose items stand at ``positions``, forced ones too."""
+        chosen = self.items[positions]
+        if self.forced.size or (chosen.size and chosen.min() < 0):
+            chosen = np.concatenate([self.forced, chosen[chosen >= 0]])
+        return chosen
+
+    def positions(self, indices: NDArray[np.int64], n: int) -> NDArray[np.int64]:
+        """Return the ``size`` positions that stand for a feasible subset of n candidates."""
+        position = np.full(n, -1, dtype=np.int64)
+        real = np.flatnonzero(self.items >= 0)
+        position[self.items[real]] = real
+        chosen = position[indices]
+        chosen = chosen[chosen >= 0]
+        stand_ins = np.flatnonzero(self.items < 0)[: self.size - chosen.size]
+        return np.concatenate([chosen, stand_ins])
