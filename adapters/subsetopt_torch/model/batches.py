@@ -1,10 +1,10 @@
-"""Batches of any build: tensors, tuples, lists, dicts, nested."""
+"""Batches of any build: tensors, tuples, lists and dicts of them, nested."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -13,17 +13,24 @@ from torch import Tensor
 from subsetopt import ProblemError
 
 __all__ = [
+    "Rows",
     "batch_size",
     "call_model",
     "concatenate",
     "first_tensor",
+    "map_entries",
+    "map_rows",
+    "moved",
     "per_sample",
     "take",
     "take_rows",
 ]
 
+# Which parts of a batch have one row per sample: the build of the batch, with a bool at each leaf.
+Rows: TypeAlias = "bool | list[Rows] | dict[Any, Rows]"
 
-def batch_size(*parts: Any) -> int:
+
+def batch_size(*parts: object) -> int:
     """Return the length of the first tensor with at least one dimension.
 
     Raises
@@ -41,20 +48,20 @@ def batch_size(*parts: Any) -> int:
     )
 
 
-def first_tensor(part: Any) -> Tensor | None:
+def first_tensor(part: object) -> Tensor | None:
     """Return the first tensor anywhere in a batch, or None."""
     return next(_tensors(part), None)
 
 
-def per_sample(part: Any, n: int) -> Any:
-    """Return which tensors anywhere in a batch of n have one row per sample.
+def per_sample(part: object, n: int) -> Rows:
+    """Return which parts of a batch of n samples have one row per sample.
 
     Returns
     -------
-    Any
-        The build of the batch, dicts and lists, with a bool at each leaf. True: a tensor or array
-        whose first dimension is n, or a list of n plain entries (strings, ids). False: what all
-        samples share (a scalar, a mask).
+    Rows
+        The build of the batch, dicts and lists, with a bool at each leaf. True stands for a tensor
+        or array whose first dimension is n, and for a list of n plain entries (strings, ids);
+        False for what all samples share (a scalar, a mask).
     """
     if isinstance(part, (Tensor, np.ndarray)):
         return bool(part.ndim and part.shape[0] == n)
@@ -65,14 +72,14 @@ def per_sample(part: Any, n: int) -> Any:
     return False
 
 
-def take(part: Any, indices: Tensor, n: int) -> Any:
+def take(part: object, indices: Tensor, n: int) -> Any:
     """Return the samples at ``indices`` of a batch of n.
 
     Parameters
     ----------
     part
-        What has one row per sample is indexed, as :func:`per_sample` says; everything else is
-        passed on as it is.
+        The batch. What has one row per sample, as :func:`per_sample` says, is indexed; everything
+        else is passed on as it is.
     indices
         Positions, shape (k,), int64, on any device.
     n
@@ -81,23 +88,12 @@ def take(part: Any, indices: Tensor, n: int) -> Any:
     return take_rows(part, indices, per_sample(part, n))
 
 
-def take_rows(part: Any, indices: Tensor, rows: Any) -> Any:
-    """Return the samples at ``indices``, of a batch of which ``rows`` says what has rows."""
-    if isinstance(rows, Mapping):
-        return {key: take_rows(value, indices, rows[key]) for key, value in part.items()}
-    if isinstance(rows, list):
-        taken = [take_rows(value, indices, row) for value, row in zip(part, rows, strict=True)]
-        return _like(part, taken)
-    if not rows:
-        return part
-    if isinstance(part, Tensor):
-        return part.index_select(0, indices.to(part.device))
-    if isinstance(part, np.ndarray):
-        return part[indices.cpu().numpy()]
-    return type(part)(part[i] for i in indices.tolist())
+def take_rows(part: object, indices: Tensor, rows: Rows) -> Any:
+    """Return the samples at ``indices`` of a batch; ``rows`` says which of its parts have rows."""
+    return map_rows(lambda leaf: _indexed(leaf, indices), rows, part)
 
 
-def concatenate(parts: Sequence[Any], rows: Any) -> Any:
+def concatenate(parts: Sequence[object], rows: Rows) -> Any:
     """Return one batch made of the samples of several, in order.
 
     Parameters
@@ -105,32 +101,25 @@ def concatenate(parts: Sequence[Any], rows: Any) -> Any:
     parts
         Batches of one build, at least one. Tensors come together on the device of the last.
     rows
-        What has rows in each of them, as :func:`per_sample` says. What has not must be equal in
-        all.
+        Which parts of each batch have rows, as :func:`per_sample` says. The parts without rows
+        must be equal in all batches.
 
     Raises
     ------
     ProblemError
         If rows have different shapes, or what the samples of each batch share differs.
     """
-    first = parts[0]
-    if isinstance(rows, Mapping):
-        return {key: concatenate([part[key] for part in parts], rows[key]) for key in first}
-    if isinstance(rows, list):
-        columns = zip(*parts, strict=True)
-        return _like(first, [concatenate(c, r) for c, r in zip(columns, rows, strict=True)])
-    if not rows:
-        if not all(_equal(first, part) for part in parts[1:]):
-            raise ProblemError(
-                "what the samples of a batch share (a scalar, a mask) differs between the batches "
-                "that samples are gathered from; give it one row per sample, or gather nothing "
-                "(accumulate=False)."
-            )
-        return first
-    return _joined(parts)
+    return map_rows(_joined, rows, *parts, shared=_agreed)
 
 
-def call_model(model: Callable[..., Any], inputs: Any) -> Any:
+def moved(part: object, device: torch.device) -> Any:
+    """Return a batch with every tensor on a device."""
+    if isinstance(part, Tensor):
+        return part.to(device)
+    return map_entries(lambda entry: moved(entry, device), part)
+
+
+def call_model(model: Callable[..., Any], inputs: object) -> Any:
     """Return ``model(**inputs)`` for a dict, ``model(*inputs)`` for a tuple, else ``model(x)``."""
     if isinstance(inputs, Mapping):
         return model(**inputs)
@@ -139,7 +128,53 @@ def call_model(model: Callable[..., Any], inputs: Any) -> Any:
     return model(inputs)
 
 
-def _tensors(part: Any) -> Iterator[Tensor]:
+def map_entries(function: Callable[[Any], Any], part: Any) -> Any:
+    """Return a dict, tuple or list with ``function(entry)`` in place of every entry.
+
+    Anything that is none of these is returned as it is.
+    """
+    if isinstance(part, Mapping):
+        return {key: function(value) for key, value in part.items()}
+    if isinstance(part, (tuple, list)):
+        return _like(part, [function(value) for value in part])
+    return part
+
+
+def map_rows(
+    function: Callable[..., Any],
+    rows: Rows,
+    *parts: Any,
+    shared: Callable[..., Any] = lambda first, *others: first,
+) -> Any:
+    """Return a batch with ``function`` of everything that has one row per sample.
+
+    Parameters
+    ----------
+    function
+        Called with the leaves that stand at one place of all the batches.
+    rows
+        Which parts have rows, as :func:`per_sample` says.
+    parts
+        Batches of one build, at least one.
+    shared
+        Called with the leaves that have no rows; by default the first of them is kept.
+    """
+    first = parts[0]
+    if isinstance(rows, Mapping):
+        columns = {key: [part[key] for part in parts] for key in first}
+        return {
+            key: map_rows(function, rows[key], *column, shared=shared)
+            for key, column in columns.items()
+        }
+    if isinstance(rows, list):
+        entries = zip(rows, *parts, strict=True)
+        return _like(
+            first, [map_rows(function, row, *column, shared=shared) for row, *column in entries]
+        )
+    return function(*parts) if rows else shared(*parts)
+
+
+def _tensors(part: object) -> Iterator[Tensor]:
     if isinstance(part, Tensor):
         yield part
     elif isinstance(part, Mapping):
@@ -150,37 +185,58 @@ def _tensors(part: Any) -> Iterator[Tensor]:
             yield from _tensors(value)
 
 
-def _plain(part: Sequence[Any], n: int) -> bool:
+def _plain(part: Sequence[object], n: int) -> bool:
     """Whether a list is n plain entries, and not a list of parts."""
     nested = (Tensor, np.ndarray, Mapping, tuple, list)
     named = hasattr(part, "_fields")
     return len(part) == n and not named and not any(isinstance(v, nested) for v in part)
 
 
-def _like(part: Any, values: list[Any]) -> Any:
-    return type(part)(*values) if hasattr(part, "_fields") else type(part)(values)
+def _like(part: Any, entries: list[Any]) -> Any:
+    """Return a tuple, named tuple or list of the type of ``part`` with other entries."""
+    return type(part)(*entries) if hasattr(part, "_fields") else type(part)(entries)
 
 
-def _equal(a: Any, b: Any) -> bool:
+def _indexed(leaf: Any, indices: Tensor) -> Any:
+    if isinstance(leaf, Tensor):
+        return leaf.index_select(0, indices.to(leaf.device))
+    if isinstance(leaf, np.ndarray):
+        return leaf[indices.cpu().numpy()]
+    return type(leaf)(leaf[i] for i in indices.tolist())
+
+
+def _agreed(first: object, *others: object) -> object:
+    """Return what the samples of a batch share, which must be equal in all batches."""
+    if not all(_equal(first, other) for other in others):
+        raise ProblemError(
+            "what the samples of a batch share (a scalar, a mask) differs between the batches "
+            "that samples are gathered from; give it one row per sample, or gather nothing "
+            "(accumulate=False)."
+        )
+    return first
+
+
+def _equal(a: object, b: object) -> bool:
     if a is b:
         return True
     if isinstance(a, Tensor) and isinstance(b, Tensor):
         return torch.equal(a, b.to(a.device))
     if isinstance(a, np.ndarray) or isinstance(b, np.ndarray):
-        return np.array_equal(a, b)
+        return np.array_equal(a, b)  # type: ignore[arg-type]
     return type(a) is type(b) and bool(a == b)
 
 
-def _joined(parts: Sequence[Any]) -> Any:
-    first = parts[0]
+def _joined(*leaves: Any) -> Any:
+    """Return the rows of several tensors, arrays or lists, one after the other."""
+    first = leaves[0]
     if not isinstance(first, (Tensor, np.ndarray)):
-        return type(first)(chain.from_iterable(parts))
-    shapes = {tuple(part.shape[1:]) for part in parts}
+        return type(first)(chain.from_iterable(leaves))
+    shapes = {tuple(leaf.shape[1:]) for leaf in leaves}
     if len(shapes) > 1:
         raise ProblemError(
             f"samples of shapes {' and '.join(map(str, sorted(shapes)))} cannot be gathered into "
             "one batch; pad them to one shape, or gather nothing (accumulate=False)."
         )
     if isinstance(first, np.ndarray):
-        return np.concatenate(parts)
-    return torch.cat([part.to(parts[-1].device) for part in parts])
+        return np.concatenate(leaves)
+    return torch.cat([leaf.to(leaves[-1].device) for leaf in leaves])

@@ -10,15 +10,15 @@ from typing import Any
 from torch import Tensor
 
 from subsetopt import ProblemError
-from subsetopt_torch.model.batches import first_tensor
+from subsetopt_torch.model.batches import first_tensor, map_entries
 
 __all__ = ["find_logits", "with_logits"]
 
 
-def find_logits(outputs: Any, n: int) -> Tensor | None:
-    """Return what can be taken for the logits of a model's outputs: one row per sample.
+def find_logits(outputs: object, n: int) -> Tensor | None:
+    """Return the tensor of a model's outputs that counts as the logits: one row per sample.
 
-    That is ``outputs.logits`` or ``outputs["logits"]`` where it is a tensor, and otherwise the
+    It is ``outputs.logits`` or ``outputs["logits"]`` where it is a tensor, and otherwise the
     first tensor in the outputs; None when it does not have n rows.
     """
     named = getattr(outputs, "logits", None)
@@ -28,10 +28,17 @@ def find_logits(outputs: Any, n: int) -> Tensor | None:
     return tensor if tensor is not None and tensor.ndim and tensor.shape[0] == n else None
 
 
-def with_logits(outputs: Any, logits: Tensor, others: Tensor) -> Any:
-    """Return the outputs with other logits in place of those that ``find_logits`` found.
+def with_logits(outputs: object, logits: Tensor, others: Tensor) -> Any:
+    """Return a copy of the outputs with other logits where ``find_logits`` finds them.
 
-    The outputs themselves are left as they are.
+    Parameters
+    ----------
+    outputs
+        What the model returned; it is not changed.
+    logits
+        The logits that ``find_logits`` found in it.
+    others
+        The tensor that takes their place, with the same number of rows.
 
     Raises
     ------
@@ -49,20 +56,16 @@ def with_logits(outputs: Any, logits: Tensor, others: Tensor) -> Any:
 
 
 def _rebuilt(part: Any, old: Tensor, new: Tensor) -> Any:
+    """Return outputs, or a part of them, with the tensor ``new`` in place of ``old``."""
     if part is old:
         return new
     if getattr(part, "logits", None) is old:
         return _with_attribute(part, new)
-    if isinstance(part, Mapping):
-        return {key: _rebuilt(value, old, new) for key, value in part.items()}
-    if isinstance(part, (tuple, list)):
-        rebuilt = [_rebuilt(value, old, new) for value in part]
-        return type(part)(*rebuilt) if hasattr(part, "_fields") else type(part)(rebuilt)
-    return part
+    return map_entries(lambda entry: _rebuilt(entry, old, new), part)
 
 
 def _with_attribute(part: Any, new: Tensor) -> Any:
-    """Return a copy of an object with other logits, or the object itself if it allows none."""
+    """Return a copy of an object with other logits, or the object itself if it cannot be made."""
     try:
         if hasattr(part, "_replace"):
             return part._replace(logits=new)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -10,9 +10,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from subsetopt import ProblemError
-from subsetopt_torch.model.batches import batch_size, take
+from subsetopt_torch.model.batches import batch_size, moved, take
 
-__all__ = ["Samples", "moved"]
+__all__ = ["Samples"]
 
 
 class Samples:
@@ -75,18 +75,6 @@ class Samples:
                     f"{type(batch).__name__}; wrap the data set so that it returns pairs."
                 )
             yield moved(batch[0], self.device), moved(batch[1], self.device)
-
-
-def moved(part: Any, device: torch.device) -> Any:
-    """Return a batch with every tensor on a device."""
-    if isinstance(part, Tensor):
-        return part.to(device)
-    if isinstance(part, Mapping):
-        return {key: moved(value, device) for key, value in part.items()}
-    if isinstance(part, (tuple, list)):
-        parts = [moved(value, device) for value in part]
-        return type(part)(*parts) if hasattr(part, "_fields") else type(part)(parts)
-    return part
 
 
 def _pair_length(data: tuple[Any, ...]) -> int:

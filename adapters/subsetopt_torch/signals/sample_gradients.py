@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from subsetopt import OptionError, ProblemError
-from subsetopt_torch.model.batches import batch_size, call_model, per_sample
+from subsetopt_torch.model.batches import batch_size, call_model, map_rows, per_sample
 from subsetopt_torch.model.losses import check_per_sample
 from subsetopt_torch.model.scoring_pass import ScoringMode, norm_modules, scoring_pass
 
@@ -84,10 +84,12 @@ def gradient_norms(
     n = batch_size(targets, inputs)
     batch = (inputs, targets)
     has_rows = per_sample(batch, n)
-    tensors = list(_tensors(batch, has_rows))
+    tensors: list[Tensor] = []
+    map_rows(lambda leaf: tensors.append(_detached(leaf)), has_rows, batch)
 
     def loss_of(parameters: dict[str, Tensor], *rows: Tensor) -> Tensor:
-        x, y = _put_together(batch, has_rows, (row.unsqueeze(0) for row in rows))
+        leaves = iter(rows)
+        x, y = map_rows(lambda leaf: next(leaves).unsqueeze(0), has_rows, batch)
         outputs = call_model(lambda *a, **k: functional_call(model, parameters, a, k), x)
         return check_per_sample(loss_fn(outputs, y), 1)[0]
 
@@ -149,34 +151,17 @@ def _refuse_mixing(model: nn.Module) -> None:
             )
 
 
-def _tensors(part: Any, rows: Any) -> Iterator[Tensor]:
-    """Yield the tensors with one row per sample, of a batch of which ``rows`` says what has rows.
+def _detached(leaf: object) -> Tensor:
+    """Return a tensor with one row per sample, without its gradient.
 
     Raises
     ------
     ProblemError
-        If anything but tensors has one entry per sample.
+        If it is no tensor.
     """
-    if isinstance(rows, Mapping):
-        for key, value in part.items():
-            yield from _tensors(value, rows[key])
-    elif isinstance(rows, list):
-        for value, row in zip(part, rows, strict=True):
-            yield from _tensors(value, row)
-    elif rows:
-        if not isinstance(part, Tensor):
-            raise ProblemError(
-                f"gradient norms are computed from tensors alone, but the batch holds a "
-                f"{type(part).__name__} with one entry per sample."
-            )
-        yield part.detach()
-
-
-def _put_together(part: Any, rows: Any, tensors: Iterator[Tensor]) -> Any:
-    """Return the batch with these tensors in place of its own."""
-    if isinstance(rows, Mapping):
-        return {key: _put_together(v, rows[key], tensors) for key, v in part.items()}
-    if isinstance(rows, list):
-        built = [_put_together(v, row, tensors) for v, row in zip(part, rows, strict=True)]
-        return type(part)(*built) if hasattr(part, "_fields") else type(part)(built)
-    return next(tensors) if rows else part
+    if not isinstance(leaf, Tensor):
+        raise ProblemError(
+            f"gradient norms are computed from tensors alone, but the batch holds a "
+            f"{type(leaf).__name__} with one entry per sample."
+        )
+    return leaf.detach()

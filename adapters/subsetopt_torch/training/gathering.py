@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from subsetopt import OptionError, ProblemError
-from subsetopt_torch.model.batches import concatenate, per_sample, take_rows
+from subsetopt_torch.model.batches import Rows, concatenate, per_sample, take_rows
 from subsetopt_torch.selection.picked import Picked, first_of
 from subsetopt_torch.training.progress import StepRun
 
@@ -37,7 +37,7 @@ class Gathered:
     """
 
     samples: list[Any]
-    rows: list[Any]
+    rows: Rows
     positions: Tensor
     weights: Tensor
     scored: bool
