@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from subsetopt_torch.selection.presample import Presample
     from subsetopt_torch.selection.selector import BatchSelector, SelectionWarning
     from subsetopt_torch.signals.sample_gradients import gradient_norms
-    from subsetopt_torch.training.result import StepResult, Timings
+    from subsetopt_torch.training.result import StepResult
     from subsetopt_torch.training.step import SelectiveStep
+    from subsetopt_torch.training.timings import Timings
 
 __all__ = [
     "BatchSelector",
@@ -51,7 +52,7 @@ _HOMES = {
     "SelectiveStep": "training.step",
     "StepResult": "training.result",
     "SubsetBatchSampler": "loading.sampler",
-    "Timings": "training.result",
+    "Timings": "training.timings",
     "WithIds": "loading.with_ids",
     "gradient_norms": "signals.sample_gradients",
     "irreducible_losses": "proxies.irreducible",

@@ -1,15 +1,18 @@
-"""Checks of arguments that several rooms share, and the rank of this process."""
+"""Arguments that several rooms share: their types and checks, and the rank of this process."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 import subsetopt as so
-from subsetopt.errors import did_you_mean
+from subsetopt.inputs import is_integer
 from subsetopt.policies import (
     Policy,
     SolverChoice,
@@ -18,9 +21,32 @@ from subsetopt.policies import (
     has,
     make_policy,
 )
+from subsetopt.problem import Quotas
 from subsetopt.registry import create
 
-__all__ = ["as_policy", "check_choice", "check_size", "checked_seed", "process_rank", "solver_for"]
+__all__ = [
+    "Autocast",
+    "Constraints",
+    "Ids",
+    "Signal",
+    "as_policy",
+    "check_size",
+    "checked_seed",
+    "process_rank",
+    "solver_for",
+]
+
+# Makes the context that a forward runs in, for example one of ``torch.autocast``.
+Autocast: TypeAlias = Callable[[], AbstractContextManager[object]]
+
+# Sample ids, shape (n,).
+Ids: TypeAlias = Tensor | NDArray[np.integer[Any]] | Sequence[int]
+
+# What is known of the samples of a batch, one row per sample; None where it is not known.
+Signal: TypeAlias = Tensor | ArrayLike | None
+
+# Constraints by the names that ``subsetopt.Problem`` has for them.
+Constraints: TypeAlias = Mapping[str, Tensor | ArrayLike | Quotas | None]
 
 
 def checked_seed(seed: object) -> int:
@@ -31,7 +57,7 @@ def checked_seed(seed: object) -> int:
     OptionError
         If it is anything else.
     """
-    if isinstance(seed, bool) or not isinstance(seed, (int, np.integer)) or seed < 0:
+    if not is_integer(seed) or seed < 0:
         raise so.OptionError(
             f"seed must be a nonnegative int or None, got {seed!r}: a selector derives the seed "
             "of every step and rank from it."
@@ -81,21 +107,6 @@ def solver_for(policy: Policy, solver: Any, *options: Mapping[str, Any] | None) 
     return choice
 
 
-def check_choice(name: str, value: object, valid: tuple[str, ...]) -> None:
-    """Raise unless an option has one of its values.
-
-    Raises
-    ------
-    OptionError
-        With the nearest valid value.
-    """
-    if value not in valid:
-        raise so.OptionError(
-            f"{name} must be one of {', '.join(map(repr, valid))}, got {value!r}."
-            f"{did_you_mean(value, valid)}"
-        )
-
-
 def check_size(rate: float | None, k: int | None) -> None:
     """Raise unless exactly one of rate and k is given, and is possible.
 
@@ -111,7 +122,7 @@ def check_size(rate: float | None, k: int | None) -> None:
         )
     if rate is not None:
         so.size_from_rate(1, rate)
-    elif isinstance(k, bool) or not isinstance(k, (int, np.integer)) or k < 0:
+    elif not is_integer(k) or k < 0:
         raise so.ProblemError(f"k must be an integer >= 0, got {k!r}; for a fraction use rate.")
 
 

@@ -20,8 +20,9 @@ from subsetopt.policies import WithCurves, has, make_policy
 from subsetopt_torch.experiment.data import DataSet
 from subsetopt_torch.model.scoring_pass import scoring_pass
 from subsetopt_torch.selection.selector import BatchSelector
-from subsetopt_torch.training.result import StepResult, Timings
+from subsetopt_torch.training.result import StepResult
 from subsetopt_torch.training.step import SelectiveStep
+from subsetopt_torch.training.timings import Timings
 
 __all__ = [
     "Experiment",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
 from subsetopt import ProblemError
 
-__all__ = ["as_loss_vector", "check_per_sample", "weight_dtype"]
+__all__ = ["LossFunction", "as_loss_vector", "check_per_sample", "weight_dtype"]
+
+# ``loss_fn(outputs, targets)`` of a model's outputs and a batch's targets, one loss per sample.
+LossFunction: TypeAlias = Callable[[Any, Any], Tensor]
 
 
 def as_loss_vector(losses: Any) -> Tensor:

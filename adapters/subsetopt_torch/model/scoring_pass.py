@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from subsetopt_torch.arguments import check_choice
+from subsetopt.inputs import checked_choice
 
 __all__ = [
     "ScoringMode",
@@ -56,7 +56,7 @@ def scoring_pass(
     OptionError
         If the mode is unknown.
     """
-    check_choice("scoring_mode", mode, ("eval", "train"))
+    checked_choice("scoring_mode", mode, ("eval", "train"), listed=True)
     modules = list(model.modules())
     modes = [module.training for module in modules]
     awake = {id(m) for m in norm_modules(model) if m.training} if update_norm else set()

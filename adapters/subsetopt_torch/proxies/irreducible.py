@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from subsetopt.inputs import checked_choice
 from subsetopt.policies import to_host
-from subsetopt_torch.arguments import check_choice
 from subsetopt_torch.proxies.fitting import Fit, OnEpoch, place, scored_batches, seeded_streams
 from subsetopt_torch.proxies.samples import Samples
 
@@ -79,7 +79,7 @@ def irreducible_losses(
     >>> int(losses.argmax())
     1
     """
-    check_choice("keep", keep, ("best", "last"))
+    checked_choice("keep", keep, ("best", "last"), listed=True)
     loss_fn = loss_fn or nn.CrossEntropyLoss(reduction="none")
     fit = Fit(loss_fn, epochs, batch_size, lr, optimizer, seed)
     place_of_model = place(model, device)

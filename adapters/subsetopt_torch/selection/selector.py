@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 import subsetopt as so
+from subsetopt.inputs import checked_choice
 from subsetopt.policies import Feedback, Policy, SelectionState, listens, to_host
 from subsetopt_torch.arguments import (
     as_policy,
-    check_choice,
     check_size,
     checked_seed,
     process_rank,
@@ -123,7 +123,7 @@ class BatchSelector:
         constraints: Mapping[str, Any] | None = None,
         rank: int | None = None,
     ) -> None:
-        check_choice("nonfinite", nonfinite, ("raise", "exclude"))
+        checked_choice("nonfinite", nonfinite, ("raise", "exclude"), listed=True)
         self.policy = as_policy(policy, policy_options)
         self.policy_name = policy if isinstance(policy, str) else type(policy).__name__
         self.rate, self.k = rate, k

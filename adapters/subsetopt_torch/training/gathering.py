@@ -11,8 +11,8 @@ from torch import Tensor
 
 from subsetopt import OptionError, ProblemError
 from subsetopt_torch.model.batches import Rows, concatenate, per_sample, take_rows
-from subsetopt_torch.selection.picked import Picked, first_of
-from subsetopt_torch.training.progress import StepRun
+from subsetopt_torch.selection.picked import first_of
+from subsetopt_torch.training.selected import Batch, SelectedBatch
 
 __all__ = ["Gathered", "Gathering", "combined"]
 
@@ -26,14 +26,14 @@ class Gathered:
     samples
         ``[inputs, targets, ids]``, m samples along dimension 0.
     rows
-        What of it has one row per sample, as ``per_sample`` says.
+        Which of their parts have one row per sample, as ``per_sample`` says.
     positions
-        Where they stood in the batches they came from, shape (m,), int64.
+        Where the samples stood in the batches they came from, shape (m,), int64.
     weights
-        Their weights times the number that was picked with them, shape (m,): 1 for each of k
-        samples of weight 1/k. Divided by the size of an update they are its weights.
+        The weight of each sample times the number of samples picked with it, shape (m,): 1 for
+        each of k samples of weight 1/k. Divided by the size of an update it is the weight there.
     scored
-        Whether all were scored before they were picked.
+        Whether all samples were scored before they were picked.
     """
 
     samples: list[Any]
@@ -52,12 +52,14 @@ class Gathered:
         positions, weights = self.positions[first:last], self.weights[first:last]
         return Gathered(samples, self.rows, positions, weights, self.scored)
 
-    def pick(self) -> Picked:
-        """Return the choice of all these samples, with the weights of an update on just them."""
+    def selected(self, device: torch.device) -> SelectedBatch:
+        """Return all these samples as a batch for one update, with the weights of that update."""
         m = len(self)
         picked = first_of(m, m, self.weights.device, self.weights.dtype)
         picked.weights = self.weights / m
-        return picked
+        inputs, targets, ids = self.samples
+        batch = Batch(inputs, targets, ids, m, device)
+        return SelectedBatch.gathered(batch, picked, self.positions, is_scored=self.scored)
 
 
 class Gathering:
@@ -77,7 +79,7 @@ class Gathering:
     def __len__(self) -> int:
         return sum(map(len, self._queue))
 
-    def add(self, run: StepRun, picked: Picked) -> None:
+    def add(self, selected: SelectedBatch) -> None:
         """Keep copies of the picked samples of a batch.
 
         Raises
@@ -85,8 +87,9 @@ class Gathering:
         ProblemError
             If the batch is built unlike those that samples were gathered from.
         """
-        samples = [run.inputs, run.targets, run.ids]
-        rows = per_sample(samples, run.n)
+        batch, picked = selected.batch, selected.picked
+        samples = [batch.inputs, batch.targets, batch.ids]
+        rows = per_sample(samples, batch.n)
         if self._queue and self._queue[-1].rows != rows:
             raise ProblemError(
                 "this batch is built unlike those that samples were gathered from (other parts, or "
@@ -94,10 +97,10 @@ class Gathering:
             )
         taken = take_rows(samples, picked.indices, rows)
         weights = picked.weights * len(picked)
-        self._queue.append(Gathered(taken, rows, picked.indices, weights, run.scored))
+        self._queue.append(Gathered(taken, rows, picked.indices, weights, selected.is_scored))
 
     def pop(self, size: int) -> Gathered:
-        """Return the oldest ``size`` samples, of which there are as many, and drop them."""
+        """Return the oldest ``size`` samples and drop them; at least as many must be waiting."""
         parts: list[Gathered] = []
         while size:
             head = self._queue.pop(0)
@@ -129,7 +132,7 @@ class Gathering:
 
 
 def combined(updates: Sequence[tuple[Tensor | None, int]]) -> tuple[Tensor | None, int]:
-    """Return the mean loss of several updates and how many samples they took; None without any."""
+    """Return the mean loss of several updates (None without any), and the samples they took."""
     losses = [loss for loss, _ in updates if loss is not None]
     loss = torch.stack(losses).mean() if losses else None
     return loss, sum(size for _, size in updates)

@@ -2,34 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from subsetopt import OptionError
-from subsetopt.policies import Feedback
-from subsetopt_torch.arguments import check_choice
-from subsetopt_torch.model.batches import batch_size, take
-from subsetopt_torch.model.losses import weight_dtype
-from subsetopt_torch.model.outputs import find_logits
+from subsetopt.inputs import checked_choice
+from subsetopt_torch.arguments import Autocast, Constraints, Ids, Signal
+from subsetopt_torch.model.batches import batch_size
+from subsetopt_torch.model.losses import LossFunction
+from subsetopt_torch.model.parameters import device_of, model_weight_dtype
 from subsetopt_torch.model.scoring_pass import (
     ScoringMode,
     buffers_kept,
     norm_buffers,
     norm_modules,
-    scoring_pass,
 )
-from subsetopt_torch.selection.picked import Picked
 from subsetopt_torch.selection.selector import BatchSelector
 from subsetopt_torch.signals.last_layer import LastLayer
-from subsetopt_torch.signals.scoring_forward import DERIVED, ScoringForward, learned, learns_from
-from subsetopt_torch.training.forward import TrainingForward
+from subsetopt_torch.signals.scoring_forward import learns_from
+from subsetopt_torch.training.feedback import Reporting
+from subsetopt_torch.training.forward import Forward, TrainingForward
 from subsetopt_torch.training.gathering import Gathering, combined
-from subsetopt_torch.training.progress import Clock, StepRun, device_of
 from subsetopt_torch.training.result import StepResult
+from subsetopt_torch.training.scoring import Scoring
+from subsetopt_torch.training.selected import Batch, SelectedBatch
+from subsetopt_torch.training.selecting import FullSizes, Selecting
+from subsetopt_torch.training.timings import Clock
+from subsetopt_torch.training.update import Update
 
 __all__ = ["SelectiveStep"]
 
@@ -113,7 +116,7 @@ class SelectiveStep:
     def __init__(
         self,
         model: nn.Module,
-        loss_fn: Callable[[Any, Any], Tensor],
+        loss_fn: LossFunction,
         optimizer: torch.optim.Optimizer,
         selector: BatchSelector,
         *,
@@ -124,12 +127,12 @@ class SelectiveStep:
         accumulate: bool = False,
         last_layer: nn.Linear | str | None = None,
         scaler: torch.amp.GradScaler | None = None,
-        autocast: Callable[[], AbstractContextManager[Any]] | None = None,
+        autocast: Autocast | None = None,
         synchronize: bool = False,
     ) -> None:
-        check_choice("scoring_mode", scoring_mode, ("eval", "train"))
-        check_choice("update_bn", update_bn, ("picked", "scored"))
-        check_choice("last_batch", last_batch, ("shrink", "drop", "pad"))
+        checked_choice("scoring_mode", scoring_mode, ("eval", "train"), listed=True)
+        checked_choice("update_bn", update_bn, ("picked", "scored"), listed=True)
+        checked_choice("last_batch", last_batch, ("shrink", "drop", "pad"), listed=True)
         if batch_size is not None and batch_size < 1:
             raise OptionError(f"batch_size must be at least 1 or None, got {batch_size!r}.")
         self.model = model
@@ -141,28 +144,31 @@ class SelectiveStep:
         self.last_batch = last_batch
         self.accumulate = accumulate
         self.scaler = scaler
-        self.autocast = autocast or nullcontext
+        self.autocast: Autocast = autocast or nullcontext
         self.synchronize = synchronize
         self._last_layer = LastLayer(model, last_layer)
         self._learns_from = learns_from(selector.policy)
-        self._fixed_size = batch_size
-        self._largest = 0
-        self._largest_presample = 0
+        self._sizes = FullSizes(batch_size)
         self._gathering = Gathering()
 
     @property
     def batch_size(self) -> int:
         """Size of a full batch: as given, or the largest seen so far."""
-        return self._fixed_size or self._largest
+        return self._sizes.batch
+
+    @property
+    def gathered(self) -> int:
+        """How many picked samples wait for an update."""
+        return len(self._gathering)
 
     def __call__(
         self,
-        inputs: Any,
-        targets: Any,
+        inputs: object,
+        targets: object,
         *,
-        ids: Any = None,
-        constraints: Mapping[str, Any] | None = None,
-        **signals: Any,
+        ids: Ids | None = None,
+        constraints: Constraints | None = None,
+        **signals: Signal,
     ) -> StepResult:
         """Make one training step.
 
@@ -173,7 +179,7 @@ class SelectiveStep:
         ids
             Sample ids, shape (n,), for policies that remember samples.
         constraints
-            For this batch, as for :meth:`BatchSelector.__call__`.
+            Constraints for this batch, as for :meth:`BatchSelector.__call__`.
         signals
             Further signals that the policy requires, one row per sample.
 
@@ -183,38 +189,35 @@ class SelectiveStep:
             If the loss is reduced or not finite, or the batch has no batch dimension.
         """
         n = batch_size(targets, inputs)
-        self._largest = max(self._largest, n)
-        run = self._start(inputs, targets, ids, n)
-        if run.n == 0 or (self.last_batch == "drop" and run.n < self.batch_size):
-            return self._nothing(run)
-        picked = self._pick(run, constraints, signals)
-        run.clock.lap("selection")
-        if len(picked) == 0:
-            return self._nothing(run, picked)
-        return self._gather(run, picked) if self._gathers(run) else self._train(run, picked)
+        self._sizes.see_batch(n)
+        batch = Batch(inputs, targets, ids, n, device_of(self.model, inputs))
+        clock = Clock(batch.device, self.synchronize)
+        if n == 0 or (self.last_batch == "drop" and n < self.batch_size):
+            return self._nothing(batch).result(clock.timings)
+        selected = self._selecting()(batch, constraints, signals, clock)
+        clock.lap("selection")
+        if not len(selected.picked):
+            return selected.result(clock.timings)
+        if self._must_gather(selected):
+            return self._gather(selected, clock)
+        return self._train(selected, clock)
 
     def flush(self) -> StepResult:
         """Train on the gathered samples that did not fill a batch, if there are any.
 
-        For the end of training with ``accumulate``; their weights are those of an update of just
+        For the end of training with ``accumulate``; the weights are those of an update of just
         this size. The result's ``picked`` is empty: nothing was picked now.
         """
-        waiting = len(self._gathering)
-        run = self._start(None, None, None, 0)
-        updates = [self._fit_gathered(run, waiting)] if waiting else []
-        picked = self.selector.nothing(0, run.device, self._dtype())
-        return run.result(picked, *combined(updates))
-
-    @property
-    def gathered(self) -> int:
-        """How many picked samples wait for an update."""
-        return len(self._gathering)
+        batch = Batch(None, None, None, 0, device_of(self.model))
+        clock = Clock(batch.device, self.synchronize)
+        updates = [self._fit_gathered(self.gathered, clock)] if self.gathered else []
+        return self._nothing(batch).result(clock.timings, *combined(updates))
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs besides the model's and the optimizer's own state."""
         return {
             "selector": self.selector.state_dict(),
-            "largest_batch": self._largest,
+            "largest_batch": self._sizes.largest_batch,
             "gathered": self._gathering.state(),
         }
 
@@ -236,172 +239,93 @@ class SelectiveStep:
                 "it with accumulate=True."
             )
         self.selector.load_state_dict(state["selector"])
-        self._largest = int(state["largest_batch"])
+        self._sizes.largest_batch = int(state["largest_batch"])
         self._gathering.load(state["gathered"])
 
-    def _start(self, inputs: Any, targets: Any, ids: Any, n: int) -> StepRun:
-        clock = Clock(device_of(self.model, inputs), self.synchronize)
-        return StepRun(inputs, targets, ids, n, self.batch_size, clock)
+    # The parts of a step, made anew for every batch from the attributes as they are then.
 
-    def _pick(
-        self, run: StepRun, constraints: Mapping[str, Any] | None, signals: dict[str, Any]
-    ) -> Picked:
-        """Choose from a batch, after the scoring pass where there is one."""
-        signals = signals if run.ids is None else {**signals, "ids": run.ids}
-        free = not (constraints or self.selector.constraints)
-        if (k := self.selector.size(run.n)) == run.n and free:
-            run.whole = True
-            return self.selector.everything(run.n, run.device, self._dtype())
-        if isinstance(run.targets, Tensor):
-            signals = {"targets": run.targets, **signals}
-        if not k or not self.selector.needs_scoring(run.n):
-            return self.selector.without_losses(
-                run.n, run.device, self._dtype(), constraints=constraints, **signals
-            )
-        presample = self.selector.presample(run.n, constraints=constraints)
-        part = run
-        if presample is not None:
-            run.scored_indices = presample.on(run.device)
-            self._largest_presample = max(self._largest_presample, len(presample))
-            part = run.part(run.scored_indices, self._largest_presample)
-            signals = presample.rows(signals)
-        given = {name for name, value in signals.items() if value is not None}
-        wanted = (DERIVED & self.selector.policy.requires) - given
-        run.losses, made = self._score(part, wanted)
-        run.scored = True
-        run.clock.lap("scoring")
-        known = {**made, **signals}
-        return self.selector(run.losses, presample=presample, constraints=constraints, **known)
-
-    def _dtype(self) -> torch.dtype:
-        parameter = next((p for p in self.model.parameters() if p.is_floating_point()), None)
-        return weight_dtype(torch.float32 if parameter is None else parameter.dtype)
-
-    def _padding(self, n: int, size: int) -> int:
-        """Return how many repeats fill ``size`` up to what a full batch would have."""
-        return max(0, size - n) if self.last_batch == "pad" else 0
-
-    def _score(self, run: StepRun, wanted: frozenset[str]) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the losses of all samples of a run, and their signals."""
-        n, inputs, targets = run.n, run.inputs, run.targets
-        padding = self._padding(n, run.full)
-        if padding:
-            rows = torch.arange(n + padding, device=run.device) % n
-            inputs, targets = take(inputs, rows, n), take(targets, rows, n)
-        update_norm = self.update_bn == "scored"
-        forward = ScoringForward(self.model, self.loss_fn, self._last_layer, self.scoring_mode)
-        with (
-            scoring_pass(
-                self.model, self.scoring_mode, update_norm=update_norm, devices=(run.device,)
-            ),
-            self.autocast(),
-        ):
-            losses, signals = forward(inputs, targets, n + padding, wanted)
-        if padding:
-            losses, signals = losses[:n], {name: value[:n] for name, value in signals.items()}
-        return losses, signals
-
-    def _train(self, run: StepRun, picked: Picked) -> StepResult:
-        """Make an update on the picked samples of a batch."""
-        loss, losses, picked = self._fit(run, picked, self.selector.size(self.batch_size))
-        if loss is None:
-            return self._nothing(run, picked)
-        return run.result(picked, loss, len(picked), losses.detach()[: len(picked)])
-
-    def _gathers(self, run: StepRun) -> bool:
-        """Whether picked samples wait for others; where all of a full batch is taken, none do."""
-        plain = run.whole and self.selector.size(self.batch_size) == self.batch_size
-        return self.accumulate and (self.gathered > 0 or not plain)
-
-    def _gather(self, run: StepRun, picked: Picked) -> StepResult:
-        """Keep the picked samples, and make an update for every full batch that there is."""
-        self._gathering.add(run, picked)
-        run.clock.lap("selection")
-        updates = []
-        while self.gathered >= self.batch_size:
-            updates.append(self._fit_gathered(run, self.batch_size))
-        return run.result(picked, *combined(updates))
-
-    def _fit_gathered(self, run: StepRun, size: int) -> tuple[Tensor | None, int]:
-        """Make an update on the oldest samples; return its loss, and how many they were."""
-        gathered = self._gathering.pop(size)
-        inputs, targets, ids = gathered.samples
-        batch = StepRun(inputs, targets, ids, size, self.batch_size, run.clock)
-        batch.scored, batch.positions = gathered.scored, gathered.positions
-        loss, _, picked = self._fit(batch, gathered.pick(), self.batch_size)
-        return loss, len(picked)
-
-    def _fit(self, run: StepRun, picked: Picked, full: int) -> tuple[Tensor | None, Tensor, Picked]:
-        """Make an update; return its loss (None without one), those of the samples, and these."""
-        self.optimizer.zero_grad(set_to_none=True)
-        size = full if self.last_batch == "pad" else 0
-        forward = TrainingForward(self.model, self.loss_fn, self.autocast, self.selector, size)
-        with ExitStack() as stack:
-            if self.update_bn == "scored" and run.scored:
-                norms = [b for m in norm_modules(self.model) for b in norm_buffers(m)]
-                stack.enter_context(buffers_kept(norms))
-            losses, outputs, picked = forward(run, picked)
-            if len(picked) == 0:
-                return None, losses, picked
-            loss = self._loss(run, losses, picked)
-            self._backward(loss)
-        run.clock.lap("training")
-        self._update()
-        run.clock.lap("update")
-        self._observe(run, picked, losses, outputs)
-        return loss.detach(), losses, picked
-
-    def _loss(self, run: StepRun, losses: Tensor, picked: Picked) -> Tensor:
-        k = len(picked)
-        if run.whole and k == losses.shape[0] == run.n:
-            return losses.mean()  # the very operation of the plain loop, to the last bit
-        return (losses[:k] * picked.weights.to(losses.device)).sum()
-
-    def _backward(self, loss: Tensor) -> None:
-        (loss if self.scaler is None else self.scaler.scale(loss)).backward()  # type: ignore[no-untyped-call]
-
-    def _update(self) -> None:
-        if self.scaler is None:
-            self.optimizer.step()
-        else:
-            self.scaler.step(self.optimizer)
-            self.scaler.update()
-
-    def _observe(self, run: StepRun, picked: Picked, losses: Tensor, outputs: Any) -> None:
-        if not self.selector.listens:
-            return
-        k, size = len(picked), losses.shape[0]
-        logits = find_logits(outputs, size)
-        positions = picked.indices
-        if run.positions is not None:
-            positions = run.positions[positions]
-        self.selector.observe(
-            Feedback(
-                self.selector.step - 1,
-                positions,
-                picked.weights,
-                losses.detach()[:k],
-                None if logits is None else logits.detach()[:k],
-                take(run.targets, picked.indices, run.n),
-                None if run.ids is None else take(run.ids, picked.indices, run.n),
-                run.scored,
-                self._learned(run, picked, outputs, size),
-            )
+    def _scoring(self) -> Scoring:
+        return Scoring(
+            self.model,
+            self.loss_fn,
+            self._last_layer,
+            self.scoring_mode,
+            update_norm=self.update_bn == "scored",
+            autocast=self.autocast,
+            pad=self.last_batch == "pad",
         )
 
-    def _learned(self, run: StepRun, picked: Picked, outputs: Any, size: int) -> dict[str, Tensor]:
-        """Return what the policy learns of the picked samples from ``size`` rows of outputs."""
-        if not self._learns_from:
-            return {}
-        k = len(picked)
-        rows = picked.indices[torch.arange(size, device=picked.indices.device) % k]
-        targets = take(run.targets, rows, run.n)
-        with self.autocast():
-            signals = learned(self.loss_fn, outputs, targets, size, self._learns_from)
-        return {name: value[:k] for name, value in signals.items()}
+    def _selecting(self) -> Selecting:
+        dtype = model_weight_dtype(self.model)
+        return Selecting(self.selector, self._scoring(), self._sizes, dtype)
 
-    def _nothing(self, run: StepRun, picked: Picked | None = None) -> StepResult:
-        """Return the result of a step that trained on nothing."""
-        if picked is None:
-            picked = self.selector.nothing(run.n, run.device, self._dtype())
-        return run.result(picked, None)
+    def _forward(self, full: int) -> TrainingForward:
+        size = full if self.last_batch == "pad" else 0
+        return TrainingForward(self.model, self.loss_fn, self.autocast, self.selector, size)
+
+    def _update(self) -> Update:
+        return Update(self.optimizer, self.scaler)
+
+    def _reporting(self) -> Reporting:
+        return Reporting(self.loss_fn, self.autocast, self._learns_from)
+
+    def _train(self, selected: SelectedBatch, clock: Clock) -> StepResult:
+        """Make an update on the picked samples of a batch."""
+        loss, forward = self._fit(selected, self.selector.size(self.batch_size), clock)
+        if loss is None:
+            return forward.selected.result(clock.timings)
+        k = len(forward.selected.picked)
+        return forward.selected.result(clock.timings, loss, k, forward.losses.detach()[:k])
+
+    def _must_gather(self, selected: SelectedBatch) -> bool:
+        """Whether picked samples wait for others; where all of a full batch is taken, none do."""
+        is_plain = selected.is_whole and self.selector.size(self.batch_size) == self.batch_size
+        return self.accumulate and (self.gathered > 0 or not is_plain)
+
+    def _gather(self, selected: SelectedBatch, clock: Clock) -> StepResult:
+        """Keep the picked samples, and make an update for every full batch that there is."""
+        self._gathering.add(selected)
+        clock.lap("selection")
+        updates = []
+        while self.gathered >= self.batch_size:
+            updates.append(self._fit_gathered(self.batch_size, clock))
+        return selected.result(clock.timings, *combined(updates))
+
+    def _fit_gathered(self, size: int, clock: Clock) -> tuple[Tensor | None, int]:
+        """Make an update on the oldest samples; return its loss and the number of samples."""
+        selected = self._gathering.pop(size).selected(clock.device)
+        loss, forward = self._fit(selected, self.batch_size, clock)
+        return loss, len(forward.selected.picked)
+
+    def _fit(
+        self, selected: SelectedBatch, full: int, clock: Clock
+    ) -> tuple[Tensor | None, Forward]:
+        """Make an update; return its loss, which is None without one, and the training forward.
+
+        ``full`` is the number of samples of a full update, which padding fills up to.
+        """
+        update = self._update()
+        update.clear()
+        with self._norms_kept(selected):
+            forward = self._forward(full)(selected)
+            if not len(forward.selected.picked):
+                return None, forward
+            loss = forward.weighted_loss()
+            update.backward(loss)
+        clock.lap("training")
+        update.apply()
+        clock.lap("update")
+        if self.selector.listens:
+            self.selector.observe(self._reporting()(forward, self.selector.step - 1))
+        return loss.detach(), forward
+
+    def _norms_kept(self, selected: SelectedBatch) -> AbstractContextManager[object]:
+        """Keep the running statistics where they come from the scoring pass."""
+        if self.update_bn != "scored" or not selected.is_scored:
+            return nullcontext()
+        return buffers_kept(b for m in norm_modules(self.model) for b in norm_buffers(m))
+
+    def _nothing(self, batch: Batch) -> SelectedBatch:
+        """Return a batch from which nothing is picked."""
+        dtype = model_weight_dtype(self.model)
+        return SelectedBatch.unscored(batch, self.selector.nothing(batch.n, batch.device, dtype))

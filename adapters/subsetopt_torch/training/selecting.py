@@ -1,0 +1,134 @@
+"""The selection of a step: from a batch to the samples to train on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from subsetopt_torch.selection.selector import BatchSelector
+from subsetopt_torch.signals.scoring_forward import DERIVED
+from subsetopt_torch.training.scoring import Scoring
+from subsetopt_torch.training.selected import Batch, Scores, SelectedBatch
+from subsetopt_torch.training.timings import Clock
+
+__all__ = ["FullSizes", "Selecting"]
+
+
+@dataclass(slots=True)
+class FullSizes:
+    """The sizes of a full batch and of a full presample.
+
+    Attributes
+    ----------
+    fixed
+        The size of a full batch; None takes the largest seen so far.
+    largest_batch, largest_presample
+        The largest numbers of samples and of presampled candidates seen so far.
+    """
+
+    fixed: int | None
+    largest_batch: int = 0
+    largest_presample: int = 0
+
+    @property
+    def batch(self) -> int:
+        """The size of a full batch."""
+        return self.fixed or self.largest_batch
+
+    def see_batch(self, n: int) -> None:
+        """Take note of a batch of n samples."""
+        self.largest_batch = max(self.largest_batch, n)
+
+    def see_presample(self, m: int) -> int:
+        """Take note of a presample of m candidates, and return the size of a full one."""
+        self.largest_presample = max(self.largest_presample, m)
+        return self.largest_presample
+
+
+@dataclass(frozen=True, slots=True)
+class Selecting:
+    """Picks the samples to train on, after a scoring pass where the policy wants one.
+
+    Attributes
+    ----------
+    selector
+        Chooses the samples.
+    scoring
+        Makes the scoring pass.
+    sizes
+        The sizes that padding fills up to.
+    dtype
+        The dtype of the weights where no losses are known.
+    """
+
+    selector: BatchSelector
+    scoring: Scoring
+    sizes: FullSizes
+    dtype: torch.dtype
+
+    def __call__(
+        self,
+        batch: Batch,
+        constraints: Mapping[str, Any] | None,
+        signals: Mapping[str, Any],
+        clock: Clock,
+    ) -> SelectedBatch:
+        """Return a batch with the samples picked from it.
+
+        Parameters
+        ----------
+        batch
+            At least one sample.
+        constraints
+            Constraints for this batch, or None.
+        signals
+            What is known of the samples besides targets and ids, one row per sample.
+        clock
+            Is told when the scoring pass ends.
+        """
+        selector, n, k = self.selector, batch.n, self.selector.size(batch.n)
+        if k == n and not (constraints or selector.constraints):
+            return SelectedBatch.whole(batch, selector.everything(n, batch.device, self.dtype))
+        known = _with_samples(signals, batch)
+        if k and selector.needs_scoring(n):
+            return self._scored(batch, constraints, known, clock)
+        picked = selector.without_losses(
+            n, batch.device, self.dtype, constraints=constraints, **known
+        )
+        return SelectedBatch.unscored(batch, picked)
+
+    def _scored(
+        self,
+        batch: Batch,
+        constraints: Mapping[str, Any] | None,
+        known: dict[str, Any],
+        clock: Clock,
+    ) -> SelectedBatch:
+        """Return a batch with the samples picked after a scoring pass over the candidates."""
+        candidates, indices, full = batch, None, self.sizes.batch
+        presample = self.selector.presample(batch.n, constraints=constraints)
+        if presample is not None:
+            indices, full = presample.on(batch.device), self.sizes.see_presample(len(presample))
+            candidates, known = batch.take(indices), presample.rows(known)
+        passed = {name for name, value in known.items() if value is not None}
+        wanted = (DERIVED & self.selector.policy.requires) - passed
+        losses, derived = self.scoring(candidates, full, wanted)
+        clock.lap("scoring")
+        picked = self.selector(
+            losses, presample=presample, constraints=constraints, **{**derived, **known}
+        )
+        return SelectedBatch.scored(batch, picked, Scores(losses, indices))
+
+
+def _with_samples(signals: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
+    """Return signals with targets, unless they are passed already, and with ids."""
+    known = dict(signals)
+    if batch.ids is not None:
+        known["ids"] = batch.ids
+    if isinstance(batch.targets, Tensor):
+        known.setdefault("targets", batch.targets)
+    return known
