@@ -21,7 +21,7 @@ from subsetopt.errors import (
     UnsupportedProblemError,
 )
 from subsetopt.front import select, solve
-from subsetopt.many import Solutions, select_many, solve_many
+from subsetopt.many import select_many, solve_many
 from subsetopt.objectives import (
     FacilityLocation,
     KCenter,
@@ -42,7 +42,7 @@ from subsetopt.policies import (
 )
 from subsetopt.problem import Problem, size_from_rate
 from subsetopt.registry import SolverSpec, available_solvers, list_solvers, register_solver
-from subsetopt.solution import Solution
+from subsetopt.solution import Solution, Solutions
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.status import Status, StopReason
 from subsetopt.warm import warmup

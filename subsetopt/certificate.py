@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from subsetopt.problem import Problem
 from subsetopt.solution import Solution
 
-__all__ = ["Certificate", "check_indices", "verify"]
+__all__ = ["Certificate", "check_indices", "check_rows", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,27 @@ def check_indices(problem: Problem, indices: NDArray[np.int64]) -> list[str]:
     elif size > problem.k or (size < problem.k and problem.cardinality == "exact"):
         found = [f"{size} candidates chosen for k = {problem.k}"]
     return found + problem.objective.violations(indices, problem.k)
+
+
+def check_rows(
+    indices: NDArray[np.int64], places: NDArray[np.int64], lengths: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return for each row of a table whether its indices ascend and are in range.
+
+    Parameters
+    ----------
+    indices
+        Subsets of at least one candidate each, one after the other.
+    places
+        Where the subset of each row begins, and the end of the last, shape (rows + 1,).
+    lengths
+        Number of candidates of each row, shape (rows,).
+    """
+    valid = np.ones(indices.size, dtype=np.bool_)
+    valid[1:] = indices[1:] > indices[:-1]
+    valid[places[:-1]] = indices[places[:-1]] >= 0
+    in_range = indices[places[1:] - 1] < lengths
+    return np.logical_and.reduceat(valid, places[:-1]) & in_range
 
 
 def verify(problem: Problem, solution: Solution) -> Certificate:

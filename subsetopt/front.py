@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from subsetopt import registry
 from subsetopt.auto import Auto
 from subsetopt.budget import Deadline
-from subsetopt.certificate import check_indices
+from subsetopt.certificate import check_indices, check_rows
 from subsetopt.errors import (
     OptionError,
     ProblemError,
@@ -22,14 +22,15 @@ from subsetopt.errors import (
     UnsupportedProblemError,
 )
 from subsetopt.inputs import checked_integer
-from subsetopt.objectives import MeanMatching
+from subsetopt.objectives import MeanMatching, Objective
+from subsetopt.objectives.mean_matching import MeanMatchingRows
 from subsetopt.problem import Cardinality, Problem, Quotas, as_index_array, size_from_rate
 from subsetopt.seeding import Seed, entropy_from
-from subsetopt.solution import Solution
-from subsetopt.solvers.base import RawResult, SolveContext, Solver
+from subsetopt.solution import Solution, Solutions
+from subsetopt.solvers.base import RawResult, RawTable, SolveContext, Solver
 from subsetopt.status import Status, StopReason
 
-__all__ = ["WarmStart", "judge", "select", "size_of", "solve"]
+__all__ = ["WarmStart", "judge", "judge_rows", "select", "size_of", "solve"]
 
 WarmStart = ArrayLike | Solution | str | None
 
@@ -173,9 +174,7 @@ def solve(
         checked_integer("max_iterations", max_iterations, 0, also=" or None")
     plan = _plan(problem, solver, options, backend_params)
     entropy = entropy_from(seed)
-    early = (
-        None if deadline.seconds > 0.0 and not problem.constrained else _early(problem, deadline)
-    )
+    early = _early(problem, deadline)
     start = _warm_indices(problem, warm_start, deadline, max_iterations, entropy, early)
     name = plan[0][0]
     if deadline.seconds == 0.0:
@@ -377,22 +376,74 @@ def judge(
             indices, value, name = start, start_value, "warm-start"
             own = objective.weights_for(start, problem.k)
             weights = _NO_WEIGHTS if own is None else own
+    return _certified(objective, indices, weights, value, raw, name, deadline.elapsed())
+
+
+def judge_rows(
+    table: RawTable,
+    objectives: MeanMatchingRows,
+    alone: Callable[[int], Solution],
+    clock: Deadline,
+) -> Solutions:
+    """Judge a table of answers to problems without constraints, each row when it is looked at.
+
+    Parameters
+    ----------
+    table, objectives
+        What the search of all rows returned, and the objective of each.
+    alone
+        Solves a row by itself: now where the search came to no valid end, later where the answer
+        is not optimal.
+    clock
+        Started with the search; each row is given an equal share of the time.
+    """
+    valid = table.reached & check_rows(table.indices, table.places, objectives.lengths)
+    answers = [None if good else alone(i) for i, good in enumerate(valid.tolist())]
+    seconds = clock.elapsed() / len(answers)
+    places, bounds = table.places.tolist(), table.bounds.tolist()
+    iterations = table.iterations.tolist()
+
+    def make(i: int) -> Solution:
+        objective = objectives[i]
+        indices = table.indices[places[i] : places[i + 1]].copy()
+        weights = objective.weights_for(indices, indices.size)
+        raw = RawResult(indices, None, bounds[i], StopReason.TARGET, iterations[i])
+        value = objective.evaluate(indices, weights)
+        answer = _certified(objective, indices, weights, value, raw, table.solver, seconds)
+        return answer if answer.status is Status.OPTIMAL else alone(i)
+
+    return Solutions(answers, make)
+
+
+def _certified(
+    objective: Objective,
+    indices: NDArray[np.int64],
+    weights: NDArray[np.float64],
+    value: float,
+    raw: RawResult,
+    name: str,
+    seconds: float,
+) -> Solution:
+    """Return a feasible subset of that objective value with its bound and its status."""
     trivial = objective.trivial_bound
     bound = trivial if raw.bound is None else float(raw.bound)
     # A bound beyond the objective by rounding is the objective itself.
-    bound = min(max(bound, trivial), value) if minimize else max(min(bound, trivial), value)
+    if objective.sense == "minimize":
+        bound = min(max(bound, trivial), value)
+    else:
+        bound = max(min(bound, trivial), value)
     proved = objective.provable and abs(value - bound) <= objective.tolerance
     return Solution(
         indices,
         weights,
-        problem.n,
+        objective.n,
         value,
         bound,
         Status.OPTIMAL if proved else Status.FEASIBLE,
         raw.stop_reason,
         name,
         raw.setup_time,
-        deadline.elapsed(),
+        seconds,
         raw.iterations,
         objective.scale,
         raw.extras,

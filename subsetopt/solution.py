@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from subsetopt.errors import InfeasibleError, NoSolutionError
 from subsetopt.status import Status, StopReason
 
-__all__ = ["Solution"]
+__all__ = ["Solution", "Solutions"]
 
 _TINY = float(np.finfo(np.float64).tiny)
 
@@ -106,3 +107,52 @@ class Solution:
             raise InfeasibleError(f"{self.status.value}" + (f" Here {why}." if why else ""))
         detail = self.extras.get("error") or self.stop_reason.value
         raise NoSolutionError(f"{self.status.value} ({self.solver}: {detail})")
+
+
+class Solutions(Sequence[Solution]):
+    """The answers of many solves, in order; each is made when it is first looked at.
+
+    Parameters
+    ----------
+    answers
+        The answers; None for one that is still to be made.
+    make
+        Makes the answer at a position. Not needed where there is no None.
+
+    Examples
+    --------
+    >>> import subsetopt as so
+    >>> answers = so.select_many([[1.0, 2.0, 3.0], [5.0, 5.0]], 1, seed=0)
+    >>> len(answers), answers[1].objective
+    (2, 0.0)
+    """
+
+    def __init__(
+        self, answers: list[Solution | None], make: Callable[[int], Solution] | None = None
+    ) -> None:
+        self._answers = answers
+        self._make = make
+
+    def __len__(self) -> int:
+        return len(self._answers)
+
+    @overload
+    def __getitem__(self, index: int) -> Solution: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Solution]: ...
+
+    def __getitem__(self, index: int | slice) -> Solution | list[Solution]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        answer = self._answers[index]
+        if answer is None:
+            assert self._make is not None
+            answer = self._answers[index] = self._make(range(len(self))[index])
+        return answer
+
+    def __iter__(self) -> Iterator[Solution]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Solutions(n={len(self)})"

@@ -14,7 +14,7 @@ from subsetopt.problem import Problem
 from subsetopt.seeding import generator_from
 from subsetopt.status import StopReason
 
-__all__ = ["RawResult", "SolveContext", "Solver"]
+__all__ = ["RawResult", "RawTable", "SolveContext", "Solver"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +81,34 @@ class RawResult:
     infeasible: bool = False
     solver: str | None = None
     extras: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class RawTable:
+    """What a search of many problems returns, a row for each; the front door judges every row.
+
+    Attributes
+    ----------
+    indices
+        The subsets of all rows, one after the other, ascending in each.
+    places
+        Where the subset of each row begins, and the end of the last, shape (rows + 1,).
+    reached
+        Whether the search of a row came to its goal, shape (rows,).
+    bounds
+        Proved bound on the optimal objective of each row, shape (rows,).
+    iterations
+        Work done for each row, in the solver's own unit, shape (rows,).
+    solver
+        Name of the solver that produced the indices.
+    """
+
+    indices: NDArray[np.int64]
+    places: NDArray[np.int64]
+    reached: NDArray[np.bool_]
+    bounds: NDArray[np.float64]
+    iterations: NDArray[np.int64]
+    solver: str
 
 
 @runtime_checkable

@@ -27,6 +27,7 @@ from subsetopt.status import StopReason
 __all__ = [
     "CHUNK",
     "GOAL_SHARE",
+    "RESTARTS",
     "UNSORTED_ABOVE",
     "Start",
     "Swap",
@@ -36,8 +37,9 @@ __all__ = [
 
 Start = Literal["stratified", "random", "window"]
 
-# How the kernel starts anew where any subset is feasible; a window is shaken by a few swaps.
-_RESTARTS = {"stratified": kernel.STRATIFIED, "random": kernel.UNIFORM}
+# How the kernel starts anew where any subset is feasible. A start that is not listed is shaken by
+# a few random swaps.
+RESTARTS = {"stratified": kernel.STRATIFIED, "random": kernel.UNIFORM}
 # Differences looked at between two looks at the clock: about 50 microseconds.
 CHUNK = 8_000
 # A little below it, so that rounding in the final check cannot undo the proof.
@@ -288,7 +290,7 @@ class _Search:
             if pool.costs.size:
                 floats[kernel.F_COST] = pool.costs[given].sum()
         kick = min(2 * size + 8, _LARGEST_KICK)
-        ints[kernel.I_KICK] = _RESTARTS.get(start, 8) if pool.plain else kick
+        ints[kernel.I_KICK] = RESTARTS.get(start, 8) if pool.plain else kick
         self.scratch = _scratch.take()
         self.arrays = (
             pool.values,

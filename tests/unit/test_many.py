@@ -7,6 +7,7 @@ import pytest
 from processes import in_forked_child
 
 import subsetopt as so
+from subsetopt.certificate import check_rows
 from subsetopt.instances import FAMILIES, losses
 from subsetopt.seeding import entropies_from, entropy_from
 
@@ -38,9 +39,10 @@ def test_parallel_and_serial_agree() -> None:
 
 
 def test_long_rows_with_ties_agree_too() -> None:
-    matrix = np.stack([losses("integer", 2000, 50, s) for s in range(3)])
-    together = so.select_many(matrix, 50, seed=5)
-    _assert_same(together, [so.select(row, 50, seed=(5, i)) for i, row in enumerate(matrix)])
+    for family, n in (("integer", 2000), ("exponential", 9000)):
+        matrix = np.stack([losses(family, n, 50, s) for s in range(3)])
+        together = so.select_many(matrix, 50, seed=5)
+        _assert_same(together, [so.select(row, 50, seed=(5, i)) for i, row in enumerate(matrix)])
 
 
 def test_nothing_gives_nothing() -> None:
@@ -68,6 +70,39 @@ def test_problems_of_every_kind() -> None:
     alone = [so.solve(p, seed=(7, i)) for i, p in enumerate(problems)]
     assert [s.status for s in together] == [s.status for s in alone]
     _assert_same(together[:5], alone[:5])  # an infeasible one has no objective to compare
+
+
+def test_base_weights_stay_in_the_weights() -> None:
+    values = losses("exponential", 40, 5, 0)
+    weights = np.random.default_rng(0).random(40)
+    problems = [so.Problem(so.MeanMatching(values, base_weights=weights), 5)] * 2
+    together = so.solve_many(problems, seed=7)
+    _assert_same(together, [so.solve(p, seed=(7, i)) for i, p in enumerate(problems)])
+    assert all(so.verify(p, s) for p, s in zip(problems, together, strict=True))
+
+
+@pytest.mark.parametrize("ragged", [False, True])
+def test_losses_may_change_before_the_answers_are_looked_at(ragged: bool) -> None:
+    matrix = np.random.default_rng(0).exponential(size=(4, 30))
+    alone = [so.select(row, 5, seed=(0, i)) for i, row in enumerate(matrix)]
+    together = so.select_many(list(matrix) if ragged else matrix, 5, seed=0)
+    matrix[:] = 0.0
+    _assert_same(together, alone)
+
+
+@pytest.mark.parametrize(
+    ("indices", "valid"),
+    [
+        ([0, 2, 1], [True, True]),
+        ([2, 0, 1], [False, True]),
+        ([1, 1, 1], [False, True]),
+        ([0, 3, 1], [False, True]),
+        ([-1, 2, 2], [False, False]),
+    ],
+)
+def test_rows_of_a_table_are_checked(indices: list[int], valid: list[bool]) -> None:
+    checked = check_rows(np.array(indices), np.array([0, 2, 3]), np.array([3, 2]))
+    assert checked.tolist() == valid
 
 
 def test_keywords_go_the_slow_way_and_mean_the_same() -> None:
