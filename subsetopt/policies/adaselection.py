@@ -10,13 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError, ProblemError
-from subsetopt.inputs import as_finite_vector
+from subsetopt.inputs import as_finite_vector, checked_choice, checked_number, is_number
 from subsetopt.objectives import WeightedScores
 from subsetopt.objectives.weighted_scores import sample_importance
 from subsetopt.policies.arrays import Array, as_float64, from_host, namespace, to_host
 from subsetopt.policies.base import Feedback, SelectionState, Signals, signal
 from subsetopt.policies.members import WithLearnsFrom, has
 from subsetopt.policies.parts.candidates import make_candidates
+from subsetopt.policies.parts.history import record
 from subsetopt.policies.parts.method_weights import MethodWeights
 from subsetopt.policies.scored import ScoredPolicy
 from subsetopt.problem import Problem
@@ -24,9 +25,6 @@ from subsetopt.problem import Problem
 __all__ = ["AdaSelection"]
 
 MethodLoss = Literal["picked", "batch"]
-
-# Records of the history kept; twice as many before every second one is dropped.
-_RECORDS = 2048
 
 
 class AdaSelection:
@@ -68,9 +66,9 @@ class AdaSelection:
     weights
         Mapping from names to the present weights; one that is far behind may read 0.
     history
-        Records ``(t, weights)`` for plots, weights a tuple in the order of ``names``. Every
-        iteration up to 4,096; then every second record is dropped, and every second iteration
-        recorded, and so on: there are never more than 4,096.
+        Rows ``(t, weights)`` for plots, weights a tuple in the order of ``names``: one per
+        iteration, at most 4,095. At the next one every second row is dropped, and from then on
+        every second iteration is recorded.
 
     Raises
     ------
@@ -112,10 +110,11 @@ class AdaSelection:
         curriculum: float | None = -0.5,
         method_loss: MethodLoss = "picked",
     ) -> None:
-        self.beta, self.curriculum = _checked_numbers(beta, curriculum)
-        if method_loss not in ("picked", "batch"):
-            raise OptionError(f"method_loss must be 'picked' or 'batch', got {method_loss!r}.")
-        self.method_loss: MethodLoss = method_loss
+        self.beta = checked_number("beta", beta, -1.0, 1.0)
+        self.curriculum = _checked_curriculum(curriculum)
+        self.method_loss: MethodLoss = checked_choice(
+            "method_loss", method_loss, ("picked", "batch")
+        )
         self._candidates = make_candidates(candidates)
         self._methods = MethodWeights.equal(len(self._candidates))
         self.history: list[tuple[int, tuple[float, ...]]] = []
@@ -182,7 +181,7 @@ class AdaSelection:
         return problem
 
     def observe(self, feedback: Feedback) -> None:
-        """Pass on to the candidates what the training forward told."""
+        """Pass the feedback on to the candidates."""
         for policy in self._candidates.values():
             policy.observe(feedback)
 
@@ -256,12 +255,8 @@ class AdaSelection:
     def _remember(self, methods: MethodWeights) -> None:
         """Take up the state after an iteration, and record its weights."""
         self._methods = methods
-        if (methods.t - 1) % self._stride:
-            return
-        self.history.append((methods.t, tuple(map(float, methods.weights))))
-        if len(self.history) == 2 * _RECORDS:
-            del self.history[1::2]
-            self._stride *= 2
+        row = (methods.t, tuple(map(float, methods.weights)))
+        self._stride = record(self.history, row, methods.t - 1, self._stride)
 
 
 def _beside(scores: Array, losses: Array) -> Array:
@@ -273,18 +268,12 @@ def _beside(scores: Array, losses: Array) -> Array:
     return as_float64(scores)
 
 
-def _checked_numbers(beta: object, curriculum: object) -> tuple[float, float | None]:
-    if not _is_real(beta) or not -1.0 <= beta <= 1.0:  # type: ignore[operator]
-        raise OptionError(f"beta must be a number from -1 to 1, got {beta!r}.")
+def _checked_curriculum(curriculum: object) -> float | None:
     if curriculum is None:
-        return float(beta), None  # type: ignore[arg-type]
-    if not _is_real(curriculum) or not -math.inf < curriculum < 0.0:  # type: ignore[operator]
+        return None
+    if not is_number(curriculum) or not -math.inf < curriculum < 0.0:
         raise OptionError(
             "curriculum must be a number below 0, so that the reward fades with time, or None for "
             f"no reward, got {curriculum!r}."
         )
-    return float(beta), float(curriculum)  # type: ignore[arg-type]
-
-
-def _is_real(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return float(curriculum)

@@ -7,30 +7,28 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from subsetopt.errors import OptionError, ProblemError, did_you_mean
+from subsetopt.errors import ProblemError
+from subsetopt.inputs import checked_choice, checked_number
 from subsetopt.objectives import SamplingDesign
 from subsetopt.objectives.inclusion import inclusion_probabilities
 from subsetopt.policies.arrays import Array, as_float64, namespace, to_host
-from subsetopt.policies.base import Feedback, SelectionState, Signals, signal
+from subsetopt.policies.base import Signals, StatelessPolicy, signal
 from subsetopt.policies.parts.sample_scores import (
     SCORE_SIGNALS,
     SampleScore,
-    check_number,
     check_score,
     mixed_scores,
     read_scores,
 )
-from subsetopt.policies.parts.weight_cap import Clipped, WeightCap
+from subsetopt.policies.parts.weight_cap import CappedPolicy, WeightCap
 from subsetopt.problem import Problem
-from subsetopt.solution import Solution
 
 __all__ = ["Balanced"]
 
 Balance = Literal["loss", "logit_gradients"]
 
-# The signals that are balanced, the most important first.
+# The signals that each choice balances, the most important first.
 _BALANCES: dict[str | None, tuple[str, ...]] = {
     None: (),
     "loss": ("losses",),
@@ -39,7 +37,7 @@ _BALANCES: dict[str | None, tuple[str, ...]] = {
 
 
 @dataclass
-class Balanced:
+class Balanced(CappedPolicy, StatelessPolicy):
     r"""Draw k samples without replacement, balanced on the loss, in proportion to a score.
 
     The inclusion probabilities are
@@ -59,16 +57,16 @@ class Balanced:
         ``"loss"``: the loss; ``"gradient_norm"``: the norm of the gradient with respect to all
         parameters, exact and expensive.
     mix
-        m, from 0 to 1: how much of a uniform draw is mixed in. It bounds the weights by
-        ``1 / (m k)`` without any bias, and is advisable where scores are older than the gradients
-        (recorded ones) or of another forward pass (dropout): 0.2, say.
+        m, from 0 (the default) to 1: the part of a uniform draw in the scores. It bounds the
+        weights by ``1 / (m k)`` without any bias. A value such as 0.2 is advisable where scores are
+        older than the gradients (recorded ones) or come from another forward pass (dropout).
     balance
-        What is balanced besides the size: ``"loss"``; ``"logit_gradients"``, the loss and after it
-        the gradient with respect to every logit; None, nothing.
+        What is balanced besides the size: ``"loss"``; ``"logit_gradients"``, which is the loss and
+        after it the gradient with respect to every logit; None, nothing.
     max_weight
-        M, the largest training weight in units of 1/k, at least 1; None: no cap. Where a sample
-        that looked easy turns out hard, its gradient has a huge weight: at high learning rates
-        training diverges without a cap.
+        M, the largest training weight in units of 1/k, at least 1; None: no cap. A sample that
+        looked easy and turns out hard has a large gradient and a huge weight: without a cap
+        training diverges at high learning rates.
 
     Raises
     ------
@@ -106,32 +104,14 @@ class Balanced:
 
     def __post_init__(self) -> None:
         check_score(self.score)
-        self.mix = check_number("mix", self.mix, 0.0, 1.0)
-        if not isinstance(self.balance, (str, type(None))) or self.balance not in _BALANCES:
-            raise OptionError(
-                f"balance must be 'loss', 'logit_gradients' or None, got {self.balance!r}."
-                f"{did_you_mean(str(self.balance), [name for name in _BALANCES if name])}"
-            )
+        self.mix = checked_number("mix", self.mix, 0.0, 1.0)
+        checked_choice("balance", self.balance, ("loss", "logit_gradients", None))
         self._cap = WeightCap(self.max_weight)
 
     @property
-    def requires(self) -> frozenset[str]:
-        """The signal behind the score, and what is balanced."""
+    def requires(self) -> frozenset[str]:  # type: ignore[override]  # depends on the options here
+        """The signal behind the score, and those that are balanced."""
         return frozenset({SCORE_SIGNALS[self.score], *_BALANCES[self.balance]})
-
-    @property
-    def clipped(self) -> Clipped:
-        """What the cap cut from the weights in all: samples, weight, selections looked at."""
-        return self._cap.total
-
-    @property
-    def last_clipped(self) -> Clipped:
-        """What the cap cut from the weights of the last selection."""
-        return self._cap.last
-
-    def needs_scoring(self, state: SelectionState) -> bool:
-        """Return True."""
-        return True
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
         """Return the balanced design of the scores.
@@ -143,16 +123,9 @@ class Balanced:
         """
         scores = mixed_scores(read_scores(signals, self.score, "balanced"), self.mix)
         totals = [signal(signals, name, "balanced") for name in _BALANCES[self.balance]]
-        table = to_host(_side_by_side(scores, *map(as_float64, totals)))
+        table = to_host(_as_columns(scores, *map(as_float64, totals)))
         pi = inclusion_probabilities(table[:, 0], k)
         return Problem(SamplingDesign(pi, table[:, 1:] if totals else None), k)
-
-    def weigh(self, solution: Solution) -> NDArray[np.float64]:
-        """Return the weights to train with: those of the solution, capped."""
-        return self._cap(solution.weights)
-
-    def observe(self, feedback: Feedback) -> None:
-        """Learn nothing."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record of what was cut."""
@@ -169,7 +142,7 @@ class Balanced:
         self._cap.load_state_dict(state)
 
 
-def _side_by_side(*parts: Array) -> Array:
+def _as_columns(*parts: Array) -> Array:
     """Return vectors and matrices as the columns of one matrix: one transfer to the host."""
     columns = [part[:, None] if part.ndim == 1 else part for part in parts]
     for part in columns:

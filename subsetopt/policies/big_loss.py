@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from subsetopt.policies.arrays import Array
-from subsetopt.policies.base import Signals, signal
-from subsetopt.policies.scored import ScoredPolicy
+from subsetopt.policies.scored import SignalPolicy
 
 __all__ = ["BigLoss"]
 
 
 @dataclass(frozen=True)
-class BigLoss(ScoredPolicy):
+class BigLoss(SignalPolicy):
     """Choose the k samples with the largest losses.
 
     AdaSelection's reading of Selective-Backprop. Fast on clean data; on noisy data it trains on
@@ -33,8 +29,5 @@ class BigLoss(ScoredPolicy):
     array([1, 2])
     """
 
+    name: ClassVar[str] = "big-loss"
     requires: ClassVar[frozenset[str]] = frozenset({"losses"})
-
-    def scores(self, signals: Signals, k: int, rng: np.random.Generator) -> Array:
-        """Return the losses."""
-        return signal(signals, "losses", "big-loss")

@@ -8,8 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.errors import OptionError, did_you_mean
-from subsetopt.inputs import checked_integer
+from subsetopt.inputs import checked_choice, checked_flag, checked_integer
 from subsetopt.objectives import VectorMatching
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Signals, StatelessPolicy, signal
@@ -18,8 +17,6 @@ from subsetopt.problem import Problem
 
 __all__ = ["GradientMatching"]
 
-_SIGNALS = ("logit_gradients", "last_layer_gradients")
-_WEIGHTS = ("uniform", "nonnegative")
 # How often the search looks at every vector of logit gradients, where the user does not say.
 _LOOKS = 16
 _AUTO = SolverChoice("auto")
@@ -88,14 +85,9 @@ class GradientMatching(StatelessPolicy):
     looks: int | None = None
 
     def __post_init__(self) -> None:
-        for name, known in (("signal", _SIGNALS), ("weights", _WEIGHTS)):
-            if (value := getattr(self, name)) not in known:
-                raise OptionError(
-                    f"{name} must be {known[0]!r} or {known[1]!r}, got {value!r}."
-                    f"{did_you_mean(str(value), known)}"
-                )
-        if not isinstance(self.total, bool):
-            raise OptionError(f"total must be True or False, got {self.total!r}.")
+        checked_choice("signal", self.signal, ("logit_gradients", "last_layer_gradients"))
+        checked_choice("weights", self.weights, ("uniform", "nonnegative"))
+        checked_flag("total", self.total)
         if self.looks is not None:
             checked_integer("looks", self.looks, 1)
 

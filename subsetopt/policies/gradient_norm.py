@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from subsetopt.policies.arrays import Array
-from subsetopt.policies.base import Signals, signal
-from subsetopt.policies.scored import ScoredPolicy
+from subsetopt.policies.scored import SignalPolicy
 
 __all__ = ["GradientNorm"]
 
 
 @dataclass(frozen=True)
-class GradientNorm(ScoredPolicy):
+class GradientNorm(SignalPolicy):
     r"""Choose the k samples with the largest gradient norms.
 
     .. math:: s_i = \lVert \nabla_\theta \, l_i \rVert_2
@@ -36,8 +32,5 @@ class GradientNorm(ScoredPolicy):
     array([1, 2])
     """
 
+    name: ClassVar[str] = "gradient-norm"
     requires: ClassVar[frozenset[str]] = frozenset({"gradient_norms"})
-
-    def scores(self, signals: Signals, k: int, rng: np.random.Generator) -> Array:
-        """Return the norms."""
-        return signal(signals, "gradient_norms", "gradient-norm")

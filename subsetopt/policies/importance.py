@@ -10,26 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError, ProblemError
+from subsetopt.inputs import checked_number
 from subsetopt.objectives import SamplingDesign, TopScores
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Feedback, SelectionState, Signals, candidate_count
+from subsetopt.policies.parts.history import record
 from subsetopt.policies.parts.sample_scores import (
     SCORE_SIGNALS,
     SampleScore,
-    check_number,
     check_score,
     normalized_scores,
     read_scores,
     tau_estimate,
 )
-from subsetopt.policies.parts.weight_cap import Clipped, WeightCap
+from subsetopt.policies.parts.weight_cap import CappedPolicy, WeightCap
 from subsetopt.problem import Problem
-from subsetopt.solution import Solution
 
 __all__ = ["Importance", "TauRow", "largest_speedup"]
-
-# A full history has twice as many rows; every second one is then dropped.
-_RECORDS = 2048
 
 
 class TauRow(NamedTuple):
@@ -50,7 +47,7 @@ class TauRow(NamedTuple):
     on: bool
 
 
-class Importance:
+class Importance(CappedPolicy):
     r"""Draw with replacement in proportion to a score, once that is worth a scoring pass.
 
     Algorithm 1. While on, B of the n candidates are drawn uniformly and scored, and b = k of these
@@ -86,8 +83,8 @@ class Importance:
     tau
         The smoothed estimate, at first 0.
     history
-        A :class:`TauRow` per step. It never holds more than 4,095: when it is full every second row
-        is dropped, and from then on every second step is recorded.
+        A :class:`TauRow` per step, at most 4,095: at the next one every second row is dropped, and
+        from then on every second step is recorded.
     switches
         The steps at which importance sampling came on, as ``(step, True)``, or went off, as
         ``(step, False)``; all of them.
@@ -136,21 +133,22 @@ class Importance:
         max_weight: float | None = None,
     ) -> None:
         check_score(score)
-        self.ratio = None if presample is None else check_number("presample", presample, 1.0)
+        self.ratio = None if presample is None else checked_number("presample", presample, 1.0)
         self.score = score
         self.tau_threshold = (
-            None if tau_threshold is None else check_number("tau_threshold", tau_threshold, 0.0)
+            None if tau_threshold is None else checked_number("tau_threshold", tau_threshold, 0.0)
         )
-        self.momentum = check_number("momentum", momentum, 0.0, 1.0)
+        self.momentum = checked_number("momentum", momentum, 0.0, 1.0)
         if self.momentum == 1.0:
             raise OptionError("momentum must be below 1, got 1: the estimate would never move.")
         self.tau = 0.0
         self.history: list[TauRow] = []
         self.switches: list[tuple[int, bool]] = []
+        # The estimates learned so far, and every how many of them one is recorded.
         self._learned, self._stride = 0, 1
         self._cap = WeightCap(max_weight)
         self._largest_k = 0
-        # Whether the last proposal was by importance, and what its scores say until it is learned.
+        # Whether the last proposal was by importance, and its estimate until ``observe`` takes it.
         self._on = False
         self._proposed: float | None = None
 
@@ -168,7 +166,7 @@ class Importance:
 
     @property
     def learns_from(self) -> frozenset[str]:
-        """What it needs of the trained samples' own forward pass, besides their losses."""
+        """The signals that it needs of the training forward, besides the losses."""
         return frozenset() if self.score == "loss" else frozenset({"upper_bound"})
 
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:
@@ -179,18 +177,8 @@ class Importance:
             "on": (steps, [float(row.on) for row in self.history]),
         }
 
-    @property
-    def clipped(self) -> Clipped:
-        """What the cap cut from the weights, in all."""
-        return self._cap.total
-
-    @property
-    def last_clipped(self) -> Clipped:
-        """What the cap cut from the weights of the last selection."""
-        return self._cap.last
-
     def presampled(self, n: int, k: int) -> int:
-        """Return B: how many of n candidates get a scoring pass while it is on."""
+        """Return B: the number of n candidates that get a scoring pass while it is on."""
         return n if self.ratio is None else min(n, max(k, math.floor(self.ratio * k + 0.5)))
 
     def threshold(self, n: int, k: int) -> float:
@@ -229,10 +217,6 @@ class Importance:
         self._proposed = tau_estimate(scores)
         return Problem(SamplingDesign(to_host(normalized_scores(scores)), replacement=True), k)
 
-    def weigh(self, solution: Solution) -> NDArray[np.float64]:
-        """Return the weights to train with: those of the solution, capped."""
-        return self._cap(solution.weights)
-
     def observe(self, feedback: Feedback) -> None:
         """Take up the estimate of the scored candidates, or else of the trained samples.
 
@@ -244,7 +228,7 @@ class Importance:
         estimate, on = self._proposed, self._proposed is not None
         if estimate is None:
             if self._on and feedback.scored:
-                return  # of a draw that was learned from already, and no uniform one
+                return  # the estimate of this draw was taken up before, and the draw is not uniform
             estimate = tau_estimate(self._trained_scores(feedback))
         self._proposed = None
         self.tau = self.momentum * self.tau + (1.0 - self.momentum) * estimate
@@ -290,11 +274,8 @@ class Importance:
     def _record(self, step: int, on: bool) -> None:
         if on is not (bool(self.switches) and self.switches[-1][1]):
             self.switches.append((step, on))
-        if self._learned % self._stride == 0:
-            self.history.append(TauRow(step, self.tau, on))
-            if len(self.history) == 2 * _RECORDS:
-                del self.history[1::2]
-                self._stride *= 2
+        row = TauRow(step, self.tau, on)
+        self._stride = record(self.history, row, self._learned, self._stride)
         self._learned += 1
 
     def _is_on(self, n: int, k: int) -> bool:
@@ -337,13 +318,13 @@ class Importance:
 def largest_speedup(presampled: int, k: int) -> float:
     """Return how many times faster a step can get than one with as little variance.
 
-    ``3B / (B + 3b)``: scoring B candidates and training on b of them costs B + 3b forward passes
-    where training on all B costs 3B, a backward pass being two forward ones.
+    It is ``3B / (B + 3b)``. To score B candidates and train on b of them takes the time of B + 3b
+    forward passes, to train on all B that of 3B, since a backward pass takes as long as two.
 
     Parameters
     ----------
     presampled, k
-        B and b, both at least 1.
+        B, the number of candidates scored, and b, the number trained on, both at least 1.
 
     Raises
     ------
@@ -359,5 +340,5 @@ def largest_speedup(presampled: int, k: int) -> float:
     >>> largest_speedup(presampled=384, k=128)
     1.5
     """
-    size, b = check_number("presampled", presampled, 1), check_number("k", k, 1)
+    size, b = checked_number("presampled", presampled, 1), checked_number("k", k, 1)
     return 3.0 * size / (size + 3.0 * b)

@@ -7,8 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from subsetopt.errors import OptionError
-from subsetopt.inputs import checked_integer
+from subsetopt.inputs import checked_choice, checked_integer
 from subsetopt.objectives import MeanMatching
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Signals, StatelessPolicy, signal
@@ -56,10 +55,7 @@ class Obtf(StatelessPolicy):
 
     def __post_init__(self) -> None:
         checked_integer("choices", self.choices, 1)
-        if self.cardinality not in ("exact", "at_most"):
-            raise OptionError(
-                f"cardinality must be 'exact' or 'at_most', got {self.cardinality!r}."
-            )
+        checked_choice("cardinality", self.cardinality, ("exact", "at_most"))
 
     @property
     def solver(self) -> SolverChoice:

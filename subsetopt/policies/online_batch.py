@@ -9,18 +9,19 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.inputs import checked_number
 from subsetopt.objectives import SamplingDesign, TopScores
 from subsetopt.policies.arrays import Array
 from subsetopt.policies.base import Signals
 from subsetopt.policies.parts.loss_order import LossOrder, rank_keys
-from subsetopt.policies.parts.memory import RememberingPolicy, check_count, checked_ids
-from subsetopt.policies.parts.sample_scores import check_number
+from subsetopt.policies.parts.memory import RememberingPolicy, checked_count, checked_ids
 from subsetopt.problem import Problem
 from subsetopt.solution import Solution
 
 __all__ = ["OnlineBatch"]
 
-# Repeated draws are drawn anew while at least this share of the draws is of ranks not drawn yet.
+# Distinct ranks are drawn by rejection if a draw misses the k likeliest ranks with at least this
+# probability, and otherwise by sorting random keys of all ranks.
 _RETRY = 0.25
 
 
@@ -43,10 +44,11 @@ class OnlineBatch(RememberingPolicy):
         With 1 the draws are uniform.
     steps
         T, the number of selections over which the pressure decays: epochs times batches per epoch.
-        None: it stays as it is at first.
+        None: it does not decay.
     recompute_every
-        After how many selections all losses ought to be computed anew: ``wants_refresh`` is then
-        True until ``refresh`` is called. None: never, losses come from training alone.
+        The number of selections after which all losses ought to be computed anew, at least 1:
+        ``wants_refresh`` is then True until ``refresh`` is called. None: losses come from training
+        alone.
     replacement
         Whether the same sample may be drawn twice for one batch. False: the draws are successive
         ones without replacement, better when k is not small beside N.
@@ -66,9 +68,9 @@ class OnlineBatch(RememberingPolicy):
     Notes
     -----
     It reads ids alone, so there is no scoring pass, and it learns from ``observe`` alone. Losses
-    are ranked in single precision. Within a batch a selection costs O(n log n). Over a data set
-    (``draw``) it costs the look-up of k ranks, and every ``observe`` O(N) moves of memory; the
-    paper sorts periodically instead.
+    are ranked in single precision. Within a batch a selection takes O(n log n). Over a data set
+    (``draw``) it takes O(k), and every ``observe`` moves O(N) numbers in memory; the paper sorts
+    now and then instead.
 
     References
     ----------
@@ -92,11 +94,10 @@ class OnlineBatch(RememberingPolicy):
         recompute_every: int | None = None,
         replacement: bool = True,
     ) -> None:
-        super().__init__()
-        self.pressure = check_number("pressure", pressure, 1.0)
-        self.final_pressure = check_number("final_pressure", final_pressure, 1.0)
-        self.steps = check_count("steps", steps)
-        self.recompute_every = check_count("recompute_every", recompute_every)
+        super().__init__(steps)
+        self.pressure = checked_number("pressure", pressure, 1.0)
+        self.final_pressure = checked_number("final_pressure", final_pressure, 1.0)
+        self.recompute_every = checked_count("recompute_every", recompute_every)
         self.replacement = bool(replacement)
         self._refreshed = 0
         self._salt: int | None = None
@@ -112,11 +113,8 @@ class OnlineBatch(RememberingPolicy):
     @property
     def current_pressure(self) -> float:
         """The selection pressure of the next selection."""
-        if self.steps is None:
-            return self.pressure
-        done = min(1.0, self.step / self.steps)
-        decayed: float = self.pressure * (self.final_pressure / self.pressure) ** done
-        return decayed
+        decay: float = (self.final_pressure / self.pressure) ** self._progress
+        return self.pressure * decay
 
     @property
     def wants_refresh(self) -> bool:
@@ -128,17 +126,20 @@ class OnlineBatch(RememberingPolicy):
     def probabilities(self, ids: Array) -> NDArray[np.float64]:
         """Return the probability of every candidate, shape (n,), summing to 1.
 
-        Until the first selection draws it, the order of equal losses is another one.
+        The first selection draws the order of equal losses; before it their order is by the mixed
+        bits of the ids.
         """
-        checked = checked_ids(ids)
-        keys = rank_keys(self.memory.of(checked), checked, self._salt or 0)
-        found = np.empty(checked.size)
-        found[np.argsort(keys, kind="stable")] = _by_rank(checked.size, self.current_pressure)
-        return found
+        candidates = checked_ids(ids)
+        keys = rank_keys(self.memory.of(candidates), candidates, self._salt or 0)
+        probabilities = np.empty(candidates.size)
+        probabilities[np.argsort(keys, kind="stable")] = _by_rank(
+            candidates.size, self.current_pressure
+        )
+        return probabilities
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
         """Return the design of the draw; without replacement, a top-k of random keys."""
-        self._settle(rng)
+        self._draw_salt(rng)
         p = self.probabilities(self._candidates(signals))
         self.step += 1
         if self.replacement:
@@ -149,49 +150,25 @@ class OnlineBatch(RememberingPolicy):
         """Return 1/k for every draw."""
         return _equal(solution.indices.size)
 
-    def draw(
-        self, n: int, k: int, rng: np.random.Generator
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Draw k of the ids 0 to n-1 without stating a problem over all of them.
-
-        Parameters
-        ----------
-        n, k
-            How many samples there are, and how many to draw; 1 <= k <= n.
-        rng
-            The only source of randomness.
-
-        Returns
-        -------
-        tuple
-            The ids (k,) and their training weights (k,).
-        """
-        self._settle(rng)
-        if self._order is None or len(self._order) != n:
-            self._order = LossOrder(self.memory.first(n), self._salt or 0)
-        pressure = self.current_pressure
-        self.step += 1
-        ranks = _ranks if self.replacement else _distinct_ranks
-        return self._order.ids(ranks(n, k, pressure, rng)), _equal(k)
-
     def refresh(self, ids: Array, losses: Array) -> None:
         """Remember losses that were computed outside training; ``wants_refresh`` is then False."""
         super().refresh(ids, losses)
         self._refreshed = self.step
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs, as plain values."""
-        return {**super().state_dict(), "refreshed": self._refreshed, "salt": self._salt}
+    def _drawn(
+        self, n: int, k: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        self._draw_salt(rng)
+        if self._order is None or len(self._order) != n:
+            self._order = LossOrder(self.memory.first(n), self._salt or 0)
+        draw_ranks = _ranks if self.replacement else _distinct_ranks
+        ranks = draw_ranks(n, k, self.current_pressure, rng)
+        return self._order.ids(ranks), _equal(k)
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the state was taken.
+    def _own_state(self) -> dict[str, Any]:
+        return {"refreshed": self._refreshed, "salt": self._salt}
 
-        Raises
-        ------
-        OptionError
-            If the state was saved by another policy.
-        """
-        super().load_state_dict(state)
+    def _load_own_state(self, state: Mapping[str, Any]) -> None:
         self._refreshed = int(state["refreshed"])
         self._salt = None if state["salt"] is None else int(state["salt"])
         self._order = None
@@ -201,8 +178,8 @@ class OnlineBatch(RememberingPolicy):
             known = np.unique(ids[ids < len(self._order)])
             self._order.update(known, self.memory.of(known))
 
-    def _settle(self, rng: np.random.Generator) -> None:
-        """Draw, once, what settles the order of equal losses."""
+    def _draw_salt(self, rng: np.random.Generator) -> None:
+        """Draw, in the first selection, the number that settles the order of equal losses."""
         if self._salt is None:
             self._salt = int(rng.integers(1 << 32))
 
@@ -224,26 +201,26 @@ def _ranks(n: int, k: int, pressure: float, rng: np.random.Generator) -> NDArray
 
 
 def _distinct_ranks(n: int, k: int, pressure: float, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Draw k ranks one after the other, each among those left."""
+    """Draw k ranks one after the other, each among those that are not drawn yet."""
     if _share_below(k / n, pressure) < _RETRY:
         keys = _random_keys(_by_rank(n, pressure), rng)
         return np.argpartition(-keys, k - 1)[:k]
     drawn = np.empty(0, dtype=np.int64)
     while drawn.size < k:
-        # Leaving out a rank that came before is drawing among those that are left.
+        # To leave out a rank that came before is to draw among those that are not drawn yet.
         drawn = np.concatenate([drawn, _ranks(n, k, pressure, rng)])
         drawn = drawn[np.sort(np.unique(drawn, return_index=True)[1])]
     return drawn[:k]
 
 
 def _share_below(part: float, pressure: float) -> float:
-    """Return the probability of all ranks but the given part of the first."""
+    """Return the probability of all ranks but the first ones, which are the given part of all."""
     log = math.log(pressure)
     return 1.0 - part if log == 0.0 else 1.0 - math.expm1(-log * part) / math.expm1(-log)
 
 
 def _random_keys(p: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return keys whose k largest are k successive draws in proportion to p."""
+    """Return random keys; their k largest are k successive draws in proportion to p."""
     keys: NDArray[np.float64] = np.log(p) - np.log(rng.standard_exponential(p.size))
     return keys
 

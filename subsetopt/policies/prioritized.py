@@ -9,18 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError
+from subsetopt.inputs import checked_number
 from subsetopt.objectives import SamplingDesign
 from subsetopt.policies.arrays import Array
 from subsetopt.policies.base import Signals
-from subsetopt.policies.parts.memory import RememberingPolicy, check_count, checked_ids
-from subsetopt.policies.parts.sample_scores import check_number
+from subsetopt.policies.parts.memory import RememberingPolicy, checked_ids
 from subsetopt.policies.parts.weighted_pool import WeightedPool
 from subsetopt.problem import Problem
 from subsetopt.solution import Solution
 
 __all__ = ["Prioritized"]
 
-# The priority of samples never seen, as long as no loss is larger: the paper's algorithm 1.
+# The priority of samples never seen while no loss is larger, as in the paper's algorithm 1.
 _FIRST_PRIORITY = 1.0
 
 
@@ -40,14 +40,15 @@ class Prioritized(RememberingPolicy):
     alpha
         How strongly large losses are preferred, from 0 (uniform) to 1 (in proportion).
     beta
-        :math:`\beta_0`: how much of the bias the weights take back at first, from 0 to 1 (all).
+        :math:`\beta_0`: the part of the bias that the weights correct at first, from 0 (none) to 1
+        (all).
     steps
-        T, the number of selections over which beta grows to 1. None: it stays as it is.
+        T, the number of selections over which beta grows to 1. None: it does not grow.
     epsilon
-        What keeps samples with loss 0 in play, above 0.
+        What is added to every magnitude, so that samples with loss 0 are drawn too, above 0.
     normalize
-        Divide by the largest weight of the k drawn, as published, so that no weight exceeds 1/k.
-        False leaves that out; the weighted loss is then unbiased for the mean once beta is 1.
+        Whether weights are divided by the largest of the k drawn, as published, so that none
+        exceeds 1/k. Without it the weighted loss is unbiased for the mean once beta is 1.
 
     Attributes
     ----------
@@ -66,9 +67,9 @@ class Prioritized(RememberingPolicy):
     Notes
     -----
     It reads ids alone, so there is no scoring pass, and it learns from ``observe`` alone. The paper
-    leaves open over what the maximum is taken; here it is over the batch, so that the largest
-    weight is always 1/k. Over a data set (``draw``) a selection costs O(N / 256 + 256 k), and takes
-    one sample from each k-th part of the total, as the paper does.
+    does not say over which samples the maximum is taken; here it is over the batch, so that the
+    largest weight is always 1/k. Over a data set (``draw``) a selection takes O(N / 256 + 256 k),
+    and draws one sample from each k-th part of the total, as the paper does.
 
     References
     ----------
@@ -95,16 +96,16 @@ class Prioritized(RememberingPolicy):
         epsilon: float = 1e-6,
         normalize: bool = True,
     ) -> None:
-        super().__init__()
-        self.alpha = check_number("alpha", alpha, 0.0, 1.0)
-        self.beta = check_number("beta", beta, 0.0, 1.0)
-        self.steps = check_count("steps", steps)
-        self.epsilon = check_number("epsilon", epsilon, 0.0)
+        super().__init__(steps)
+        self.alpha = checked_number("alpha", alpha, 0.0, 1.0)
+        self.beta = checked_number("beta", beta, 0.0, 1.0)
+        self.epsilon = checked_number("epsilon", epsilon, 0.0)
         if not self.epsilon:
             raise OptionError("epsilon must be above 0: samples with loss 0 would never be drawn.")
         self.normalize = bool(normalize)
         self.largest_priority = _FIRST_PRIORITY
         self._pool: WeightedPool | None = None
+        # The probabilities of the last proposal, and the exponent of its weights.
         self._proposed = (np.empty(0), 0.0)
 
     def __repr__(self) -> str:
@@ -116,9 +117,7 @@ class Prioritized(RememberingPolicy):
     @property
     def current_beta(self) -> float:
         """The exponent of the weights of the next selection."""
-        if self.steps is None:
-            return self.beta
-        return self.beta + (1.0 - self.beta) * min(1.0, self.step / self.steps)
+        return self.beta + (1.0 - self.beta) * self._progress
 
     def probabilities(self, ids: Array) -> NDArray[np.float64]:
         """Return the probability of every candidate, shape (n,), summing to 1."""
@@ -137,48 +136,23 @@ class Prioritized(RememberingPolicy):
         p, beta = self._proposed
         return self._weights(p[solution.indices], p.size, beta)
 
-    def draw(
+    def _drawn(
         self, n: int, k: int, rng: np.random.Generator
     ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Draw k of the ids 0 to n-1 without stating a problem over all of them.
-
-        Parameters
-        ----------
-        n, k
-            How many samples there are, and how many to draw; 1 <= k <= n.
-        rng
-            The only source of randomness.
-
-        Returns
-        -------
-        tuple
-            The ids (k,) and their training weights (k,).
-        """
         if self._pool is None or self._pool.n != n:
             self._pool = WeightedPool(self._powers(self.memory.first(n)))
         ids, p = self._pool.draw(k, rng)
-        weights = self._weights(p, n, self.current_beta)
-        self.step += 1
-        return ids, weights
+        return ids, self._weights(p, n, self.current_beta)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs, as plain values."""
-        return {**super().state_dict(), "largest_priority": self.largest_priority}
+    def _own_state(self) -> dict[str, Any]:
+        return {"largest_priority": self.largest_priority}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where the state was taken.
-
-        Raises
-        ------
-        OptionError
-            If the state was saved by another policy.
-        """
-        super().load_state_dict(state)
+    def _load_own_state(self, state: Mapping[str, Any]) -> None:
         self.largest_priority = float(state["largest_priority"])
         self._pool = None
 
     def _powers(self, losses: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return p^alpha; losses of samples never seen are NaN."""
+        r"""Return :math:`p_i^\alpha` of losses, which are NaN for samples never seen."""
         priorities = np.abs(losses) + self.epsilon
         priorities[np.isnan(priorities)] = self.largest_priority
         powers: NDArray[np.float64] = priorities**self.alpha
@@ -196,7 +170,7 @@ class Prioritized(RememberingPolicy):
     def _changed(self, ids: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
         largest = max(self.largest_priority, float(np.abs(losses).max(initial=0.0)) + self.epsilon)
         if largest > self.largest_priority:
-            # All that were never seen have it now; it happens ever more rarely.
+            # Every sample never seen has this priority now; that happens more and more rarely.
             self.largest_priority, self._pool = largest, None
         if self._pool is not None:
             known = ids[ids < self._pool.n]

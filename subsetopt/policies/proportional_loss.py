@@ -7,7 +7,8 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from subsetopt.errors import OptionError, ProblemError
+from subsetopt.errors import ProblemError
+from subsetopt.inputs import checked_choice
 from subsetopt.policies.arrays import Array, as_float64, from_host, namespace
 from subsetopt.policies.base import Signals, signal
 from subsetopt.policies.scored import ScoredPolicy
@@ -48,8 +49,7 @@ class ProportionalLoss(ScoredPolicy):
     negative: Literal["raise", "shift"] = "raise"
 
     def __post_init__(self) -> None:
-        if self.negative not in ("raise", "shift"):
-            raise OptionError(f"negative must be 'raise' or 'shift', got {self.negative!r}.")
+        checked_choice("negative", self.negative, ("raise", "shift"))
 
     def scores(self, signals: Signals, k: int, rng: np.random.Generator) -> Array:
         """Return random keys, the k largest of which are the draw.

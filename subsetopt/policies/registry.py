@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from subsetopt.errors import OptionError, did_you_mean
+from subsetopt.inputs import check_options
 from subsetopt.policies.base import Policy
 from subsetopt.policies.members import check_members
 
@@ -256,13 +257,7 @@ def _check_options(name: str, maker: Callable[..., Policy], options: dict[str, A
     parameters = inspect.signature(maker).parameters.values()
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters):
         return
-    valid = [p.name for p in parameters]
-    for option in options:
-        if option not in valid:
-            raise OptionError(
-                f"policy {name!r} has no option {option!r}.{did_you_mean(option, valid)} "
-                + (f"Its options: {', '.join(valid)}." if valid else "It has none.")
-            )
+    check_options(f"policy {name!r}", options, [p.name for p in parameters])
 
 
 def load_target(spec: PolicySpec) -> Callable[..., Policy]:

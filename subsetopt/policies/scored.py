@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import numpy as np
 
 from subsetopt.objectives import TopScores
 from subsetopt.policies.arrays import Array, to_host
-from subsetopt.policies.base import Signals, StatelessPolicy
+from subsetopt.policies.base import Signals, StatelessPolicy, signal
 from subsetopt.problem import Problem
 
-__all__ = ["ScoredPolicy"]
+__all__ = ["ScoredPolicy", "SignalPolicy"]
 
 
 class ScoredPolicy(StatelessPolicy, ABC):
     """A policy without memory that chooses the k largest of n scores.
 
-    A subclass declares ``requires`` and writes ``scores``. Policies that combine others take any
-    of these as a part, for what they share is one number per candidate, larger for more wanted.
+    A subclass declares ``requires`` and writes ``scores``: one number per candidate, larger for
+    more wanted. Policies that combine others, such as ``adaselection``, take any of these.
     """
 
     @abstractmethod
@@ -28,19 +29,33 @@ class ScoredPolicy(StatelessPolicy, ABC):
         Parameters
         ----------
         signals
-            At least those in ``requires``.
+            At least the signals that ``requires`` names.
         k
-            How many will be chosen; few scores depend on it.
+            The number that will be chosen; few scores depend on it.
         rng
             The only source of randomness.
 
         Returns
         -------
         Array
-            Shape (n,), any real dtype, of the kind of the signals and where they are. Not finite
-            where the signal is not: the problem then says what is wrong, and where.
+            Shape (n,), any real dtype, of the kind of the signals and on their device. Where a
+            signal is not finite the score is not either: the problem then says what is wrong.
         """
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
         """Return a top-k of the scores."""
         return Problem(TopScores(to_host(self.scores(signals, k, rng))), k)
+
+
+class SignalPolicy(ScoredPolicy):
+    """A policy that chooses the k largest values of one signal, the only one it requires.
+
+    A subclass declares ``name``, for messages, and ``requires``.
+    """
+
+    name: ClassVar[str]
+
+    def scores(self, signals: Signals, k: int, rng: np.random.Generator) -> Array:
+        """Return the signal."""
+        (required,) = self.requires
+        return signal(signals, required, self.name)

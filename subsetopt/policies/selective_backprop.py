@@ -9,11 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError
-from subsetopt.inputs import as_finite_vector
+from subsetopt.inputs import as_finite_vector, checked_integer, checked_number
 from subsetopt.objectives import TopScores
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Signals, StatelessPolicy, signal
-from subsetopt.policies.parts.sample_scores import check_number
 from subsetopt.problem import Problem
 
 __all__ = ["SelectiveBackprop"]
@@ -70,10 +69,8 @@ class SelectiveBackprop(StatelessPolicy):
     requires: ClassVar[frozenset[str]] = frozenset({"losses"})
 
     def __init__(self, beta: float | None = None, size: int = 1024) -> None:
-        if isinstance(size, bool) or not isinstance(size, (int, np.integer)) or size < 1:
-            raise OptionError(f"size must be an integer >= 1, got {size!r}.")
-        self.beta = None if beta is None else check_number("beta", beta, 0.0)
-        self.size = int(size)
+        self.size = checked_integer("size", size, 1)
+        self.beta = None if beta is None else checked_number("beta", beta, 0.0)
         self._recent = np.empty(0)
 
     def __repr__(self) -> str:

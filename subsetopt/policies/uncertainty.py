@@ -7,7 +7,8 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from subsetopt.errors import OptionError, ProblemError, did_you_mean
+from subsetopt.errors import ProblemError
+from subsetopt.inputs import checked_choice
 from subsetopt.policies.arrays import Array, as_float64, namespace
 from subsetopt.policies.base import Signals, signal
 from subsetopt.policies.scored import ScoredPolicy
@@ -149,11 +150,7 @@ def check_uncertainty_score(score: object, valid: tuple[str, ...] | None = None)
         With the nearest valid name.
     """
     valid = get_args(UncertaintyScore) if valid is None else valid
-    if score not in valid:
-        raise OptionError(
-            f"score must be one of {', '.join(map(repr, valid))}, got {score!r}."
-            f"{did_you_mean(score, valid)}"
-        )
+    checked_choice("score", score, valid, listed=True)
 
 
 def _class_logits(logits: Array) -> Array:

@@ -5,17 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
-from subsetopt.policies.arrays import Array
-from subsetopt.policies.base import Signals, signal
-from subsetopt.policies.scored import ScoredPolicy
+from subsetopt.policies.scored import SignalPolicy
 
 __all__ = ["UpperBound"]
 
 
 @dataclass(frozen=True)
-class UpperBound(ScoredPolicy):
+class UpperBound(SignalPolicy):
     r"""Choose the k samples whose loss moves most with the model's outputs.
 
     .. math:: s_i = \Bigl\lVert \frac{\partial l_i}{\partial z_i} \Bigr\rVert_2
@@ -37,8 +33,5 @@ class UpperBound(ScoredPolicy):
     array([1, 2])
     """
 
+    name: ClassVar[str] = "upper-bound"
     requires: ClassVar[frozenset[str]] = frozenset({"upper_bound"})
-
-    def scores(self, signals: Signals, k: int, rng: np.random.Generator) -> Array:
-        """Return the bounds."""
-        return signal(signals, "upper_bound", "upper-bound")

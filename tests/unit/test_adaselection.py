@@ -12,8 +12,8 @@ import pytest
 
 import subsetopt as so
 from subsetopt.policies import Feedback, Policy, ScoredPolicy, SelectionState, make_policy
-from subsetopt.policies import adaselection as module
 from subsetopt.policies.adaselection import AdaSelection
+from subsetopt.policies.parts import history
 
 
 def batches(count: int, n: int = 20) -> list[np.ndarray]:
@@ -188,7 +188,7 @@ def test_history_holds_the_weights_of_every_iteration() -> None:
 
 
 def test_history_is_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_RECORDS", 4)
+    monkeypatch.setattr(history, "_FULL", 8)
     policy = AdaSelection()
     longest = 0
     for losses in batches(100):
@@ -206,7 +206,7 @@ def test_history_is_thinned_evenly(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_resumed_run_is_bit_identical(
     cut: int, through_json: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "_RECORDS", 2)
+    monkeypatch.setattr(history, "_FULL", 4)
     drawn = batches(11)
     whole = AdaSelection()
     expected = play(whole, drawn)

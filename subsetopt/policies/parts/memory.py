@@ -1,4 +1,4 @@
-"""What policies remember of samples: the latest loss of each, by id."""
+"""The memory of policies that choose by what they know of a sample: its latest loss, by id."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError, ProblemError
+from subsetopt.inputs import checked_integer
 from subsetopt.policies.arrays import Array, to_host
 from subsetopt.policies.base import Feedback, Signals, StatelessPolicy, signal
 
-__all__ = ["LossMemory", "RememberingPolicy", "check_count", "checked_ids", "checked_state"]
+__all__ = ["LossMemory", "RememberingPolicy", "checked_count", "checked_ids"]
 
-# The memory is an array indexed by id: a larger id would be a mistake, and take all there is.
+# Ids lie below this number. The memory is an array indexed by id, so that a larger id, which is
+# surely a mistake, would take 16 GiB and more.
 _MOST_IDS = 1 << 31
+# The largest magnitude of a loss that is remembered, since losses are ranked in single precision.
 _LARGEST = float(np.finfo(np.float32).max)
+# The byte order and type of the losses in a saved state.
 _STORED = np.dtype("<f8")
 
 
 class LossMemory:
     """The latest loss of every sample, by id.
 
-    An array that grows to the largest id seen: 8 bytes per sample.
+    It is an array that grows to the largest id seen, and takes 8 bytes per sample.
 
     Attributes
     ----------
@@ -60,7 +64,7 @@ class LossMemory:
         return losses
 
     def record(self, ids: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
-        """Take up losses; of an id that is there twice, the last."""
+        """Take up losses; where an id occurs twice, its last loss counts."""
         if not ids.size:
             return
         size = max(self.size, int(ids.max()) + 1)
@@ -83,16 +87,48 @@ class RememberingPolicy(StatelessPolicy):
     """The part that policies with a memory of losses by id share.
 
     They read ids only, so that they need no scoring pass and can choose before anything is loaded.
-    A subclass has a ``name``, writes ``propose``, and keeps in step with what it learns in
-    ``_changed``.
+    A subclass declares ``name`` and writes ``propose``, ``_drawn``, ``_own_state``,
+    ``_load_own_state`` and ``_changed``.
+
+    Parameters
+    ----------
+    steps
+        The number of selections over which something changes, at least 1, or None.
+
+    Raises
+    ------
+    OptionError
+        If ``steps`` is neither.
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"ids"})
     name: ClassVar[str]
 
-    def __init__(self) -> None:
+    def __init__(self, steps: int | None) -> None:
+        self.steps = checked_count("steps", steps)
         self.memory = LossMemory()
         self.step = 0
+
+    def draw(
+        self, n: int, k: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Draw k of the ids 0 to n-1 without stating a problem over all of them.
+
+        Parameters
+        ----------
+        n, k
+            The number of samples, and how many of them to draw; 1 <= k <= n.
+        rng
+            The only source of randomness.
+
+        Returns
+        -------
+        tuple
+            The ids (k,) and their training weights (k,).
+        """
+        ids, weights = self._drawn(n, k, rng)
+        self.step += 1
+        return ids, weights
 
     def observe(self, feedback: Feedback) -> None:
         """Remember the losses of the samples that were trained on.
@@ -128,7 +164,7 @@ class RememberingPolicy(StatelessPolicy):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the remembered losses and the number of selections made, as plain values."""
-        return {"losses": self.memory.to_bytes(), "step": self.step}
+        return {"losses": self.memory.to_bytes(), "step": self.step, **self._own_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the state was taken.
@@ -138,22 +174,47 @@ class RememberingPolicy(StatelessPolicy):
         OptionError
             If the state was saved by another policy.
         """
-        checked_state(self.name, state, self.state_dict())
+        own = self.state_dict()
+        if set(state) != set(own):
+            raise OptionError(
+                f"a state of {self.name} holds {sorted(own)}, got {sorted(state)}: it was saved by "
+                "another policy."
+            )
         self.memory.from_bytes(state["losses"])
         self.step = int(state["step"])
+        self._load_own_state(state)
+
+    @abstractmethod
+    def _drawn(
+        self, n: int, k: int, rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return what ``draw`` does; ``step`` is still that of this selection."""
+
+    @abstractmethod
+    def _own_state(self) -> dict[str, Any]:
+        """Return what the subclass adds to the state."""
+
+    @abstractmethod
+    def _load_own_state(self, state: Mapping[str, Any]) -> None:
+        """Take up what the subclass added to the state."""
 
     @abstractmethod
     def _changed(self, ids: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
-        """Take note of losses that the memory was told."""
+        """Follow the memory, which has taken up these losses of these ids."""
+
+    @property
+    def _progress(self) -> float:
+        """The part of ``steps`` that is over, from 0 to 1; 0 without such a number."""
+        return 0.0 if self.steps is None else min(1.0, self.step / self.steps)
 
     def _candidates(self, signals: Signals) -> NDArray[np.int64]:
         return checked_ids(signal(signals, "ids", self.name))
 
     def _learn(self, ids: Array, losses: Array) -> None:
-        checked = checked_ids(ids)
-        told = _checked_losses(losses, checked)
-        self.memory.record(checked, told)
-        self._changed(checked, told)
+        known_ids = checked_ids(ids)
+        known_losses = _checked_losses(losses, known_ids)
+        self.memory.record(known_ids, known_losses)
+        self._changed(known_ids, known_losses)
 
 
 def checked_ids(ids: Array) -> NDArray[np.int64]:
@@ -181,7 +242,7 @@ def checked_ids(ids: Array) -> NDArray[np.int64]:
     return array.astype(np.int64, copy=False)
 
 
-def check_count(name: str, value: object) -> int | None:
+def checked_count(name: str, value: object) -> int | None:
     """Return an option that is a number of steps, or None.
 
     Raises
@@ -189,26 +250,7 @@ def check_count(name: str, value: object) -> int | None:
     OptionError
         If it is neither None nor an integer of at least 1.
     """
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise OptionError(f"{name} must be an integer >= 1 or None, got {value!r}.")
-    return int(value)
-
-
-def checked_state(name: str, state: Mapping[str, Any], own: Mapping[str, Any]) -> None:
-    """Raise unless a state to load has the entries of one's own.
-
-    Raises
-    ------
-    OptionError
-        If not.
-    """
-    if set(state) != set(own):
-        raise OptionError(
-            f"a state of {name} holds {sorted(own)}, got {sorted(state)}: it was saved by another "
-            "policy."
-        )
+    return None if value is None else checked_integer(name, value, 1, also=" or None")
 
 
 def _checked_losses(losses: Array, ids: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -218,7 +260,7 @@ def _checked_losses(losses: Array, ids: NDArray[np.int64]) -> NDArray[np.float64
             f"losses must be one per id, shape {ids.shape}, got shape {array.shape}."
         )
     values: NDArray[np.float64] = array.astype(np.float64, copy=False)
-    # Also refuses NaN, for which no comparison holds.
+    # This refuses NaN, too, for which no comparison holds.
     bad = ~(np.abs(values) <= _LARGEST)
     if bad.any():
         at = int(bad.argmax())

@@ -1,18 +1,18 @@
-"""Per-sample scores that sampling probabilities are proportional to, and what is made of them."""
+"""Per-sample scores, and the sampling probabilities in proportion to them."""
 
 from __future__ import annotations
 
 import math
 from typing import Any, Literal
 
-from subsetopt.errors import OptionError, ProblemError, did_you_mean
+from subsetopt.errors import ProblemError
+from subsetopt.inputs import checked_choice
 from subsetopt.policies.arrays import Array, as_float64, namespace
 from subsetopt.policies.base import Signals, signal
 
 __all__ = [
     "SCORE_SIGNALS",
     "SampleScore",
-    "check_number",
     "check_score",
     "mixed_scores",
     "normalized_scores",
@@ -31,33 +31,14 @@ SCORE_SIGNALS = {
 
 
 def check_score(score: object) -> None:
-    """Raise unless a score has that name.
+    """Raise unless it is the name of a score.
 
     Raises
     ------
     OptionError
-        With the names there are.
+        With the names of all scores.
     """
-    if not isinstance(score, str) or score not in SCORE_SIGNALS:
-        known = ", ".join(repr(name) for name in SCORE_SIGNALS)
-        raise OptionError(
-            f"score must be one of {known}, got {score!r}.{did_you_mean(str(score), SCORE_SIGNALS)}"
-        )
-
-
-def check_number(name: str, value: object, low: float, high: float = math.inf) -> float:
-    """Return an option as a float, finite, with ``low <= value <= high``.
-
-    Raises
-    ------
-    OptionError
-        If it is no such number.
-    """
-    real = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not real or not math.isfinite(value) or not low <= value <= high:  # type: ignore[arg-type, operator]
-        accepted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
-        raise OptionError(f"{name} must be a number {accepted}, got {value!r}.")
-    return float(value)  # type: ignore[arg-type]
+    checked_choice("score", score, tuple(SCORE_SIGNALS), listed=True)
 
 
 def read_scores(signals: Signals, score: str, policy: str) -> Array:
@@ -99,7 +80,7 @@ def mixed_scores(scores: Array, mix: float) -> Array:
 
 
 def tau_estimate(scores: Any) -> float:
-    r"""Return what sampling in proportion to scores is worth, in standard deviations.
+    r"""Return what sampling in proportion to scores is worth: a ratio of standard deviations.
 
     With :math:`g_i = s_i / \sum_j s_j` over the set U of samples that were scored,
 
@@ -118,7 +99,7 @@ def tau_estimate(scores: Any) -> float:
     Returns
     -------
     float
-        From 1 (all scores alike, or all 0) to sqrt(n) (one score, the others 0); 1 for n = 0.
+        From 1 (equal scores) to sqrt(n) (all scores but one are 0); 1 if all are 0 or n is 0.
 
     References
     ----------
@@ -140,7 +121,7 @@ def tau_estimate(scores: Any) -> float:
 
 
 def _unit(scores: Array) -> Array:
-    """Return scores over their largest, which keeps sums from overflowing; ones for all zeros."""
+    """Return scores divided by the largest, so that no sum overflows; ones if all are 0."""
     xp = namespace(scores)
     if scores.shape[0] == 0:
         return scores

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError
-from subsetopt.policies.parts.sample_scores import check_number
+from subsetopt.inputs import checked_number
+from subsetopt.solution import Solution
 
-__all__ = ["Clipped", "WeightCap"]
+__all__ = ["CappedPolicy", "Clipped", "WeightCap"]
 
 
 class Clipped(NamedTuple):
@@ -20,11 +21,11 @@ class Clipped(NamedTuple):
     Attributes
     ----------
     samples
-        Chosen samples whose weight was cut.
+        The number of chosen samples whose weight was cut.
     weight
-        Sum of what was cut from their weights; the weights of a selection sum to 1 on average.
+        The sum of what was cut from their weights; the weights of a selection sum to 1 on average.
     selections
-        Selections looked at.
+        The number of selections looked at.
     """
 
     samples: int = 0
@@ -35,18 +36,18 @@ class Clipped(NamedTuple):
 class WeightCap:
     """Cut training weights down to a multiple of the uniform weight 1/k.
 
-    Weights that are cut are not made up for by the others: what is lost is the share of samples
-    that the scores call easy.
+    The other weights do not make up for what is cut, so that samples whose scores are small count
+    for less than their share.
 
     Parameters
     ----------
     limit
-        Largest weight, in units of 1/k, at least 1; None: no cap.
+        The largest weight, in units of 1/k, at least 1; None: no cap.
 
     Attributes
     ----------
     last, total
-        What was cut from the last selection, and from all.
+        What was cut from the weights of the last selection, and from those of all.
 
     Raises
     ------
@@ -63,21 +64,21 @@ class WeightCap:
     __slots__ = ("last", "limit", "total")
 
     def __init__(self, limit: float | None = None) -> None:
-        self.limit = None if limit is None else check_number("max_weight", limit, 1.0)
+        self.limit = None if limit is None else checked_number("max_weight", limit, 1.0)
         self.last, self.total = Clipped(), Clipped()
 
     def __call__(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the weights of one selection of k, shape (k,), none above limit / k."""
         k = weights.size
         if self.limit is None or not k:
-            capped, cut, lost = weights, 0, 0.0
+            capped = weights
+            self.last = Clipped(selections=1)
         else:
             capped = np.minimum(weights, self.limit / k)
-            cut = int(np.count_nonzero(capped < weights))
-            lost = float((weights - capped).sum())
-        self.last = Clipped(cut, lost, 1)
+            reduced = int(np.count_nonzero(capped < weights))
+            self.last = Clipped(reduced, float((weights - capped).sum()), 1)
         samples, weight, selections = self.total
-        self.total = Clipped(samples + cut, weight + lost, selections + 1)
+        self.total = Clipped(samples + self.last.samples, weight + self.last.weight, selections + 1)
         return capped
 
     def state_dict(self) -> dict[str, Any]:
@@ -98,3 +99,23 @@ class WeightCap:
                 f"{sorted(state)}: it was saved by another policy."
             )
         self.last, self.total = Clipped(*state["last"]), Clipped(*state["total"])
+
+
+class CappedPolicy:
+    """The part that policies with a cap on their weights share; a subclass sets ``_cap``."""
+
+    _cap: WeightCap
+
+    @property
+    def clipped(self) -> Clipped:
+        """What the cap cut from the weights of all selections."""
+        return self._cap.total
+
+    @property
+    def last_clipped(self) -> Clipped:
+        """What the cap cut from the weights of the last selection."""
+        return self._cap.last
+
+    def weigh(self, solution: Solution) -> NDArray[np.float64]:
+        """Return the weights to train with: those of the solution, capped."""
+        return self._cap(solution.weights)
