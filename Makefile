@@ -42,7 +42,9 @@ lint: $(STAMP)
 	$(BIN)/mypy
 
 docs: $(STAMP)
-	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@rm -rf site
+	$(BIN)/sphinx-build --fail-on-warning --keep-going --quiet --fresh-env \
+		--doctree-dir build/doctrees docs site
 	@echo "Built site/index.html"
 
 # pytest comes last, so that the closing lines are its own.

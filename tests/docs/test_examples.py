@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import html
 import re
 import shlex
 import sys
@@ -91,51 +91,54 @@ def test_a_command_named_anywhere_exists(page: Path) -> None:
     assert set(named) <= known
 
 
-@pytest.fixture(scope="module")
-def hooks() -> ModuleType:
-    path = ROOT / "docs" / "hooks" / "site.py"
-    spec = importlib.util.spec_from_file_location("docs_hooks_site", path)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def test_every_public_name_has_an_api_entry(documented: set[str], names: ModuleType) -> None:
+    assert names.undocumented(documented) == []
 
 
-def test_every_public_name_has_an_api_entry(hooks: ModuleType) -> None:
-    assert hooks.undocumented(ROOT / "docs") == []
-
-
-def test_a_public_name_without_an_entry_is_reported(hooks: ModuleType, tmp_path: Path) -> None:
-    (tmp_path / "api").mkdir()
-    (tmp_path / "api" / "page.md").write_text("::: subsetopt.solve\n", encoding="utf-8")
-    missing = hooks.undocumented(tmp_path)
+def test_a_public_name_without_an_entry_is_reported(names: ModuleType) -> None:
+    missing = names.undocumented({"subsetopt.solve"})
     assert "subsetopt.solve" not in missing
     assert {"subsetopt.Problem", "subsetopt_torch.BatchSelector"} <= set(missing)
 
 
-def test_tables_hold_every_row(hooks: ModuleType) -> None:
-    page = hooks.on_page_markdown("<!-- generated: solvers -->\n<!-- generated: statuses -->")
+def test_tables_hold_every_row(parts: ModuleType) -> None:
+    solvers, statuses = parts.generated("solvers"), parts.generated("statuses")
     for spec in so.list_solvers():
-        assert f"| `{spec.name}` |" in page
+        assert f"| `{spec.name}` |" in solvers
     for status in so.Status:
-        assert f"| `{status.name}` | {status.value} |" in page
+        assert f"| `{status.name}` | {status.value} |" in statuses
 
 
-def test_every_policy_has_a_method_card(hooks: ModuleType) -> None:
-    table = hooks.on_page_markdown("<!-- generated: policies -->")
-    navigation = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+def test_every_policy_has_a_method_card(parts: ModuleType) -> None:
+    table = parts.generated("policies")
+    navigation = (ROOT / "docs" / "index.md").read_text(encoding="utf-8").splitlines()
     for row in policies.list_policies():
         card = f"methods/{row.name}.md"
         assert (ROOT / "docs" / card).exists(), f"docs/{card} is missing"
         assert f"| [`{row.name}`]({card}) |" in table
-        assert f"- {row.name}: {card}" in navigation
+        assert f"methods/{row.name}" in navigation
 
 
-def test_an_unknown_table_is_an_error(hooks: ModuleType) -> None:
+def test_an_unknown_table_is_an_error(parts: ModuleType) -> None:
     with pytest.raises(Exception, match="nothing is generated as 'solver'"):
-        hooks.on_page_markdown("<!-- generated: solver -->")
+        parts.generated("solver")
 
 
-def test_formulas_become_mathml(hooks: ModuleType) -> None:
-    html = hooks.on_page_content(r'<p><span class="arithmatex">\(a &lt; b\)</span></p>')
-    assert html.startswith("<p><math") and "arithmatex" not in html
+@pytest.mark.parametrize(
+    ("latex", "text"),
+    [
+        ("a < b", "a<b"),
+        (r"\Bigl\| r \Bigr\|", "‖r‖"),
+        (r"\bigl\lVert r \bigr\rVert", "‖r‖"),
+        (r"\arg\max_i x", "argmaxix"),
+        (r"\operatorname{rank} A", "rankA"),
+    ],
+)
+def test_formulas_become_mathml(mathml: ModuleType, latex: str, text: str) -> None:
+    formula = mathml.to_mathml(latex, "inline")
+    assert formula.startswith("<math") and html.unescape(re.sub("<[^>]*>", "", formula)) == text
+
+
+def test_a_formula_that_cannot_be_shown_is_an_error(mathml: ModuleType) -> None:
+    with pytest.raises(Exception, match=r"lacks: \\nosuchcommand"):
+        mathml.to_mathml(r"\nosuchcommand x", "inline")
