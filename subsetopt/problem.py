@@ -36,7 +36,8 @@ class Problem:
     cardinality
         ``"exact"``: exactly k; ``"at_most"``: k or fewer (the divisor of a mean stays k).
     include, exclude
-        Candidates that must, or must not, be chosen: indices, or a bool mask of shape (n,).
+        Candidates that must, or must not, be chosen: indices, or a bool mask of shape (n,); None
+        names none.
     groups
         Group label of every candidate, shape (n,).
     quotas
@@ -85,8 +86,8 @@ class Problem:
         self.objective = objective
         self.n = n = objective.n
         self.k = _checked_size(k, n)
-        if (wrong := objective.size_problem(self.k)) is not None:
-            raise ProblemError(wrong)
+        if (size_problem := objective.size_problem(self.k)) is not None:
+            raise ProblemError(size_problem)
         self.cardinality: Cardinality = "at_most" if objective.at_most else cardinality
         self.include = as_index_array(include, n, "include")
         self.exclude = as_index_array(exclude, n, "exclude")
@@ -110,21 +111,21 @@ class Problem:
                 )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out what can be worked out again, several times the problem's size."""
+        """Leave out the prepared form, several times the problem's size, which is made again."""
         return {name: value for name, value in self.__dict__.items() if name != "prepared"}
 
     def _features(self) -> frozenset[str]:
         """Return the features a solver must have to take this problem."""
         if not self.constrained:
             return _AT_MOST if self.cardinality == "at_most" else _PLAIN
-        have = {
+        used = {
             "include": self.include is not None,
             "exclude": self.exclude is not None,
             "quotas": self.quotas is not None,
             "capacity": self.costs is not None,
             "at_most": self.cardinality == "at_most",
         }
-        return frozenset(name for name, used in have.items() if used)
+        return frozenset(name for name, present in used.items() if present)
 
     @cached_property
     def constraints(self) -> Constraints:
@@ -198,8 +199,8 @@ def as_index_array(value: ArrayLike | None, n: int, name: str) -> NDArray[np.int
         )
     indices = np.unique(array.astype(np.int64))
     if indices[0] < 0 or indices[-1] >= n:
-        wrong = indices[0] if indices[0] < 0 else indices[-1]
-        raise ProblemError(f"{name} names candidate {wrong}; valid indices are 0 to {n - 1}.")
+        outside = indices[0] if indices[0] < 0 else indices[-1]
+        raise ProblemError(f"{name} names candidate {outside}; valid indices are 0 to {n - 1}.")
     return indices
 
 
@@ -253,8 +254,10 @@ def _checked_costs(
     costs: ArrayLike | None, capacity: float | None, n: int
 ) -> tuple[NDArray[np.float64] | None, float | None]:
     if (costs is None) != (capacity is None):
-        given, lacking = ("capacity", "costs") if costs is None else ("costs", "capacity")
-        raise ProblemError(f"{given} without {lacking}: the two go together, pass both or neither.")
+        present, absent = ("capacity", "costs") if costs is None else ("costs", "capacity")
+        raise ProblemError(
+            f"{present} without {absent}: the two go together, pass both or neither."
+        )
     if costs is None or capacity is None:
         return None, None
     vector, _ = as_finite_vector(costs, "costs")

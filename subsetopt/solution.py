@@ -27,7 +27,8 @@ class Solution:
     indices
         Chosen candidates, int64, sorted; empty without a solution.
     weights
-        Training weight of each index, float64: the loss to train on is ``sum_i w_i l_i``.
+        Training weight of each index, float64, aligned with ``indices``: the loss to train on is
+        ``sum_i w_i l_i``.
     n
         Number of candidates.
     objective
@@ -44,7 +45,8 @@ class Solution:
     iterations
         Work done, in the solver's own unit.
     scale
-        Unit of ``relative_gap``: mean|l| for matching; None takes ``max(|bound|, tiny)``.
+        What ``relative_gap`` is measured in: mean|l| for matching; None takes
+        ``max(|bound|, tiny)``.
     extras
         Further facts: ``why`` (infeasible), ``native_status``, ``fallbacks``, ``fw_gap``.
     """

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.constraints.quotas import GroupQuotas
+from subsetopt.constraints.ranks import rank_within, smallest, stable_order
 from subsetopt.constraints.remaining import Remaining
 
 __all__ = ["Constraints"]
@@ -145,17 +146,17 @@ class Constraints:
         if not self.at_most and own.size < size:
             return f"only {own.size + self.forced.size} candidates may be chosen for k = {self.k}"
         count = size if not self.at_most else min(size, int((own < 0.0).sum()))
-        return np.sort(np.concatenate([self.forced, self.free[_smallest(own, count)]]))
+        return np.sort(np.concatenate([self.forced, self.free[smallest(own, count)]]))
 
     def _greedy_within_quotas(self, keys: NDArray[np.float64]) -> NDArray[np.int64] | str:
         """Return what :meth:`greedy_by` does where there are quotas."""
         size, quotas = self.remaining.size, self.remaining.quotas
         assert quotas is not None
-        ranked = self.free[_order(keys[self.free])]
+        ranked = self.free[stable_order(keys[self.free])]
         group = quotas.codes[ranked]
         if (clash := self._quota_clash(np.bincount(group, minlength=quotas.size))) is not None:
             return clash
-        rank = _rank_within(group, quotas.size)  # 0 for the best of its group
+        rank = rank_within(group, quotas.size)  # 0 for the best of its group
         demanded = rank < quotas.low[group]
         optional = ~demanded & (rank < quotas.high[group])
         if self.at_most:
@@ -224,36 +225,3 @@ class Constraints:
             total = math.fsum(self.costs[indices])
             broken.append(f"total cost {total:g} above the capacity of {self.capacity:g}")
         return broken
-
-
-def _smallest(keys: NDArray[np.float64], count: int) -> NDArray[np.int64]:
-    """Return the positions of the ``count`` smallest keys, in no order; of ties, the first."""
-    if count >= keys.size:
-        return np.arange(keys.size)
-    if count <= 0:
-        return np.empty(0, dtype=np.int64)
-    last = np.partition(keys, count - 1)[count - 1]
-    below = np.flatnonzero(keys < last)
-    tied = np.flatnonzero(keys == last)
-    return np.concatenate([below, tied[: count - below.size]])
-
-
-def _order(keys: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the stable order of keys; NumPy's other sort is faster, and as stable without ties."""
-    order = np.argsort(keys)
-    ranked = keys[order]
-    if (ranked[1:] == ranked[:-1]).any():
-        return np.argsort(keys, kind="stable")
-    return order
-
-
-def _rank_within(group: NDArray[np.int64], n_groups: int) -> NDArray[np.int64]:
-    """Return the position of each entry among the entries of its own group, in order."""
-    # NumPy sorts 16-bit integers by radix.
-    narrow = group.astype(np.int16) if n_groups <= np.iinfo(np.int16).max else group
-    order = np.argsort(narrow, kind="stable")
-    counts = np.bincount(group, minlength=n_groups)
-    starts = np.repeat(np.cumsum(counts) - counts, counts)
-    rank = np.empty(group.size, dtype=np.int64)
-    rank[order] = np.arange(group.size) - starts
-    return rank

@@ -131,8 +131,8 @@ class Partial:
 
     def _cheapest(self) -> NDArray[np.int64] | str:
         """Return the completion of least cost, capacity not looked at, or why there is none."""
-        grown = replace(self.rules, forced=self.chosen(), free=np.flatnonzero(self.open))
-        return grown.cheapest
+        rules = replace(self.rules, forced=self.chosen(), free=np.flatnonzero(self.open))
+        return rules.cheapest
 
     def take(self, pick: int) -> None:
         """Add a candidate."""

@@ -10,6 +10,9 @@ from subsetopt.constraints.normal_form import Constraints
 
 __all__ = ["affordable_subset", "random_subset"]
 
+# Weights of the costs, in units of the largest, against the keys; the first that fits is taken.
+_COST_WEIGHTS = (0.25, 1.0, 4.0, 16.0, 64.0)
+
 
 def random_subset(
     constraints: Constraints, rng: np.random.Generator, deadline: Deadline | None = None
@@ -35,17 +38,17 @@ def affordable_subset(
     keys
         Key per candidate, shape (n,), not above 1 in magnitude.
     deadline
-        When to settle for the cheapest subset.
+        When to settle for the cheapest subset; None never does before every weight was tried.
     """
     chosen = rules.greedy_by(keys)
     assert not isinstance(chosen, str)
     if rules.costs is None or rules.affords(chosen):
         return chosen
-    span = max(float(rules.costs.max()), 1e-300)
-    for weight in (0.25, 1.0, 4.0, 16.0, 64.0):
+    largest = max(float(rules.costs.max()), 1e-300)
+    for weight in _COST_WEIGHTS:
         if deadline is not None and deadline.expired():
             break
-        chosen = rules.greedy_by(keys + weight * rules.costs / span)
+        chosen = rules.greedy_by(keys + weight * rules.costs / largest)
         assert not isinstance(chosen, str)
         if rules.affords(chosen):
             return chosen

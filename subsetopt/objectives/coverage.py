@@ -18,21 +18,24 @@ __all__ = ["FacilityLocation", "KCenter"]
 Similarity = Literal["cosine", "euclidean", "rbf", "dot"]
 Distance = Literal["euclidean", "cosine"]
 
-# Clients evaluated together: some megabytes for a hundred chosen.
+# Samples for which facility location is evaluated at a time: some megabytes for a hundred chosen.
 _CLIENTS = 4096
+# Samples for which k-center is evaluated at a time.
 _ROWS = 512
-# Entries of a matrix that are looked at several times in a row.
+# Entries of a matrix in a block of rows that stays in the cache for several looks.
 _CACHED = 1 << 16
-# How many such parts a thread looks at before it takes more.
+# Blocks that a thread takes at a time, at least.
 _TOGETHER = 64
-# Most of what threads take, each with sums of its own.
+# Most parts that threads take; each needs a row of sums.
 _PARTS = 64
-# Share of the squared norms below which the square root of a squared distance that was made from
-# them is wrong by a part of the tolerance, and differs with the shape of the product.
+# A squared distance that was made from squared norms and is below this share of them has lost so
+# many digits that its root is wrong by part of the tolerance, and by how much differs with the
+# shape of the product.
 _CANCELLED = 1e-8
+# Relative rounding in single and in double precision.
 _SINGLE = float(np.finfo(np.float32).eps)
 _DOUBLE = float(np.finfo(np.float64).eps)
-# Squared norms that are neither near overflow nor near what vanishes.
+# Squared norms between these two neither overflow nor vanish in further products.
 _USUAL = (1e-200, 1e200)
 
 
@@ -110,7 +113,7 @@ class FacilityLocation(Objective):
         self.features: NDArray[Any] | None = None
         self.similarity: NDArray[Any] | None = None
         self.points: NDArray[np.float64] | None = None
-        # What every sample alone is worth, where the similarities were looked at anyway.
+        # The objective of every single sample, known where the similarities are given.
         self.alone: NDArray[np.float64] | None = None
         self.width = self.error = 0.0
         if features is not None:
@@ -145,11 +148,11 @@ class FacilityLocation(Objective):
         """Whether similarities may be computed in single precision."""
         if self.similarity is not None:
             return self.similarity.dtype == np.float32
-        # Float32 ends at 3e38, and is coarse below 1e-38.
+        # The largest float32 is 3e38, and numbers below 1e-38 lose digits.
         return self.metric == "cosine" or (self.metric == "dot" and 1e-20 < self.reach < 1e20)
 
     def _embed(self, features: NDArray[Any]) -> NDArray[np.float64]:
-        """Return vectors of whose products and norms the similarities are made."""
+        """Return the vectors whose products and norms give the similarities."""
         if self.metric == "cosine":
             extended = np.ones((self.n, features.shape[1] + 1))  # products are 1 + cos
             _unit(features.astype(np.float64, copy=False), extended[:, :-1])
@@ -187,7 +190,7 @@ class FacilityLocation(Objective):
     ) -> NDArray[Any]:
         """Return sim(i, j) for chosen j (rows) and clients i (columns).
 
-        ``points`` are those to compute with, the objective's own in another precision.
+        ``points`` are the objective's own, in another precision; None takes them as they are.
         """
         if self.similarity is not None:
             return self.similarity[clients, chosen].T
@@ -200,8 +203,8 @@ class FacilityLocation(Objective):
         products: NDArray[Any] = chosen @ clients.T
         if self.metric in ("cosine", "dot"):
             return products
-        own, others = (np.square(points).sum(axis=1) for points in (chosen, clients))
-        sizes = own[:, None] + others[None, :]
+        squares, client_squares = (np.square(x).sum(axis=1) for x in (chosen, clients))
+        sizes = squares[:, None] + client_squares[None, :]
         distances = np.maximum(sizes - 2.0 * products, 0.0)
         if self.metric == "euclidean":
             if chosen.dtype == np.float64:
@@ -308,14 +311,16 @@ class KCenter(Objective):
     def _suspects(
         self, rows: NDArray[np.float64], indices: NDArray[np.int64], worst: float
     ) -> NDArray[np.bool_]:
-        """Return the rows that may be the farthest, and farther than ``worst``, squared.
+        """Return which rows may be the farthest, and farther than ``worst``, a squared distance.
 
-        By products, which are quick, and their rounding: too much of it for the value itself.
+        Squared distances are made from products here, which is fast, but rounds too much for the
+        objective itself.
         """
         centers = self.points[indices]
-        own, others = (np.einsum("ij,ij->i", x, x) for x in (rows, centers))
-        nearest = (others - 2.0 * (rows @ centers.T)).min(axis=1, initial=np.inf) + own
-        slack = 8.0 * (rows.shape[1] + 4) * _DOUBLE * (own + others.max(initial=0.0))
+        squares, center_squares = (np.einsum("ij,ij->i", x, x) for x in (rows, centers))
+        nearest = (center_squares - 2.0 * (rows @ centers.T)).min(axis=1, initial=np.inf) + squares
+        magnitude = squares + center_squares.max(initial=0.0)
+        slack = 8.0 * (rows.shape[1] + 4) * _DOUBLE * magnitude
         suspects: NDArray[np.bool_] = nearest + slack >= max(
             worst, float((nearest - slack).max(initial=0.0))
         )
@@ -345,11 +350,11 @@ def _unit(
 
 
 def _mend(
-    squares: NDArray[Any], wrong: NDArray[np.bool_], rows: NDArray[Any], columns: NDArray[Any]
+    squares: NDArray[Any], cancelled: NDArray[np.bool_], rows: NDArray[Any], columns: NDArray[Any]
 ) -> None:
     """Compute squared distances of near points anew, by differences."""
-    for i in np.flatnonzero(wrong.any(axis=1)):
-        near = np.flatnonzero(wrong[i])
+    for i in np.flatnonzero(cancelled.any(axis=1)):
+        near = np.flatnonzero(cancelled[i])
         difference = columns[near] - rows[i]
         squares[i, near] = np.einsum("ij,ij->i", difference, difference)
 
@@ -379,31 +384,30 @@ def _real(values: ArrayLike | None, name: str) -> NDArray[Any]:
 def _survey(similarity: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
     """Return the largest entry of every row and the sums of the columns' positive entries.
 
-    In one pass through memory; raise where an entry is not finite.
+    The matrix is read from memory once. Raises where an entry is not finite.
     """
     # Numba is loaded by what needs it, not by an import of the package.
     from subsetopt.kernels.coverage.gains import add_rises
 
     n = similarity.shape[0]
-    largest, least = np.zeros((2, n), dtype=similarity.dtype)
+    largest, smallest = np.zeros((2, n), dtype=similarity.dtype)
     bottom, top = np.zeros_like(largest), np.full_like(largest, np.inf)
-    # Rows that stay in the cache from the first look to the last.
-    step = max(1, _CACHED // max(n, 1))
-    wide = max(_TOGETHER * step, -(-n // _PARTS))
-    firsts = range(0, n, wide)
+    block = max(1, _CACHED // max(n, 1))  # rows
+    part_rows = max(_TOGETHER * block, -(-n // _PARTS))
+    firsts = range(0, n, part_rows)
     sums = np.zeros((len(firsts), n))
 
-    def look(number: int) -> None:
+    def survey_part(number: int) -> None:
         first = firsts[number]
-        for start in range(first, min(first + wide, n), step):
-            part = slice(start, min(start + step, n))
+        for start in range(first, min(first + part_rows, n), block):
+            part = slice(start, min(start + block, n))
             similarity[part].max(axis=1, out=largest[part])
-            similarity[part].min(axis=1, out=least[part])
+            similarity[part].min(axis=1, out=smallest[part])
             clients = np.arange(part.start, part.stop)
             add_rises(similarity, clients, bottom, top, sums[number], shared=False)
 
-    share(look, range(len(firsts)))
-    _refuse(np.flatnonzero(~(np.isfinite(largest) & np.isfinite(least))), "similarity")
+    share(survey_part, range(len(firsts)))
+    _refuse(np.flatnonzero(~(np.isfinite(largest) & np.isfinite(smallest))), "similarity")
     return largest, sums.sum(axis=0)
 
 

@@ -64,15 +64,15 @@ def inclusion_probabilities(scores: ArrayLike, k: int) -> NDArray[np.float64]:
         return np.zeros(n)
     ascending = np.sort(values)
     totals = np.cumsum(ascending)
-    # With the m largest capped, the largest of the rest is at most the mean that each may take.
+    # A score is not capped where it is at most the total of itself and all smaller scores, divided
+    # by the number of draws that are left for these.
     first = n - k
-    share = totals[first:] / np.arange(1, k + 1)
-    fits = np.flatnonzero(ascending[first:] <= share)
-    last = first + int(fits[-1])
-    # What exceeds the total of the rest is capped anyway, and would overflow beside denormals.
-    shares: NDArray[np.float64] = np.minimum(values, totals[last]) / totals[last]
-    shares *= last - first + 1
-    return np.minimum(shares, 1.0, out=shares)
+    shares = totals[first:] / np.arange(1, k + 1)
+    last = first + int(np.flatnonzero(ascending[first:] <= shares)[-1])
+    # A score above that total is capped anyway, and its quotient by a denormal total may overflow.
+    inclusion: NDArray[np.float64] = np.minimum(values, totals[last]) / totals[last]
+    inclusion *= last - first + 1
+    return np.minimum(inclusion, 1.0, out=inclusion)
 
 
 def _check(values: NDArray[np.float64], k: object) -> None:

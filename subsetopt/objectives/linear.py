@@ -10,10 +10,39 @@ from numpy.typing import ArrayLike, NDArray
 from subsetopt.inputs import as_finite_vector
 from subsetopt.objectives.base import Objective, Sense
 
-__all__ = ["TopScores"]
+__all__ = ["LinearObjective", "TopScores"]
 
 
-class TopScores(Objective):
+class LinearObjective(Objective):
+    """A total score to maximize, whatever a subset must satisfy besides.
+
+    Attributes
+    ----------
+    scores
+        Per-sample scores, shape (n,), float64, finite.
+    """
+
+    __slots__ = ("n", "scale", "scores", "tolerance")
+
+    sense: ClassVar[Sense] = "maximize"
+
+    def __init__(self, scores: ArrayLike) -> None:
+        self.scores, _ = as_finite_vector(scores, "scores")
+        self.n = self.scores.size
+        self.scale = None
+        self.tolerance = 1e-9 * float(np.abs(self.scores).max()) if self.n else 0.0
+
+    @property
+    def values(self) -> NDArray[np.float64]:
+        """Return the scores, under the name that solvers know values by."""
+        return self.scores
+
+    def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
+        """Return the total score of the chosen indices; the weights do not matter."""
+        return float(np.add.reduce(self.scores[indices]))
+
+
+class TopScores(LinearObjective):
     r"""Choose the k samples with the largest total score.
 
     .. math:: \text{maximize} \quad \sum_i s_i z_i, \qquad z \in \{0, 1\}^n
@@ -42,24 +71,7 @@ class TopScores(Objective):
     3
     """
 
-    __slots__ = ("n", "scale", "scores", "tolerance")
-
-    sense: ClassVar[Sense] = "maximize"
-
-    def __init__(self, scores: ArrayLike) -> None:
-        self.scores, _ = as_finite_vector(scores, "scores")
-        self.n = self.scores.size
-        self.scale = None
-        self.tolerance = 1e-9 * float(np.abs(self.scores).max()) if self.scores.size else 0.0
-
-    @property
-    def values(self) -> NDArray[np.float64]:
-        """Return the scores, under the name every linear objective has."""
-        return self.scores
+    __slots__ = ()
 
     def __repr__(self) -> str:
         return f"TopScores(n={self.n})"
-
-    def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-        """Return the total score of the chosen indices; the weights do not matter."""
-        return float(np.add.reduce(self.scores[indices]))

@@ -11,9 +11,10 @@ from subsetopt.objectives.mean_matching import MeanMatching
 
 __all__ = ["LOSS_SCORES"]
 
+# One number per sample, shape (n,).
 Vector = NDArray[np.float64]
 
-# Keeps the largest loss, once scaled, below 1, where AdaBoost's logarithm ends.
+# The largest loss is divided by this besides, to stay below 1, where AdaBoost's logarithm diverges.
 _BELOW_ONE = 1.0 + 1e-6
 
 
@@ -27,9 +28,9 @@ def _adaboost(losses: Vector) -> Vector:
 def _both_ends(losses: Vector) -> Vector:
     """Return scores whose order is largest, smallest, second largest, second smallest, ..."""
     n = losses.size
-    place = np.empty(n, dtype=np.int64)
-    place[np.argsort(-losses, kind="stable")] = np.arange(n)
-    turn = np.minimum(2 * place, 2 * (n - 1 - place) + 1)
+    rank = np.empty(n, dtype=np.int64)
+    rank[np.argsort(-losses, kind="stable")] = np.arange(n)
+    turn = np.minimum(2 * rank, 2 * (n - 1 - rank) + 1)
     return -turn.astype(np.float64)
 
 
@@ -38,7 +39,7 @@ def _near_mean(losses: Vector) -> Vector:
     return -np.abs(losses - MeanMatching(losses).target)
 
 
-# Larger is more wanted; the policies of these names, in NumPy alone (AdaSelection, section 3.1).
+# The scores by which policies of these names choose, the largest first (AdaSelection, section 3.1).
 LOSS_SCORES: dict[str, Callable[[Vector], Vector]] = {
     "big-loss": lambda losses: losses,
     "small-loss": lambda losses: -losses,

@@ -13,15 +13,12 @@ from numpy.typing import ArrayLike, NDArray
 from subsetopt.errors import ProblemError
 from subsetopt.inputs import as_finite_vector
 from subsetopt.objectives.base import Objective
+from subsetopt.objectives.precision import SMALLEST_TOLERANCE, is_single, relative_tolerance
 
 __all__ = ["MeanMatching", "MeanMatchingRows"]
 
-_EPS_FLOAT32 = float(np.finfo(np.float32).eps)
-_TOLERANCE_FLOAT64 = 1e-9
-# What float64 sums know of a target far beyond all losses.
+# Relative rounding of float64 sums, which limits how well a target far beyond all losses is met.
 _ROUNDING = 1e-13
-# Below this a difference of two denormal numbers cannot be told from none.
-_SMALLEST = 8 * float(np.finfo(np.float64).smallest_subnormal)
 
 
 class MeanMatching(Objective):
@@ -36,10 +33,10 @@ class MeanMatching(Objective):
         Per-sample losses, shape (n,), any real dtype, finite; may be negative or tied. A float64
         array is kept without a copy: do not change it while the problem is in use.
     target
-        The number to match instead of the mean of the losses, in their units.
+        The number to match, in units of the losses; None matches their mean.
     base_weights
-        Weights the batch already carries, shape (n,), at least 0, not all 0. They are scaled to
-        mean 1 and multiply the losses: the target becomes the weighted mean
+        Weights the batch already carries, shape (n,), at least 0, not all 0; None: 1 each. They
+        are scaled to mean 1 and multiply the losses: the target becomes the weighted mean
         ``sum(b * l) / sum(b)``, a subset's mean ``(1/k) sum(b_i l_i)`` with the scaled ``b``,
         and the solution's weights ``b_i / k``. Linear in the choice, hence unbiased under uniform
         selection.
@@ -79,7 +76,7 @@ class MeanMatching(Objective):
         "values",
     )
 
-    least_tolerance: ClassVar[float] = _SMALLEST
+    least_tolerance: ClassVar[float] = SMALLEST_TOLERANCE
     scale: float
 
     def __init__(
@@ -98,8 +95,8 @@ class MeanMatching(Objective):
         self.values = values
         self.target = _target(target, values)
         self.scale = float(np.add.reduce(np.abs(values))) / n if n else 0.0
-        self.single = dtype.itemsize <= 4 and dtype.kind in "fV"
-        self.relative_tolerance = _relative_tolerance(self.single)
+        self.single = is_single(dtype)
+        self.relative_tolerance = relative_tolerance(self.single)
         self.tolerance = max(
             self.relative_tolerance * self.scale, _ROUNDING * abs(self.target), self.least_tolerance
         )
@@ -198,12 +195,8 @@ class MeanMatchingRows:
         objective.scale = float(self.scales[row])
         objective.tolerance = float(self.tolerances[row])
         objective.single = bool(self.single[row])
-        objective.relative_tolerance = _relative_tolerance(objective.single)
+        objective.relative_tolerance = relative_tolerance(objective.single)
         return objective
-
-
-def _relative_tolerance(single: bool) -> float:
-    return _EPS_FLOAT32 if single else _TOLERANCE_FLOAT64
 
 
 def _target(target: object, values: NDArray[np.float64]) -> float:

@@ -14,7 +14,7 @@ from subsetopt.objectives.base import Objective
 
 __all__ = ["SamplingDesign"]
 
-# By how much probabilities in single precision may miss the size, per candidate drawn.
+# How far a sum of probabilities may be off, per candidate drawn: they may be in single precision.
 _SUM_SLACK = 1e-6
 
 
@@ -97,7 +97,7 @@ class SamplingDesign(Objective):
         self.inclusion, _ = as_finite_vector(inclusion, "inclusion")
         self.n = self.inclusion.size
         _check_range(self.inclusion, self.repeats)
-        #: Who is in every draw without replacement: the probability is 1.
+        #: Candidates that are in every draw without replacement: their probability is 1.
         self.certain = np.flatnonzero(self.inclusion >= 1.0 - DECIDED)
         #: Balancing variables (n, p), or None; their means and mean magnitudes (p,).
         self.balance = None if balance is None else _matrix(balance, self.n)
@@ -140,17 +140,17 @@ class SamplingDesign(Objective):
 
     def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
         """Return why a subset can never be drawn."""
-        found = []
+        broken = []
         never = indices[self.inclusion[indices] <= (0.0 if self.repeats else DECIDED)]
         if never.size:
-            found.append(f"drawn with inclusion probability 0: {never[:5].tolist()}")
+            broken.append(f"drawn with inclusion probability 0: {never[:5].tolist()}")
         if self.certain.size and not self.repeats:
             drawn = np.zeros(self.n, dtype=np.bool_)
             drawn[indices] = True
             missing = self.certain[~drawn[self.certain]]
             if missing.size:
-                found.append(f"not drawn with inclusion probability 1: {missing[:5].tolist()}")
-        return found
+                broken.append(f"not drawn with inclusion probability 1: {missing[:5].tolist()}")
+        return broken
 
     def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
         """Return ``1 / (n pi_i)``, with replacement ``1 / (n p_i k)`` for every draw."""
@@ -159,20 +159,20 @@ class SamplingDesign(Objective):
 
     def _counts(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
         """Return n times how often each candidate is expected in a draw."""
-        share = self.inclusion[indices]
+        counts = self.inclusion[indices]
         if self.repeats and indices.size:
-            share *= k / float(self.inclusion.sum())
-        share *= self.n
-        return share
+            counts *= k / float(self.inclusion.sum())
+        counts *= self.n
+        return counts
 
     def weight_problem(
         self, indices: NDArray[np.int64], weights: NDArray[np.float64], k: int
     ) -> str | None:
         """Return what is wrong with the weights of a draw, or None."""
-        # Each weight times its count is 1; a NaN is not.
-        off = weights * self._counts(indices, k)
-        off -= 1.0
-        if indices.size and not float(np.abs(off).max()) <= 1e-12:
+        # Each weight times its count is 1. With a NaN the comparison is false.
+        deviation = weights * self._counts(indices, k)
+        deviation -= 1.0
+        if indices.size and not float(np.abs(deviation).max()) <= 1e-12:
             return "weights are not those of the design"
         return None
 
@@ -180,16 +180,16 @@ class SamplingDesign(Objective):
         """Return the largest relative deviation of a balance total; 0.0 without balance."""
         if self.balance is None:
             return 0.0
-        missed = np.abs(weights @ self.balance[indices] - self.means)
-        return float((missed / self.magnitudes).max())
+        deviations = np.abs(weights @ self.balance[indices] - self.means)
+        return float((deviations / self.magnitudes).max())
 
 
 def _check_range(inclusion: NDArray[np.float64], repeats: bool) -> None:
     if not inclusion.size:
         return
-    most = math.inf if repeats else 1.0 + _SUM_SLACK
+    highest = math.inf if repeats else 1.0 + _SUM_SLACK
     at = int(inclusion.argmin() if inclusion.min() < 0.0 else inclusion.argmax())
-    if not 0.0 <= inclusion[at] <= most:
+    if not 0.0 <= inclusion[at] <= highest:
         raise ProblemError(
             f"inclusion must be {'at least 0' if repeats else 'within [0, 1]'}, got "
             f"{inclusion[at]} at position {at}."
@@ -212,7 +212,7 @@ def _matrix(balance: ArrayLike, n: int) -> NDArray[np.float64] | None:
 
 
 def _moments(balance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return means, and mean magnitudes; infinity for a variable that is 0, to divide by."""
+    """Return the variables' means, and the mean magnitudes to divide by: infinity in place of 0."""
     with np.errstate(over="ignore"):
         magnitudes = np.abs(balance).mean(axis=0)
     if not np.isfinite(magnitudes).all():

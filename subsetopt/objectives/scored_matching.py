@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import as_finite_vector, is_number
-from subsetopt.objectives.base import Objective, Sense
+from subsetopt.inputs import is_number
+from subsetopt.objectives.linear import LinearObjective
 from subsetopt.objectives.mean_matching import MeanMatching
 
 __all__ = ["ScoredMatching"]
 
 
-class ScoredMatching(Objective):
+class ScoredMatching(LinearObjective):
     r"""Choose the k samples with the largest total score whose mean loss is the batch's.
 
     .. math:: \text{maximize} \quad \sum_i s_i z_i \quad\text{subject to}\quad
@@ -62,29 +62,20 @@ class ScoredMatching(Objective):
     (3.0, 0.5)
     """
 
-    __slots__ = ("band", "losses", "matching", "n", "scale", "scores", "slack", "tolerance")
+    __slots__ = ("band", "losses", "matching", "slack")
 
-    sense: ClassVar[Sense] = "maximize"
     restricts: ClassVar[bool] = True
 
     def __init__(self, scores: ArrayLike, losses: ArrayLike, tolerance: float) -> None:
-        self.scores, _ = as_finite_vector(scores, "scores")
+        super().__init__(scores)
         self.matching = MeanMatching(losses)
         self.losses = self.matching.losses
-        self.n = self.scores.size
         if self.losses.size != self.n:
             raise ProblemError(
                 f"losses has {self.losses.size} entries for {self.n} scores; pass one each."
             )
         self.band = _checked_band(tolerance)
         self.slack = self.matching.tolerance
-        self.scale = None
-        self.tolerance = 1e-9 * float(np.abs(self.scores).max()) if self.n else 0.0
-
-    @property
-    def values(self) -> NDArray[np.float64]:
-        """Return the scores, under the name every linear objective has."""
-        return self.scores
 
     @property
     def target(self) -> float:
@@ -92,9 +83,9 @@ class ScoredMatching(Objective):
         return self.matching.target
 
     def window(self, k: int) -> tuple[float, float]:
-        """Return the least and the greatest sum of losses that is within the band."""
-        reach = self.band + 0.5 * self.slack
-        return k * (self.target - reach), k * (self.target + reach)
+        """Return the least and the greatest sum of k losses that is within the band."""
+        half_width = self.band + 0.5 * self.slack
+        return k * (self.target - half_width), k * (self.target + half_width)
 
     def residual(self, indices: NDArray[np.int64], k: int) -> float:
         """Return the distance of a subset's mean loss from the batch's."""
@@ -107,10 +98,6 @@ class ScoredMatching(Objective):
         if residual <= self.band + self.slack:
             return []
         return [f"the mean loss is off by {residual:g}, the tolerance is {self.band:g}"]
-
-    def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-        """Return the total score of the chosen indices; the weights do not matter."""
-        return float(np.add.reduce(self.scores[indices]))
 
     def __repr__(self) -> str:
         return f"ScoredMatching(n={self.n}, tolerance={self.band!r})"

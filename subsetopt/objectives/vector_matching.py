@@ -11,15 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from subsetopt.errors import ProblemError
 from subsetopt.inputs import as_carray, as_finite_vector, checked_choice
 from subsetopt.objectives.base import Objective
+from subsetopt.objectives.precision import SMALLEST_TOLERANCE, is_single, relative_tolerance
 
 __all__ = ["VectorMatching", "Weighting"]
 
 Weighting = Literal["uniform", "nonnegative"]
 
 _WEIGHTINGS = ("uniform", "nonnegative")
-_EPS_FLOAT32 = float(np.finfo(np.float32).eps)
-_TOLERANCE_FLOAT64 = 1e-9
-_SMALLEST = 8 * float(np.finfo(np.float64).smallest_subnormal)
 
 
 class VectorMatching(Objective):
@@ -38,10 +36,10 @@ class VectorMatching(Objective):
         One vector per sample, shape (n, d), any real dtype, finite. A float64 array in C order that
         can be written to is kept without a copy: do not change it while the problem is in use.
     target
-        The vector to match, shape (d,), instead of the mean of the vectors.
+        The vector to match, shape (d,); None matches the mean of the vectors.
     weights
-        ``"uniform"``: ``1/k`` each; ``"nonnegative"``: whatever the solver chooses, at least 0.
-        The size is then always at most k.
+        ``"uniform"``: ``1/k`` each; ``"nonnegative"``: whatever the solver chooses, at least 0,
+        and then the size is always at most k.
 
     Raises
     ------
@@ -100,9 +98,8 @@ class VectorMatching(Objective):
                 f"the norms of the vectors overflow float64 (largest magnitude "
                 f"{np.abs(self.vectors).max():g}); scale the vectors down."
             )
-        single = dtype.itemsize <= 4 and dtype.kind in "fV"
-        relative = _EPS_FLOAT32 if single else _TOLERANCE_FLOAT64
-        self.tolerance = max(relative * self.scale, _SMALLEST)
+        relative = relative_tolerance(is_single(dtype))
+        self.tolerance = max(relative * self.scale, SMALLEST_TOLERANCE)
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -135,7 +132,7 @@ class VectorMatching(Objective):
 
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
         """Return ``||target - sum_i w_i v_i||`` over the chosen indices."""
-        # Not by BLAS, see objectives/base.py.
+        # Not by BLAS, whose threads take longer to wake than a product of this size takes.
         return _norm(self.target - np.einsum("i,ij->j", weights, self.vectors[indices]))
 
 
@@ -154,7 +151,7 @@ def _moments(
 ) -> tuple[NDArray[np.float64] | None, NDArray[np.float64]]:
     """Return the norm of every row, and the sum of all rows.
 
-    No norms where squares overflow, vanish or are not finite.
+    The norms are None where squares overflow, vanish or are not finite.
     """
     # Numba is loaded by what needs it, not by an import of the package.
     from subsetopt.kernels.vectors.moments import squares_and_sum
@@ -164,9 +161,9 @@ def _moments(
     if not n:
         return squares, total
     squares_and_sum(vectors, squares, total)
-    largest, every = float(squares.max()), float(np.add.reduce(squares))
-    # A NaN makes the sum one, too.
-    if not (1e-200 < largest < 1e280 and math.isfinite(every)):
+    # A NaN among the squares makes their sum a NaN.
+    largest, square_sum = float(squares.max()), float(np.add.reduce(squares))
+    if not (1e-200 < largest < 1e280 and math.isfinite(square_sum)):
         return None, total
     return np.sqrt(squares), total
 
@@ -184,7 +181,7 @@ def _scaled_norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 def _as_finite_matrix(
     values: ArrayLike,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], np.dtype[Any]]:
-    """Return the vectors as a finite float64 matrix in C order, norms, sum and former dtype."""
+    """Return the vectors as a finite float64 matrix in C order, norms, sum and given dtype."""
     try:
         array = np.asarray(values)
     except ValueError:
@@ -197,7 +194,7 @@ def _as_finite_matrix(
     if array.shape[1] == 0:
         raise ProblemError("vectors must have at least one coordinate, got shape (n, 0).")
     if array.dtype == np.float64:
-        # Norms in the usual range tell that every value is finite: no other look is needed.
+        # Norms in the usual range prove that every value is finite.
         matrix = as_carray(array)
         norms, total = _moments(matrix)
         if norms is not None:

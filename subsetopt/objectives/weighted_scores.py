@@ -30,10 +30,10 @@ class WeightedScores(TopScores):
     losses
         Per-sample losses, shape (n,), any real dtype, finite.
     methods
-        What the methods say of every sample: names of methods that follow from the losses alone,
-        ``"big-loss"``, ``"small-loss"``, ``"adaboost"``, ``"coreset-1"`` and ``"coreset-2"``; the
-        importance is then the softmax over the batch of the standardized score. Or a mapping from
-        any names to importances :math:`\alpha^m`, shape (n,), finite, which are taken as they are.
+        Names of methods whose scores follow from the losses alone, ``"big-loss"``,
+        ``"small-loss"``, ``"adaboost"``, ``"coreset-1"`` and ``"coreset-2"``; the importance is
+        then the softmax over the batch of the standardized score. Or a mapping from any names to
+        importances :math:`\alpha^m`, shape (n,), finite, which are taken as they are.
     weights
         The methods' weights :math:`w_m`, shape (M,) in the order of ``methods`` or a mapping from
         their names, finite, at least 0; None: 1/M each.
@@ -84,7 +84,7 @@ class WeightedScores(TopScores):
         self.importances = _importances(self.losses, self.names, methods)
         self.weights = _checked_weights(weights, self.names)
         self.reward = _checked_reward(reward, self.losses)
-        # Not a matrix product: equal samples are to have equal scores, to the last bit.
+        # A matrix product would not give equal samples equal scores, to the last bit.
         parts = self.weights[:, None] * self.importances
         super().__init__(self.reward * np.add.reduce(parts, axis=0))
 
@@ -93,7 +93,7 @@ class WeightedScores(TopScores):
 
 
 def sample_importance(scores: Any, xp: Any = np) -> Any:
-    r"""Return the softmax of the standardized scores: what a method thinks of every sample.
+    r"""Return the softmax of the standardized scores: a method's importance of every sample.
 
     .. math:: \alpha_i = \frac{e^{u_i}}{\sum_j e^{u_j}}, \qquad
               u_i = \frac{s_i - \bar s}{\sqrt{\tfrac1n \sum_j (s_j - \bar s)^2}}
@@ -101,15 +101,16 @@ def sample_importance(scores: Any, xp: Any = np) -> Any:
     Parameters
     ----------
     scores
-        Shape (n,), or (M, n) for M methods at once; float64, finite. Of NumPy, or of the array
-        library whose functions ``xp`` has.
+        Scores of one method, shape (n,), or of M methods, shape (M, n); float64, finite; an array
+        of the library ``xp``.
     xp
-        An array-API namespace.
+        An array-API namespace; NumPy by default.
 
     Returns
     -------
     Array
-        Of the scores' shape and kind; 1/n where all scores of a method are equal.
+        Importances, an array of the scores' shape and library; 1/n where all scores of a method
+        are equal.
 
     Raises
     ------
@@ -160,7 +161,8 @@ def curriculum_reward(losses: NDArray[np.float64], pace: float) -> NDArray[np.fl
     largest = float(np.abs(losses).max(initial=0.0))
     if largest == 0.0:
         return np.ones(losses.size)
-    squares = largest * float(np.square(losses / largest).sum())  # sum of squares over the largest
+    # The sum of squares, divided by the largest loss.
+    squares = largest * float(np.square(losses / largest).sum())
     with np.errstate(over="ignore"):
         exponents = pace * ((losses - losses.min()) / largest) / squares
     reward: NDArray[np.float64] = np.exp(-exponents)
@@ -195,9 +197,9 @@ def _importances(
 ) -> NDArray[np.float64]:
     """Return one row of importances per method."""
     if not isinstance(methods, Mapping):
-        own: NDArray[np.float64] = np.stack([LOSS_SCORES[name](losses) for name in names])
-        own = sample_importance(own)
-        return own
+        scores = np.stack([LOSS_SCORES[name](losses) for name in names])
+        importances: NDArray[np.float64] = sample_importance(scores)
+        return importances
     rows = []
     for name in names:
         row, _ = as_finite_vector(methods[name], f"the importances of {name!r}")

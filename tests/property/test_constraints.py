@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from strategies import problems
 
 import subsetopt as so
-from subsetopt.constraints.normal_form import _order, _smallest
+from subsetopt.constraints.ranks import smallest, stable_order
 from subsetopt.constraints.subsets import random_subset
 from subsetopt.instances import FAMILIES, losses, planted
 from subsetopt.solvers.matching.pool import _order as pool_order
@@ -92,8 +92,8 @@ def test_families_are_seeded_and_finite(family: str, n: int, seed: int) -> None:
 @given(keys=tied.map(lambda a: a.astype(float)), count=st.integers(-1, 31))
 def test_the_smallest_keys_are_those_of_a_stable_sort(keys: np.ndarray, count: int) -> None:
     order = np.argsort(keys, kind="stable")
-    assert np.array_equal(_order(keys), order)
-    assert np.array_equal(np.sort(_smallest(keys, count)), np.sort(order[: max(0, count)]))
+    assert np.array_equal(stable_order(keys), order)
+    assert np.array_equal(np.sort(smallest(keys, count)), np.sort(order[: max(0, count)]))
 
 
 @given(data=st.data(), n=st.integers(0, 30), keys=st.integers(0, 2))

@@ -8,32 +8,41 @@ from subsetopt.kernels.matching import interval, quotas
 from subsetopt.kernels.matching.lattice import lattice_distance
 from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Problem
-from subsetopt.solvers.matching.pool import Pool
+from subsetopt.solvers.matching.pool import KnownDistance, Pool
 
 __all__ = ["interval_distance", "sum_distance"]
 
+# Relative rounding of the sums that the bound is made of.
 _ROUNDING = 64 * float(np.finfo(np.float64).eps)
 
 
-def sum_distance(pool: Pool, least: float) -> float:
+def sum_distance(pool: Pool, useful_above: float) -> float:
     """Return a proved lower bound on ``|sum of a feasible subset of the pool - target|``.
 
-    The larger of the lattice bound and the interval bound, which branches on outliers. Bounds not
-    above ``least`` are of no use to the caller and may come back as 0. A capacity is not looked
-    at, which leaves the bound valid. A pool remembers the answer for the last ``least``.
+    The larger of the lattice bound and the interval bound, which branches on outliers. A capacity
+    is not looked at, which leaves the bound valid. The pool remembers the last answer.
+
+    Parameters
+    ----------
+    pool
+        The values and their target.
+    useful_above
+        Bounds up to this one are of no use to the caller, and may be returned as 0.
     """
-    if pool.distance is None or pool.distance[0] != least:
-        pool.distance = least, _sum_distance(pool, least)
-    return pool.distance[1]
+    known = pool.distance
+    if known is None or known.useful_above != useful_above:
+        known = pool.distance = KnownDistance(useful_above, _sum_distance(pool, useful_above))
+    return known.bound
 
 
-def _sum_distance(pool: Pool, least: float) -> float:
-    bits = pool.values.view(np.int64)
+def _sum_distance(pool: Pool, useful_above: float) -> float:
+    values, size, target = pool.values, pool.size, pool.target
+    bits = values.view(np.int64)
     if not pool.codes.size:
-        return float(interval.plain_distance(pool.values, bits, pool.size, pool.target, least))
-    lattice = lattice_distance(pool.values, bits, pool.size, pool.target, least)
+        return float(interval.plain_distance(values, bits, size, target, useful_above))
+    lattice = lattice_distance(values, bits, size, target, useful_above)
     branched = quotas.quota_distance(
-        pool.values, pool.codes, *pool.groups, pool.low, pool.high, pool.size, pool.target
+        values, pool.codes, *pool.groups, pool.low, pool.high, size, target
     )
     return max(float(lattice), float(branched))
 
@@ -52,7 +61,7 @@ def interval_distance(problem: Problem, pool: Pool) -> float:
     largest = problem.constraints.greedy_by(-objective.values)
     if isinstance(smallest, str) or isinstance(largest, str):
         return 0.0
-    values, settled = objective.values, float(objective.values[pool.forced].sum())
-    low, high = float(values[smallest].sum()) - settled, float(values[largest].sum()) - settled
+    values, forced = objective.values, float(objective.values[pool.forced].sum())
+    low, high = float(values[smallest].sum()) - forced, float(values[largest].sum()) - forced
     magnitude = abs(pool.target) + float(np.abs(values).sum())
     return max(0.0, max(low - pool.target, pool.target - high) - _ROUNDING * magnitude)

@@ -1,4 +1,4 @@
-"""The two coreset approximations that AdaSelection compares with."""
+"""The two coreset approximations of AdaSelection (Zhang et al., AdaSelection, section 3.1)."""
 
 from __future__ import annotations
 
@@ -18,10 +18,6 @@ class HalfAndHalf:
     """Take half the k largest and half the k smallest losses (coreset approximation 1).
 
     For odd k the extra one comes from the largest. Ties go to the lower index.
-
-    References
-    ----------
-    Zhang et al., AdaSelection, section 3.1.
     """
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
@@ -42,10 +38,6 @@ class NearestMean:
     """Take the k losses nearest the target, the mean by default (coreset approximation 2).
 
     Ties go to the lower index; under quotas the nearest of each group, exactly.
-
-    References
-    ----------
-    Zhang et al., AdaSelection, section 3.1.
     """
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
@@ -54,8 +46,8 @@ class NearestMean:
         assert isinstance(objective, MeanMatching)
         order = np.argsort(np.abs(objective.values - objective.target), kind="stable")
         keys = np.empty(problem.n)
-        # Places and not distances, less a constant: small distances would round to ties. Below 0,
-        # so that "at most" takes as many as it may.
+        # The keys are ranks, since differences of small distances may round to ties. They are
+        # negative, so that "at most" takes as many candidates as it may.
         keys[order] = np.arange(problem.n) - problem.n
         chosen = problem.constraints.greedy_by(keys)
         if isinstance(chosen, str):

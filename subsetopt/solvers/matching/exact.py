@@ -29,27 +29,33 @@ from subsetopt.status import StopReason
 
 __all__ = ["Exact"]
 
-# Work between two looks at the clock: about 50 microseconds; of nodes, and of values under quotas.
+# Nodes visited between two looks at the clock, which takes about 50 microseconds.
 _CHUNK = 3_000
+# Values looked at between two looks at the clock, under quotas or a capacity.
 _CHUNK_OF_LOOKS = 15_000
-# Values looked at, once a search under quotas is stopped, for the bound that open nodes leave.
+# Values looked at for the bound that open nodes leave, once a search under quotas is stopped.
 _OPEN_LOOKS = 50_000
-# The default work limit: about a tenth of a second.
+# The default work limit takes about a tenth of a second.
 _DEFAULT_WORK = 10_000_000
-# Nodes that settle outliers and small pools, before anything with a start-up cost is tried.
+# Nodes visited before anything with a start-up cost is tried; they prove pools with outliers, and
+# small ones.
 _FIRST_BRANCH = 20_000
-# Beyond both of these there are more than a thousand million combinations to look at.
+# With more values than the first number and more of them chosen than the second, there are more
+# than a thousand million combinations to look at.
 _MEET_SIZE, _MEET_CHOSEN = 50, 10
+# The largest number of combinations that are listed and sorted.
 _LARGEST_LIST = 4_000_000
-# What listing and sorting, and filling the table, take at most; neither looks at the clock.
+# The largest number of words of 64 bits in a table of reachable sums.
+_LARGEST_TABLE = 8_000_000
+# Most seconds per combination listed and sorted, per word of the table, and per combination
+# streamed. The first two cannot be interrupted.
 _SECONDS_PER_LISTED = 3e-7
 _SECONDS_PER_CELL = 4e-9
 _SECONDS_PER_STREAMED = 1.5e-8
-_LARGEST_TABLE = 8_000_000
 
 
 class _LimitReachedError(Exception):
-    """A limit was reached somewhere below."""
+    """A limit was reached during some way of searching."""
 
     def __init__(self, reason: StopReason) -> None:
         super().__init__(reason.name)
@@ -71,7 +77,8 @@ class Exact:
         Most combinations that meet in the middle may look at, at least 0; 0 turns it off. Each
         takes about 10 to 40 ns. It is not begun when the time limit leaves no room for all.
     branch_limit
-        Most work of branch and bound after everything else; None goes on to the limits.
+        Most work of branch and bound after everything else, at least 0; None goes on to the limits
+        of the call.
 
     Raises
     ------
@@ -111,7 +118,10 @@ class Exact:
 
 
 class _Search:
-    """The incumbent, the bound and the limits that all ways share; distances in sum units."""
+    """The best subset, the bound and the limits that all ways of searching share.
+
+    Values and bounds are distances of a sum from its target, k times those of the objective.
+    """
 
     def __init__(self, problem: Problem, context: SolveContext, settings: Exact) -> None:
         self.problem, self.context, self.settings = problem, context, settings
@@ -199,16 +209,16 @@ class _Search:
             raise _LimitReachedError(StopReason.TIME)
 
     def affords(self, work: int, seconds: float) -> bool:
-        """Whether something that cannot be stopped half-way fits into the limits."""
+        """Whether work that cannot be interrupted fits into the limits."""
         within = self.limit is None or self.work + work <= self.limit
         return within and seconds <= 0.8 * self.deadline.remaining()
 
-    def chunk(self, most: int = _CHUNK) -> int:
-        """Return how much work may be done before the next look at the limits."""
-        return most if self.limit is None else max(1, min(most, self.limit - self.work))
+    def chunk(self, size: int = _CHUNK) -> int:
+        """Return how much work may be done before the next look at the limits, at most ``size``."""
+        return size if self.limit is None else max(1, min(size, self.limit - self.work))
 
     def _reachable(self) -> None:
-        """Dynamic programming over (count, sum) on the lattice of the values, when it is small."""
+        """Run a dynamic program over (count, sum) on the lattice of the values, if it is small."""
         pool = self.pool
         form = LatticeForm.of(pool.values)
         if form is None:
@@ -234,13 +244,13 @@ class _Search:
         self.spend(cells // 8)
 
     def _meet(self) -> None:
-        """Meet in the middle with cardinality, when it is affordable."""
+        """Run meet in the middle with cardinality, if the limits allow it."""
         pool = self.pool
         m = pool.values.size
         flip = 2 * pool.size > m
         size = m - pool.size if flip else pool.size
         if m > _MEET_SIZE and size > _MEET_CHOSEN:
-            return  # hopeless, and counting how hopeless takes its time
+            return  # counting that many combinations takes long, too
         target = math.fsum(pool.values) - pool.target if flip else pool.target
         half_a, half_b = np.arange(0, m, 2), np.arange(1, m, 2)
         counts = [c for c in range(size + 1) if c <= half_a.size and size - c <= half_b.size]
@@ -269,7 +279,20 @@ class _Search:
         target: float,
         flip: bool,
     ) -> None:
-        """Match the sums of one half, sorted, with those of the other, streamed."""
+        """Match the sums of one half, sorted, with those of the other, streamed.
+
+        Parameters
+        ----------
+        stored
+            Positions of the half that is sorted, how many of them to choose, and the number of
+            such combinations.
+        streamed
+            Positions of the other half, and how many of them to choose.
+        target
+            The sum to hit.
+        flip
+            Whether the positions found are those to leave out.
+        """
         values = self.pool.values
         half, count, total = stored
         sums = list_sums(values[half], count, total)
@@ -282,11 +305,11 @@ class _Search:
         best = np.empty(other_count, dtype=np.int64)
         done = False
         while not done:
-            _, found, looked, done = stream_chunk(
+            _, match, looked, done = stream_chunk(
                 stream, comb, sums, target, float(self.value[0]), best, self.goal, self.chunk()
             )
-            if found >= 0:
-                completion = half[unrank(int(order[found]), half.size, count)]
+            if match >= 0:
+                completion = half[unrank(int(order[match]), half.size, count)]
                 chosen = np.concatenate([completion, other[best]])
                 if flip:
                     chosen = np.setdiff1d(np.arange(values.size), chosen)
@@ -295,7 +318,7 @@ class _Search:
 
 
 class _Branch:
-    """The tree of one pool; it can be left and taken up again."""
+    """The search tree of one pool, which can be interrupted and continued."""
 
     def __init__(self, search: _Search) -> None:
         self.search = search
@@ -336,7 +359,7 @@ class _Branch:
 
     @property
     def slack(self) -> float:
-        """Half a tolerance: subsets that are better by less are not looked for."""
+        """Half a tolerance; a subset that is better by less is not looked for."""
         return 0.5 * self.search.tolerance
 
     def _step(self) -> bool:
@@ -379,12 +402,12 @@ class _Branch:
                 self.first, self.ints, pool.codes, *pool.groups, pool.low, pool.high, self.count,
                 _OPEN_LOOKS,
             )  # fmt: skip
-        # Cut branches promised no more than the best less the slack.
+        # A branch that was cut holds no subset better than the best by more than the slack.
         return min(float(open_), float(search.value[0]) - self.slack)
 
 
 def unrank(index: int, m: int, size: int) -> NDArray[np.int64]:
-    """Return the combination of ``size`` out of ``m`` at a place in lexicographic order."""
+    """Return the combination of ``size`` out of ``m`` at an index in lexicographic order."""
     chosen = np.empty(size, dtype=np.int64)
     candidate = 0
     for place in range(size):

@@ -11,8 +11,12 @@ from subsetopt.kernels.matching.lattice import binary_exponent
 
 __all__ = ["LatticeForm"]
 
+# A float64 holds every integer up to this one.
 _LARGEST = float(1 << 53)
+# Relative spacing of float32 numbers: decimals written in them are off by no more.
 _FLOAT32 = 2.0**-23
+# Decimal places that are tried.
+_DIGITS = range(1, 5)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -22,11 +26,11 @@ class LatticeForm:
     Attributes
     ----------
     base, step
-        Offset and quantum of the lattice.
+        The smallest point of the lattice, and the distance between two neighbors.
     units
-        Ascending integers (m,), the first 0, their gcd 1.
+        Ascending integers, shape (m,); the first is 0, their greatest common divisor 1.
     errors
-        What rounding to the dtype has added, (m,); 0 for binary fractions.
+        What rounding to the dtype has added, shape (m,); 0 for binary fractions.
     """
 
     base: float
@@ -47,21 +51,21 @@ class LatticeForm:
             exact = None
         if not 1e-9 < largest < 1e9:
             return exact
-        for digits in range(1, 5):
+        for digits in _DIGITS:
             scale = 10.0**digits
-            off = np.abs(values - np.rint(values * scale) / scale).max()
-            if 0.0 < off <= _FLOAT32 * largest:
+            error = np.abs(values - np.rint(values * scale) / scale).max()
+            if 0.0 < error <= _FLOAT32 * largest:
                 return cls._scaled(values, scale, 1.0 / scale)
         return exact
 
     @classmethod
     def _scaled(cls, values: NDArray[np.float64], scale: float, unit: float) -> LatticeForm:
-        ints = np.rint(values * scale).astype(np.int64)
-        units = ints - ints[0]
-        common = int(np.gcd.reduce(units)) or 1
+        multiples = np.rint(values * scale).astype(np.int64)
+        units = multiples - multiples[0]
+        divisor = int(np.gcd.reduce(units)) or 1
         return cls(
-            base=float(ints[0]) * unit,
-            step=common * unit,
-            units=units // common,
-            errors=values - ints * unit,
+            base=float(multiples[0]) * unit,
+            step=divisor * unit,
+            units=units // divisor,
+            errors=values - multiples * unit,
         )

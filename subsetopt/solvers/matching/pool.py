@@ -1,7 +1,7 @@
-"""A matching problem with everything settled taken out: choose `size` of `m` values, hit a sum.
+"""The form in which solvers take up mean matching: choose ``size`` of ``m`` values, hit a sum.
 
 Included candidates move into the target, excluded ones are dropped, and ``at_most`` becomes exact
-by zero-valued dummies that stand for "one fewer". Solvers work on this form.
+by values of 0 that stand for "one fewer".
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.constraints.ranks import stable_order
 from subsetopt.constraints.remaining import UNLIMITED, ItemPool
 from subsetopt.kernels.matching import radix_sort as radix
 from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Problem
 
-__all__ = ["Groups", "Pool", "ascending"]
+__all__ = ["Groups", "KnownDistance", "Pool", "ascending"]
 
-# From this size on, sorting by radix pays.
+# The number of values from which on radix sort is faster than sorting by comparison.
 _RADIX = 1024
-# From so many tied values on, sorting by their ranks does.
+# The number of tied values above which sorting by one key after another is faster.
 _MANY_TIED = 10_000
+# A float32 holds every integer below this one.
 _FLOAT32_INTEGERS = 1 << 24
 _NO_INTS = np.empty(0, dtype=np.int64)
 
@@ -35,11 +37,12 @@ class Groups(NamedTuple):
     Attributes
     ----------
     members
-        Positions, group by group, ascending in each, (m,).
+        Positions, group by group, ascending in each, shape (m,).
     begin
-        Where each group begins, (groups + 1,); one group without quotas.
+        Where each group begins among the members, shape (groups + 1,); without quotas all are
+        one group.
     sums
-        Cumulated values of the members, (m + 1,) from 0.
+        Cumulated values of the members, from 0, shape (m + 1,).
     """
 
     members: NDArray[np.int64]
@@ -48,10 +51,33 @@ class Groups(NamedTuple):
 
 
 class ByCost(NamedTuple):
-    """The positions of a pool by ascending cost, and their cumulated costs from 0."""
+    """The positions of a pool by cost.
+
+    Attributes
+    ----------
+    order
+        Positions by ascending cost, shape (m,).
+    sums
+        Their cumulated costs, from 0, shape (m + 1,).
+    """
 
     order: NDArray[np.int64]
     sums: NDArray[np.float64]
+
+
+class KnownDistance(NamedTuple):
+    """A lower bound that :func:`~subsetopt.solvers.matching.bounds.sum_distance` has proved.
+
+    Attributes
+    ----------
+    useful_above
+        Bounds up to this one were of no use to the caller that asked.
+    bound
+        The bound on the distance of the sum from the target.
+    """
+
+    useful_above: float
+    bound: float
 
 
 @dataclass(eq=False)
@@ -67,15 +93,14 @@ class Pool(ItemPool):
     target
         The sum to hit: k times the objective's target, less the forced values.
     distance
-        The lower bound on the distance from the target, once it is known, with the bound that was
-        of no more use (see :func:`~subsetopt.solvers.matching.bounds.sum_distance`).
+        The lower bound on the distance from the target; None until a solver has asked for it.
     ascending
         False where the values are in the order of the candidates, see :meth:`as_given`.
     """
 
     values: NDArray[np.float64]
     target: float
-    distance: tuple[float, float] | None = None
+    distance: KnownDistance | None = None
     ascending: bool = True
 
     @classmethod
@@ -89,10 +114,10 @@ class Pool(ItemPool):
 
     @classmethod
     def as_given(cls, problem: Problem) -> Pool:
-        """Return the pool of a problem without constraints, its values as they come."""
+        """Return the pool of a problem without constraints, its values in their given order."""
         objective = problem.objective
         assert isinstance(objective, MeanMatching)
-        # What a kernel is compiled for: contiguous, and not for reading only.
+        # Kernels are compiled for contiguous arrays that can be written to.
         values = np.require(objective.values, requirements=["C", "W"])
         return cls(
             np.arange(problem.n), _NO_INTS, problem.k, *UNLIMITED, values,
@@ -151,11 +176,11 @@ class Pool(ItemPool):
     @cached_property
     def kinds(self) -> NDArray[np.int64]:
         """The kind of every position, ascending: positions of one kind are interchangeable."""
-        other = self.values[1:] != self.values[:-1]
+        differs = self.values[1:] != self.values[:-1]
         for key in (self.codes, self.costs):
             if key.size:
-                other |= key[1:] != key[:-1]
-        return np.concatenate([[0], np.cumsum(other)])[: self.values.size]
+                differs |= key[1:] != key[:-1]
+        return np.concatenate([[0], np.cumsum(differs)])[: self.values.size]
 
     @cached_property
     def by_cost(self) -> ByCost:
@@ -171,10 +196,10 @@ def _cumulated(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _order(values: NDArray[np.float64], keys: list[NDArray[Any]]) -> NDArray[np.int64]:
-    """Return the order of values, and of equal values the order of the further keys, last first.
+    """Return the order by value; equal values are in the order of the further keys, last first.
 
-    Interchangeable candidates come side by side: searches take them in order only. Sorting by
-    every key is several sorts, so that it is left to the ties.
+    Interchangeable candidates then stand side by side, as the searches need it. Sorting by every
+    key takes several sorts, so only equal values are sorted by the further ones.
     """
     order = np.argsort(values)
     ranked = values[order]
@@ -183,15 +208,25 @@ def _order(values: NDArray[np.float64], keys: list[NDArray[Any]]) -> NDArray[np.
     if tied.size > _MANY_TIED and keys:
         return _order_by_ranks(order, same, keys)
     if tied.size:
-        among = order[tied]
-        order[tied] = among[np.lexsort((among, *(key[among] for key in keys), values[among]))]
+        items = order[tied]
+        order[tied] = items[np.lexsort((items, *(key[items] for key in keys), values[items]))]
     return order
 
 
 def _order_by_ranks(
     order: NDArray[np.int64], same: NDArray[np.bool_], keys: list[NDArray[Any]]
 ) -> NDArray[np.int64]:
-    """Return what :func:`_order` does for many ties: by one key after another, the ranks last."""
+    """Return the order of :func:`_order`, sorted by one key after another, by value last.
+
+    Parameters
+    ----------
+    order
+        The order by value, shape (m,).
+    same
+        Whether each value in that order equals the one before it, shape (m - 1,).
+    keys
+        The further keys, each of shape (m,).
+    """
     ranks = np.zeros(order.size, dtype=np.int64)
     ranks[order[1:]] = np.cumsum(~same)
     order = np.arange(order.size)
@@ -201,11 +236,9 @@ def _order_by_ranks(
 
 
 def _stable_order(key: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the stable order of a key: by radix where it is of integers that a float32 holds."""
+    """Return the stable order of a key, by radix sort where a float32 holds its integers."""
     if key.dtype.kind != "i":
-        order = np.argsort(key)
-        ranked = key[order]
-        return np.argsort(key, kind="stable") if (ranked[1:] == ranked[:-1]).any() else order
+        return stable_order(key)
     if key.size and key.max() < _FLOAT32_INTEGERS:
         by_radix: NDArray[np.int64] = radix.ascending(key.astype(np.float64))[1]
         return by_radix
@@ -218,5 +251,5 @@ def ascending(objective: MeanMatching) -> tuple[NDArray[np.float64], NDArray[np.
     if values.size < _RADIX or not objective.single or objective.base_weights is not None:
         order = np.argsort(values)
         return values[order], order
-    # Values that came in single precision are that still, and sort faster so.
+    # The values came in single precision, and radix sort is fast on these.
     return radix.ascending(values)
