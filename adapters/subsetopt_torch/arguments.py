@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
@@ -13,27 +14,16 @@ from torch import Tensor
 
 import subsetopt as so
 from subsetopt.inputs import is_integer
-from subsetopt.policies import (
-    Policy,
-    SolverChoice,
-    WithSolver,
-    check_members,
-    has,
-    make_policy,
-)
 from subsetopt.problem import Quotas
-from subsetopt.registry import create
 
 __all__ = [
     "Autocast",
     "Constraints",
     "Ids",
     "Signal",
-    "as_policy",
     "check_size",
     "checked_seed",
     "process_rank",
-    "solver_for",
 ]
 
 # Makes the context that a forward runs in, for example one of ``torch.autocast``.
@@ -50,13 +40,15 @@ Constraints: TypeAlias = Mapping[str, Tensor | ArrayLike | Quotas | None]
 
 
 def checked_seed(seed: object) -> int:
-    """Return a nonnegative int.
+    """Return a nonnegative int; one is drawn for None.
 
     Raises
     ------
     OptionError
-        If it is anything else.
+        If the seed is anything else.
     """
+    if seed is None:
+        return secrets.randbits(62)
     if not is_integer(seed) or seed < 0:
         raise so.OptionError(
             f"seed must be a nonnegative int or None, got {seed!r}: a selector derives the seed "
@@ -65,55 +57,13 @@ def checked_seed(seed: object) -> int:
     return int(seed)
 
 
-def as_policy(policy: str | Policy, options: Mapping[str, Any] | None) -> Policy:
-    """Return a policy object for a registered name or such an object.
-
-    Raises
-    ------
-    OptionError
-        If it is neither, an option is unknown, options come with an object, or a member of the
-        object has a misspelt name.
-    """
-    if isinstance(policy, str):
-        return make_policy(policy, **(options or {}))
-    if options:
-        raise so.OptionError("policy_options belong into the policy object: pass them to it.")
-    if not isinstance(policy, Policy):
-        raise so.OptionError(
-            f"policy must be a registered name or a policy object, got {type(policy).__name__}."
-        )
-    check_members(policy)
-    return policy
-
-
-def solver_for(policy: Policy, solver: Any, *options: Mapping[str, Any] | None) -> Any:
-    """Return what solves the problems of a policy, as ``subsetopt.solve`` takes it.
-
-    Parameters
-    ----------
-    policy
-        Its optional member ``solver`` is what ``"auto"`` stands for.
-    solver
-        What the user asked for.
-    options
-        Hyperparameters and native parameters that the user gave for the solver. With any of them
-        ``"auto"`` is the solver of that name.
-    """
-    if any(options) or not (isinstance(solver, str) and solver == "auto"):
-        return solver
-    choice = policy.solver if has(policy, WithSolver) else solver
-    if isinstance(choice, SolverChoice):
-        return create(choice.name, choice.options) if choice.options else choice.name
-    return choice
-
-
 def check_size(rate: float | None, k: int | None) -> None:
-    """Raise unless exactly one of rate and k is given, and is possible.
+    """Raise unless exactly one of rate and k is given, and is in its range.
 
     Raises
     ------
     ProblemError
-        If not.
+        If both or none are given, rate is not in [0, 1], or k is no integer of at least 0.
     """
     if (rate is None) == (k is None):
         raise so.ProblemError(
@@ -126,8 +76,13 @@ def check_size(rate: float | None, k: int | None) -> None:
         raise so.ProblemError(f"k must be an integer >= 0, got {k!r}; for a fraction use rate.")
 
 
-def process_rank() -> int:
-    """Return the number of this process among those of ``torch.distributed``, 0 without it."""
+def process_rank(rank: int | None = None) -> int:
+    """Return a rank that is given, or else that of this process in ``torch.distributed``.
+
+    The rank is 0 where ``torch.distributed`` is not initialized.
+    """
+    if rank is not None:
+        return rank
     distributed = torch.distributed
     if distributed.is_available() and distributed.is_initialized():
         return int(distributed.get_rank())

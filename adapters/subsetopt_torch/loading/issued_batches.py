@@ -21,11 +21,11 @@ class IssuedBatch:
     Attributes
     ----------
     number
-        Which selection it was, counted from 0 over all epochs.
+        The number of the selection, counted from 0 over all epochs.
     ids
-        Its sample ids (k,), int64, ascending.
+        Sample ids, shape (k,), int64, ascending.
     weights
-        The training weight of each (k,), float64.
+        The training weight of each sample, shape (k,), float64.
     """
 
     number: int
@@ -33,10 +33,10 @@ class IssuedBatch:
     weights: NDArray[np.float64]
 
     def weights_of(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the weights in the order of ids, which are those of the batch."""
-        found = np.empty(ids.size)
-        found[np.argsort(ids, kind="stable")] = self.weights
-        return found
+        """Return the weights of the batch in the order in which ``ids`` has its samples."""
+        weights = np.empty(ids.size)
+        weights[np.argsort(ids, kind="stable")] = self.weights
+        return weights
 
 
 class IssuedBatches:
@@ -54,7 +54,7 @@ class IssuedBatches:
         return sum(map(len, self._waiting.values()))
 
     def add(self, batch: IssuedBatch) -> None:
-        """Take note of a batch that is handed out."""
+        """Note that a batch is handed out."""
         self._waiting.setdefault(batch.ids.tobytes(), []).append(batch)
 
     def find(self, ids: NDArray[np.int64]) -> IssuedBatch:
@@ -65,15 +65,15 @@ class IssuedBatches:
         ProblemError
             If there is none.
         """
-        found = self._waiting.get(np.sort(ids).tobytes())
-        if found is None:
+        batches = self._waiting.get(np.sort(ids).tobytes())
+        if batches is None:
             shown = ", ".join(map(str, ids[:5].tolist())) + (", ..." if ids.size > 5 else "")
             raise ProblemError(
                 f"no batch of this sampler that was not observed yet has these {ids.size} ids "
                 f"({shown}). Pass the ids of a whole batch, as the data set returned them, and "
                 "observe each batch once, before the next epoch begins."
             )
-        return found[0]
+        return batches[0]
 
     def remove(self, batch: IssuedBatch) -> None:
         """Acknowledge the oldest batch with the ids of this one."""
@@ -87,16 +87,16 @@ class IssuedBatches:
         self._waiting.clear()
 
     def in_order(self) -> list[IssuedBatch]:
-        """Return those that wait, the oldest first."""
+        """Return the batches that wait, the oldest first."""
         waiting = [batch for batches in self._waiting.values() for batch in batches]
         return sorted(waiting, key=lambda batch: batch.number)
 
     def state(self) -> list[Any]:
-        """Return those that wait as plain values."""
+        """Return the batches that wait as plain values."""
         return [(b.number, b.ids.tolist(), b.weights.tolist()) for b in self.in_order()]
 
     def load(self, state: Sequence[Any]) -> None:
-        """Take up what ``state`` returned."""
+        """Replace the batches that wait by those of a saved state."""
         self.clear()
         for number, ids, weights in state:
             self.add(

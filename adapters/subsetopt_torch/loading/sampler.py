@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 from torch.utils.data import Sampler
 
 import subsetopt as so
+from subsetopt.inputs import checked_integer, is_integer
 from subsetopt.policies import (
     Feedback,
     Policy,
@@ -24,10 +24,12 @@ from subsetopt.policies import (
     listens,
     to_host,
 )
-from subsetopt_torch.arguments import as_policy, checked_seed, process_rank, solver_for
-from subsetopt_torch.loading.arguments import check_needs, checked_count, data_size, ids_on_host
+from subsetopt_torch.arguments import Ids, checked_seed, process_rank
+from subsetopt_torch.loading.arguments import check_needs, data_size, ids_on_host
 from subsetopt_torch.loading.issued_batches import IssuedBatch, IssuedBatches
+from subsetopt_torch.loading.map_style import MapStyle
 from subsetopt_torch.selection.answers import training_weights
+from subsetopt_torch.selection.named_policy import NamedPolicy, SolverLike
 
 __all__ = ["SubsetBatchSampler"]
 
@@ -46,30 +48,26 @@ class SubsetBatchSampler(Sampler[list[int]]):
         A registered name or a policy object that needs no forward pass over the candidates:
         ``"online-batch"``, ``"prioritized"``, ``"uniform"``.
     batch_size
-        Samples per batch, at least 1; more than there are is all of them.
+        Samples per batch, at least 1; at most the number of samples is used.
     seed
         A nonnegative int; batch t of epoch e on rank r uses ``(seed, e, t, r)``. None draws one,
         which ``state_dict`` then holds.
     steps_per_epoch
-        Batches per epoch; None: as many as one pass over the data would take.
+        Batches per epoch; None takes as many as one pass over the data needs.
     policy_options
         Hyperparameters of a policy given by name.
     solver, options
-        For policies that have no way of their own to draw from a data set: what solves the
-        problem that they state over all samples.
+        The solver, and its hyperparameters, for the problem over all samples that a policy states
+        where it has no other way to draw from a data set.
     rank
         Number of this process; None asks ``torch.distributed``, and is 0 without it.
 
     Attributes
     ----------
-    policy
-        The policy, with what it remembers.
     epoch
         The epoch in progress, or the last one.
     issued
-        Batches handed out in it, those included that a loader fetched ahead.
-    waiting
-        How many of these were not observed yet.
+        Batches handed out in it, including those that a loader fetched ahead.
 
     Raises
     ------
@@ -106,40 +104,34 @@ class SubsetBatchSampler(Sampler[list[int]]):
 
     def __init__(
         self,
-        data: Any,
+        data: MapStyle | int,
         policy: str | Policy,
         batch_size: int,
         *,
         seed: int | None = None,
         steps_per_epoch: int | None = None,
         policy_options: Mapping[str, Any] | None = None,
-        solver: Any = "auto",
+        solver: SolverLike = "auto",
         options: Mapping[str, Any] | None = None,
         rank: int | None = None,
     ) -> None:
         self.n = data_size(data)
-        self.policy = as_policy(policy, policy_options)
-        self.policy_name = policy if isinstance(policy, str) else type(policy).__name__
-        check_needs(self.policy, self.policy_name)
-        self.batch_size = min(checked_count("batch_size", batch_size), self.n)
+        self._named = NamedPolicy.of(policy, policy_options)
+        check_needs(self._named)
+        self.batch_size = min(checked_integer("batch_size", batch_size, 1), self.n)
         one_pass = -(-self.n // self.batch_size)
         self._length = one_pass
         if steps_per_epoch is not None:
-            self._length = checked_count("steps_per_epoch", steps_per_epoch)
+            self._length = checked_integer("steps_per_epoch", steps_per_epoch, 1)
         if self._length > one_pass and has(self.policy, WithEpochOrder):
             raise so.OptionError(
                 f"an epoch of {self.policy_name!r} is one pass over the data, at most {one_pass} "
                 f"batches of {self.batch_size} of {self.n} samples, got steps_per_epoch="
                 f"{self._length}."
             )
-        self.seed = secrets.randbits(62) if seed is None else checked_seed(seed)
+        self.seed = checked_seed(seed)
         self.rank = rank
-        self._solve: dict[str, Any] = {
-            "solver": solver_for(self.policy, solver, options),
-            "options": dict(options) if options else None,
-        }
-        # With no time at all nothing is solved, but every name and option is looked at.
-        so.solve(so.Problem(so.TopScores(np.empty(0)), 0), time_limit=0, seed=0, **self._solve)
+        self._solve = self._named.solve_with(solver, 0, options=options)
         self.epoch = 0
         self.issued = 0
         self._next_epoch = 0
@@ -159,8 +151,8 @@ class SubsetBatchSampler(Sampler[list[int]]):
         return self._length
 
     def __iter__(self) -> Iterator[list[int]]:
-        """Return the batches of one epoch; after loading a state, what is left of it."""
-        # All of it happens when the first batch is asked for: DataLoader may call iter twice.
+        """Return the batches of one epoch; after loading a state, the rest of that epoch."""
+        # The epoch begins when the first batch is asked for, since DataLoader may call iter twice.
         self._begin()
         iteration = self._iteration
         for batch in self._waiting.in_order():
@@ -169,6 +161,16 @@ class SubsetBatchSampler(Sampler[list[int]]):
         while self.issued < self._length:
             self._check_current(iteration)
             yield self._issue().ids.tolist()
+
+    @property
+    def policy(self) -> Policy:
+        """The policy, with what it remembers."""
+        return self._named.policy
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's registered name, or the name of its class."""
+        return self._named.name
 
     @property
     def waiting(self) -> int:
@@ -183,19 +185,19 @@ class SubsetBatchSampler(Sampler[list[int]]):
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next iteration is; by default one more than the last.
 
-        An epoch that a loaded state stopped in goes on if it is this one, and is given up if not.
+        An epoch in progress in a loaded state goes on if it is this one, and is given up if not.
 
         Raises
         ------
         OptionError
             If it is not a nonnegative int.
         """
-        if isinstance(epoch, bool) or not isinstance(epoch, (int, np.integer)) or epoch < 0:
+        if not is_integer(epoch) or epoch < 0:
             raise so.OptionError(f"epoch must be a nonnegative int, got {epoch!r}.")
         self._resumed = self._resumed and epoch == self.epoch
         self._next_epoch = int(epoch)
 
-    def weights(self, ids: Any) -> Tensor:
+    def weights(self, ids: Ids) -> Tensor:
         """Return the training weights of a batch: the loss is ``(losses * weights).sum()``.
 
         Parameters
@@ -218,7 +220,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
         device = ids.device if isinstance(ids, Tensor) else None
         return torch.as_tensor(weights, dtype=torch.float32, device=device)
 
-    def observe(self, ids: Any, losses: Any = None) -> None:
+    def observe(self, ids: Ids, losses: Tensor | ArrayLike | None = None) -> None:
         """Tell the policy the losses of a batch, and count the batch as trained on.
 
         Parameters
@@ -227,7 +229,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
             The ids of a batch as it came from the loader, shape (k,).
         losses
             Its per-sample losses, unweighted, shape (k,), aligned with the ids; gradients are
-            ignored. None: there is nothing to tell, the batch counts all the same.
+            ignored. None only counts the batch.
 
         Raises
         ------
@@ -249,15 +251,16 @@ class SubsetBatchSampler(Sampler[list[int]]):
                 self.policy.observe(Feedback(batch.number, host, weights, values, ids=host))
         self._waiting.remove(batch)
 
-    def refresh(self, losses: Any, ids: Any = None) -> None:
+    def refresh(self, losses: Tensor | ArrayLike, ids: Ids | None = None) -> None:
         """Give the policy losses that were computed outside training.
 
         Parameters
         ----------
         losses
-            The losses of all n samples in order, or of those that ``ids`` names, shape (m,).
+            The losses of all n samples in order, shape (n,), or of those that ``ids`` names, shape
+            (m,).
         ids
-            Sample ids, shape (m,); None: all of them.
+            Sample ids, shape (m,); None stands for all n samples.
 
         Raises
         ------
@@ -335,7 +338,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
             )
 
     def _issue(self) -> IssuedBatch:
-        """Choose a batch and take note of it."""
+        """Choose a batch, and note that it was handed out."""
         ids, weights = self._choose()
         order = np.argsort(ids, kind="stable")
         batch = IssuedBatch(self._selections, ids[order], weights[order])
@@ -345,7 +348,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
         return batch
 
     def _choose(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        rank = process_rank() if self.rank is None else self.rank
+        rank = process_rank(self.rank)
         if has(self.policy, WithEpochOrder):
             return self._next_of_pass(self.policy, rank)
         seeds = (self.seed, self.epoch, self.issued, rank)
@@ -356,8 +359,8 @@ class SubsetBatchSampler(Sampler[list[int]]):
         problem = self.policy.propose(
             {"positions": everyone, "ids": everyone}, self.batch_size, rng
         )
-        solution = so.solve(problem, seed=seeds, **self._solve).require()
-        return solution.indices, training_weights(self.policy, self.policy_name, solution)
+        solution = self._solve(problem, seed=seeds).require()
+        return solution.indices, training_weights(self._named, solution)
 
     def _next_of_pass(
         self, policy: WithEpochOrder, rank: int

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch.utils.data import Dataset
 
+from subsetopt_torch.loading.map_style import MapStyle
+
 __all__ = ["WithIds"]
 
 
@@ -19,8 +21,8 @@ class WithIds(Dataset[Any]):
     Parameters
     ----------
     data
-        A map-style data set. Of a tuple the id becomes the last entry, of a dict the entry
-        ``"ids"``; anything else becomes the pair (sample, id).
+        A map-style data set. The id becomes the last entry of a sample that is a tuple and the
+        entry ``"ids"`` of one that is a dict; any other sample becomes the pair (sample, id).
 
     Examples
     --------
@@ -31,11 +33,11 @@ class WithIds(Dataset[Any]):
     tensor([0, 1, 2])
     """
 
-    def __init__(self, data: Any) -> None:
+    def __init__(self, data: MapStyle) -> None:
         self.data = data
 
     def __len__(self) -> int:
-        return len(self.data)
+        return len(self.data)  # type: ignore[arg-type]
 
     def __getitem__(self, index: int) -> Any:
         sample = self.data[index]

@@ -8,32 +8,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 import subsetopt as so
-from subsetopt.policies import Policy, WithWeigh, has, to_host
+from subsetopt.policies import WithWeigh, has, to_host
+from subsetopt_torch.selection.named_policy import NamedPolicy
 
 __all__ = ["no_answer", "training_weights", "uniform_draw"]
 
 
-def training_weights(policy: Policy, name: str, solution: so.Solution) -> NDArray[np.float64]:
+def training_weights(named: NamedPolicy, solution: so.Solution) -> NDArray[np.float64]:
     """Return the weights to train with: the policy's, if it has a say in them.
 
     Parameters
     ----------
-    policy, name
-        Its optional method ``weigh(solution)`` is asked; the name is for messages. Without one,
-        and where nothing was chosen, the weights are the solution's.
+    named
+        The policy, whose optional method ``weigh(solution)`` is asked. Without that method, and
+        where nothing was chosen, the weights are the solution's.
     solution
-        Holds a subset.
+        An answer that holds a subset.
 
     Returns
     -------
     NDArray[np.float64]
-        Aligned with ``solution.indices``.
+        One weight per chosen candidate, aligned with ``solution.indices``.
 
     Raises
     ------
     ProblemError
         If there is not one finite weight per chosen candidate.
     """
+    policy, name = named.policy, named.name
     if not has(policy, WithWeigh) or not solution.indices.size:
         return solution.weights
     weights = np.array(to_host(policy.weigh(solution)), dtype=np.float64)
@@ -65,7 +67,7 @@ def uniform_draw(
 
 
 def no_answer(problem: so.Problem, error: so.SubsetOptError, deadline: so.Deadline) -> so.Solution:
-    """Return the Solution that stands for a solver that raised."""
+    """Return the solution that stands for the answer of a solver that raised ``error``."""
     minimize = problem.objective.sense == "minimize"
     return so.Solution(
         np.empty(0, dtype=np.int64),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import subsetopt as so
+from subsetopt_torch.arguments import Constraints
 from subsetopt_torch.selection.transfer import constraints_to_host
 
 __all__ = ["checked_constraints", "constrained"]
@@ -16,25 +16,40 @@ __all__ = ["checked_constraints", "constrained"]
 _CONSTRAINTS = ("include", "exclude", "groups", "quotas", "costs", "capacity")
 
 
-def checked_constraints(constraints: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return constraints on the host, by names that there are.
+def checked_constraints(constraints: Constraints | None) -> dict[str, Any]:
+    """Return constraints on the host, after a look at their names.
 
     Raises
     ------
     OptionError
         If a name is none of a problem's constraints.
     """
-    given = constraints_to_host(constraints)
-    for name in given:
+    on_host = constraints_to_host(constraints)
+    for name in on_host:
         if name not in _CONSTRAINTS:
             raise so.OptionError(
                 f"no constraint named {name!r}; known are {', '.join(_CONSTRAINTS)}."
             )
-    return given
+    return on_host
 
 
 def constrained(problem: so.Problem, rules: dict[str, Any], bad: NDArray[np.int64]) -> so.Problem:
-    """Return the policy's problem with the user's constraints and without the bad samples."""
+    """Return the policy's problem with the user's constraints and without the bad samples.
+
+    Parameters
+    ----------
+    problem
+        The problem that the policy proposed.
+    rules
+        The user's constraints on the candidates, by name.
+    bad
+        Rows of the candidates whose loss is not finite, int64; they are excluded.
+
+    Raises
+    ------
+    ProblemError
+        If a constraint is malformed, or policy and user both set it.
+    """
     if bad.size and isinstance(problem.objective, so.SamplingDesign):
         problem, bad = _never_drawn(problem.objective, problem.k, bad), bad[:0]
     if not rules and not bad.size:
@@ -43,12 +58,12 @@ def constrained(problem: so.Problem, rules: dict[str, Any], bad: NDArray[np.int6
     extra = so.Problem(problem.objective, problem.k, **rules)
     merged: dict[str, Any] = {}
     for name in ("groups", "quotas", "costs", "capacity"):
-        theirs = getattr(extra, name)
-        if own[name] is not None and theirs is not None:
+        added = getattr(extra, name)
+        if own[name] is not None and added is not None:
             raise so.ProblemError(
                 f"the policy sets {name} itself, so that {name} cannot be given besides."
             )
-        merged[name] = theirs if own[name] is None else own[name]
+        merged[name] = added if own[name] is None else own[name]
     merged["include"] = _union(own["include"], extra.include)
     merged["exclude"] = _union(own["exclude"], extra.exclude, bad)
     k = min(problem.k, problem.n - bad.size)
@@ -56,7 +71,7 @@ def constrained(problem: so.Problem, rules: dict[str, Any], bad: NDArray[np.int6
 
 
 def _never_drawn(design: so.SamplingDesign, k: int, bad: NDArray[np.int64]) -> so.Problem:
-    """Return a design in which the bad samples have probability 0; they count with gradient 0."""
+    """Return a design in which the bad samples have probability 0 and add nothing to totals."""
     inclusion = np.maximum(design.inclusion, np.finfo(np.float64).tiny)
     inclusion[bad] = 0.0
     balance = None if design.balance is None else design.balance.copy()

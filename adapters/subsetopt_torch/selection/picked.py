@@ -26,7 +26,7 @@ class Picked:
     n
         Number of candidates: the size of the batch.
     excluded
-        Samples left out because their loss was not finite (``nonfinite="exclude"``).
+        Number of samples left out because their loss was not finite (``nonfinite="exclude"``).
     fallback
         None, or why the samples are a uniform draw and not the answer of the solver.
     """
@@ -58,10 +58,10 @@ class Picked:
 
     @property
     def solution(self) -> Solution:
-        """The solver's answer. After a fallback it is the one that held no subset.
+        """The solver's answer; after a fallback, the answer that held no subset.
 
-        Where the policy presamples, its indices count among the candidates that were scored, and
-        where it weighs, its weights are those that the policy was given to weigh.
+        Where the policy presamples, the indices count among the candidates that were scored, and
+        where it weighs, the weights are still the solver's own.
         """
         if not isinstance(self._solution, Solution):
             self._solution = self._solution()

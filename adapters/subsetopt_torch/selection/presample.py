@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 
 import subsetopt as so
-from subsetopt.policies import Policy, SelectionState, WithPresample, has, to_host
+from subsetopt.policies import SelectionState, WithPresample, has, to_host
 from subsetopt_torch.model.batches import take
+from subsetopt_torch.selection.named_policy import NamedPolicy
 
 __all__ = ["Presample", "presampled"]
 
@@ -24,7 +25,8 @@ class Presample:
     Attributes
     ----------
     positions
-        Where they stand in the batch, shape (m,), int64, ascending and distinct, on the host.
+        Where the candidates stand in the batch, shape (m,), int64, ascending and distinct, on the
+        host.
     n
         The size of the batch.
     """
@@ -42,7 +44,7 @@ class Presample:
     def rows(self, signals: Mapping[str, Any]) -> dict[str, Any]:
         """Return signals of the whole batch, cut down to these candidates.
 
-        A signal that does not have n rows is passed on as it is, and refused later.
+        A signal that does not have n rows is passed on as it is; the selector refuses it.
         """
         indices = torch.from_numpy(self.positions)
         return {name: take(value, indices, self.n) for name, value in signals.items()}
@@ -50,8 +52,9 @@ class Presample:
     def rules(self, rules: Mapping[str, Any]) -> dict[str, Any]:
         """Return constraints on the whole batch as constraints on these candidates.
 
-        Groups and costs lose the rows of the others; indices to include or exclude are counted
-        among these candidates, those of others dropped. Quotas and capacity stay what they are.
+        Groups and costs keep the rows of these candidates. Indices to include or exclude become
+        positions among them, and indices of other samples are dropped. Quotas and capacity stay
+        what they are.
 
         Raises
         ------
@@ -61,7 +64,7 @@ class Presample:
         if not rules:
             return {}
         whole = so.Problem(so.TopScores(np.zeros(self.n)), 0, **rules)
-        here = {
+        cut = {
             "include": self._within(whole.include),
             "exclude": self._within(whole.exclude),
             "groups": None if whole.groups is None else whole.groups[self.positions],
@@ -69,43 +72,42 @@ class Presample:
             "costs": None if whole.costs is None else whole.costs[self.positions],
             "capacity": whole.capacity,
         }
-        return {name: value for name, value in here.items() if value is not None}
+        return {name: value for name, value in cut.items() if value is not None}
 
     def _within(self, indices: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
+        """Return the numbers among these candidates of those that ``indices`` names."""
         return None if indices is None else np.flatnonzero(np.isin(self.positions, indices))
 
 
 def presampled(
-    policy: Policy,
-    name: str,
+    named: NamedPolicy,
     state: SelectionState,
     rng: np.random.Generator,
     rules: Mapping[str, Any],
 ) -> Presample | None:
     """Return the candidates that a policy wants scored; None when it wants all of them.
 
-    What the user includes is added: it cannot be chosen unless it is looked at.
-
     Parameters
     ----------
-    policy, name
-        Its optional method ``presample(state, rng)`` is asked; the name is for messages.
+    named
+        The policy, whose optional method ``presample(state, rng)`` is asked.
     state
-        Step, n and k.
+        The step, the size n of the batch, and the number k to choose.
     rng
-        For the policy's draw.
+        The random stream of the policy's draw.
     rules
-        The constraints on the whole batch.
+        The constraints on the whole batch; what they include is among the candidates.
 
     Raises
     ------
     ProblemError
         If the positions are not distinct integers in [0, n), in one dimension.
     """
+    policy = named.policy
     drawn = policy.presample(state, rng) if has(policy, WithPresample) else None
     if drawn is None:
         return None
-    positions = _checked(to_host(drawn), name, state.n)
+    positions = _checked(to_host(drawn), named.name, state.n)
     included = so.Problem(so.TopScores(np.zeros(state.n)), 0, include=rules.get("include")).include
     if included is not None:
         positions = np.union1d(positions, included)
@@ -114,15 +116,15 @@ def presampled(
 
 def _checked(drawn: Any, name: str, n: int) -> NDArray[np.int64]:
     array = np.asarray(drawn)
-    told = f"presample of the policy {name!r} must return distinct positions in [0, {n})"
+    expected = f"presample of the policy {name!r} must return distinct positions in [0, {n})"
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):
-        raise so.ProblemError(f"{told}, got shape {array.shape} and dtype {array.dtype}.")
+        raise so.ProblemError(f"{expected}, got shape {array.shape} and dtype {array.dtype}.")
     positions = np.unique(array).astype(np.int64)
     if not positions.size:
-        raise so.ProblemError(f"{told}, got none; to look at all of them return None.")
+        raise so.ProblemError(f"{expected}, got none; to look at all of them return None.")
     if not 0 <= positions[0] <= positions[-1] < n:
         wrong = positions[0] if positions[0] < 0 else positions[-1]
-        raise so.ProblemError(f"{told}, got {wrong}.")
+        raise so.ProblemError(f"{expected}, got {wrong}.")
     if positions.size != array.size:
-        raise so.ProblemError(f"{told}, got {array.size} with {positions.size} distinct ones.")
+        raise so.ProblemError(f"{expected}, got {array.size} with {positions.size} distinct ones.")
     return positions

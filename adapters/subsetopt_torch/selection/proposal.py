@@ -12,16 +12,17 @@ import torch
 from numpy.typing import NDArray
 
 import subsetopt as so
-from subsetopt.policies import Policy
 from subsetopt.policies.base import FORWARD_SIGNALS
 from subsetopt_torch.selection.constraints import constrained
+from subsetopt_torch.selection.named_policy import NamedPolicy
 from subsetopt_torch.selection.presample import Presample
 from subsetopt_torch.selection.transfer import cleared, policy_signals
 from subsetopt_torch.signals.scoring_forward import from_logits
 
 __all__ = ["Request", "mended", "nonfinite_error", "proposed"]
 
-# What a sample whose loss is not finite has no sensible value of; its loss is mended otherwise.
+# Signals that are set to zero for a sample whose loss is not finite: a forward pass gives no
+# sensible value of them. The loss itself gets another value, see ``mended``.
 _MENDABLE = FORWARD_SIGNALS - {"losses"}
 
 
@@ -34,15 +35,15 @@ class Request:
     n
         The size of the batch.
     presample
-        Which of them the signals are of; None for all.
+        The candidates that the signals belong to; None when they belong to all n samples.
     device, dtype
-        Where the losses are or would be, and of what dtype.
+        The device and the dtype of the losses; where there are none, of the answer.
     signals
-        What is known, one row per candidate.
+        What is known by name, one row per candidate.
     rules
         The user's constraints on the whole batch.
     bad
-        Rows of the candidates whose loss is not finite.
+        Rows of the candidates whose loss is not finite, int64, ascending.
     deadline
         When the answer is due.
     """
@@ -58,34 +59,35 @@ class Request:
 
     @property
     def candidates(self) -> int:
-        """Rows of the signals: n, or what was presampled."""
+        """The number of candidates: n, or the size of the presample."""
         return self.n if self.presample is None else len(self.presample)
 
 
 def proposed(
-    policy: Policy, name: str, request: Request, k: int, scoring: bool, rng: np.random.Generator
+    named: NamedPolicy, request: Request, k: int, scoring: bool, rng: np.random.Generator
 ) -> so.Problem:
     """Return the policy's problem, with the user's constraints and without the bad candidates.
 
     Parameters
     ----------
-    policy, name
-        Who proposes, and what it is called in messages.
+    named
+        The policy that proposes.
     request
-        Of what.
+        What is known of the candidates, and what must hold.
     k
-        How many; clipped to the candidates that there are.
+        The number to choose; clipped to the number of candidates with finite losses.
     scoring
-        Whether the policy wants a scoring pass now. When not, it goes without the signals that
-        only such a pass can give.
+        Whether the policy wants a scoring pass now. If not, it goes without the signals that only
+        such a pass can give.
     rng
-        For the policy.
+        The random stream of the policy.
 
     Raises
     ------
     ProblemError
         If a signal is missing or malformed, or a constraint is.
     """
+    policy = named.policy
     n, presample = request.candidates, request.presample
     k = min(k, n - request.bad.size)
     if n == 0 or k == 0:
@@ -96,13 +98,13 @@ def proposed(
     if missing:
         first = min(missing)
         raise so.ProblemError(
-            f"policy {name!r} needs the signal {first!r}: pass {first}= to the selector."
+            f"policy {named.name!r} needs the signal {first!r}: pass {first}= to the selector."
         )
-    given = policy_signals(signals, names, n, request.device)
-    given.update({s: cleared(given[s], request.bad) for s in names & _MENDABLE})
-    given["positions"] = np.arange(n) if presample is None else presample.positions
+    known = policy_signals(signals, names, n, request.device)
+    known.update({s: cleared(known[s], request.bad) for s in names & _MENDABLE})
+    known["positions"] = np.arange(n) if presample is None else presample.positions
     rules = dict(request.rules) if presample is None else presample.rules(request.rules)
-    return constrained(policy.propose(given, k, rng), rules, request.bad)
+    return constrained(policy.propose(known, k, rng), rules, request.bad)
 
 
 def nonfinite_error(
@@ -119,12 +121,12 @@ def nonfinite_error(
 
 
 def mended(losses: NDArray[Any], bad: NDArray[np.int64]) -> NDArray[np.floating[Any]]:
-    """Return the losses with the mean of the finite ones in place of the bad.
+    """Return the losses with the mean of the finite ones in place of those at ``bad``.
 
     The mean of the batch is then the mean of the finite losses, whatever a policy does.
     """
     values = losses.astype(np.float64)
     values[bad] = 0.0
-    finite = losses.size - bad.size
-    values[bad] = math.fsum(values) / finite if finite else 0.0
+    count = losses.size - bad.size
+    values[bad] = math.fsum(values) / count if count else 0.0
     return values.astype(losses.dtype)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import warnings
 from collections.abc import Mapping
 from typing import Any, Literal
@@ -16,15 +15,16 @@ import subsetopt as so
 from subsetopt.inputs import checked_choice
 from subsetopt.policies import Feedback, Policy, SelectionState, listens, to_host
 from subsetopt_torch.arguments import (
-    as_policy,
+    Constraints,
+    Signal,
     check_size,
     checked_seed,
     process_rank,
-    solver_for,
 )
 from subsetopt_torch.model.losses import as_loss_vector, weight_dtype
 from subsetopt_torch.selection.answers import no_answer, training_weights, uniform_draw
 from subsetopt_torch.selection.constraints import checked_constraints
+from subsetopt_torch.selection.named_policy import NamedPolicy, SolverLike
 from subsetopt_torch.selection.picked import Picked, first_of
 from subsetopt_torch.selection.presample import Presample, presampled
 from subsetopt_torch.selection.proposal import Request, mended, nonfinite_error, proposed
@@ -55,8 +55,8 @@ class BatchSelector:
         ``"auto"``, a registered name, a solver object or a list to fall over along. A policy may
         say what ``"auto"`` stands for (its attribute ``solver``), unless options are given.
     time_limit
-        Seconds per selection, counted from the moment the losses are on the host. None is the
-        solver's default work limit. Only work limits reproduce.
+        Seconds per selection, counted from the moment the losses are on the host. None stands for
+        the solver's default work limit. Only work limits reproduce.
     max_iterations
         Work limit in the solver's own unit.
     seed
@@ -65,11 +65,14 @@ class BatchSelector:
     nonfinite
         NaN and infinite losses: ``"raise"`` (the default), or ``"exclude"`` leaves these samples
         out of the choice and of the mean, and counts them.
-    policy_options, options, backend_params
-        Hyperparameters of a policy given by name, of a solver given by name, and native parameters
-        of a MIP backend.
+    policy_options
+        Hyperparameters of a policy given by name.
+    options
+        Hyperparameters of a solver given by name.
+    backend_params
+        Native parameters of a MIP backend.
     constraints
-        Constraints that hold for every batch, as for :class:`subsetopt.Problem`: typically
+        Constraints on every batch, by the names of :class:`subsetopt.Problem`: typically
         ``{"quotas": {...}}`` or ``{"capacity": ...}``, with groups or costs passed per batch.
     rank
         Number of this process; None asks ``torch.distributed``, and is 0 without it.
@@ -81,7 +84,7 @@ class BatchSelector:
     fallbacks
         How many of them were a uniform draw because the solver gave no subset.
     excluded
-        Samples left out so far because their loss was not finite.
+        Number of samples left out so far because their loss was not finite.
 
     Raises
     ------
@@ -94,8 +97,8 @@ class BatchSelector:
     -----
     One transfer to the host per selection (the losses) and one back (indices and weights, in one
     piece). A selection that fails for lack of a subset, a license or a package ends in a uniform
-    draw from the samples that may be chosen, warns once, is counted in ``fallbacks`` and told in
-    ``picked.fallback``; misuse raises.
+    draw from the samples that may be chosen; it warns once, is counted in ``fallbacks``, and
+    ``picked.fallback`` says why. Misuse raises.
 
     Examples
     --------
@@ -112,7 +115,7 @@ class BatchSelector:
         *,
         rate: float | None = None,
         k: int | None = None,
-        solver: Any = "auto",
+        solver: SolverLike = "auto",
         time_limit: float | None = None,
         max_iterations: int | None = None,
         seed: int | None = None,
@@ -120,37 +123,44 @@ class BatchSelector:
         policy_options: Mapping[str, Any] | None = None,
         options: Mapping[str, Any] | None = None,
         backend_params: Mapping[str, Any] | None = None,
-        constraints: Mapping[str, Any] | None = None,
+        constraints: Constraints | None = None,
         rank: int | None = None,
     ) -> None:
         checked_choice("nonfinite", nonfinite, ("raise", "exclude"), listed=True)
-        self.policy = as_policy(policy, policy_options)
-        self.policy_name = policy if isinstance(policy, str) else type(policy).__name__
+        self._named = NamedPolicy.of(policy, policy_options)
         self.rate, self.k = rate, k
         check_size(rate, k)
         self.time_limit = so.Deadline(time_limit).seconds if time_limit is not None else None
         self.nonfinite = nonfinite
         self.constraints = checked_constraints(constraints)
         self.rank = rank
-        self.seed = secrets.randbits(62) if seed is None else checked_seed(seed)
+        self.seed = checked_seed(seed)
         self.step = 0
         self.fallbacks = 0
         self.excluded = 0
         self._warned = False
         self.solver = solver
-        self._solve: dict[str, Any] = {
-            "solver": solver_for(self.policy, solver, options, backend_params),
-            "max_iterations": max_iterations,
-            "options": dict(options) if options else None,
-            "backend_params": dict(backend_params) if backend_params else None,
-        }
-        # With no time at all nothing is solved, but every name and option is looked at.
-        nothing = so.Problem(so.TopScores(np.empty(0)), 0)
-        so.solve(nothing, time_limit=0, seed=self._seeds(), **self._solve)
+        self._solve = self._named.solve_with(
+            solver,
+            self._seeds(),
+            max_iterations=max_iterations,
+            options=options,
+            backend_params=backend_params,
+        )
 
     def __repr__(self) -> str:
         size = f"k={self.k}" if self.rate is None else f"rate={self.rate}"
         return f"BatchSelector({self.policy_name!r}, {size}, solver={self.solver!r})"
+
+    @property
+    def policy(self) -> Policy:
+        """The policy, with what it remembers."""
+        return self._named.policy
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's registered name, or the name of its class."""
+        return self._named.name
 
     def size(self, n: int) -> int:
         """Return how many of n candidates are chosen."""
@@ -161,9 +171,7 @@ class BatchSelector:
         state = SelectionState(self.step, n, self.size(n))
         return bool(state.k and self.policy.requires) and self.policy.needs_scoring(state)
 
-    def presample(
-        self, n: int, *, constraints: Mapping[str, Any] | None = None
-    ) -> Presample | None:
+    def presample(self, n: int, *, constraints: Constraints | None = None) -> Presample | None:
         """Return which of n candidates the policy wants scored before the next selection.
 
         For a loop that makes the scoring pass itself, and only on these. Asked again before the
@@ -174,7 +182,7 @@ class BatchSelector:
         n
             The size of the batch.
         constraints
-            Those of the selection to come: what they include is added.
+            The constraints of the selection to come; the samples that they include are added.
 
         Returns
         -------
@@ -193,8 +201,8 @@ class BatchSelector:
         losses: Tensor,
         *,
         presample: Presample | None = None,
-        constraints: Mapping[str, Any] | None = None,
-        **signals: Any,
+        constraints: Constraints | None = None,
+        **signals: Signal,
     ) -> Picked:
         """Choose from a batch whose losses are known.
 
@@ -203,16 +211,16 @@ class BatchSelector:
         losses
             Per-sample losses, shape (n,), any real dtype, any device; gradients are ignored.
         presample
-            What :meth:`presample` returned, when losses and signals are of those candidates only,
-            shape (m,). Without it they are of all n, and where the policy presamples, the rows it
-            wants are taken from them.
+            What :meth:`presample` returned, if losses and signals have one row for each of these m
+            candidates. Without it they have one for each of the n samples, and where the policy
+            presamples, the rows of its candidates are taken from them.
         constraints
             ``include``, ``exclude``, ``groups``, ``quotas``, ``costs``, ``capacity`` for this
-            batch, over those of the selector; always of all n candidates.
+            batch, in place of those of the selector by the same name; always on all n samples.
         signals
-            What else the policy requires: ``logits=`` (n, classes), ``targets=``, ``ids=`` (n,).
-            ``upper_bound`` and ``logit_gradients`` follow from logits and targets by plain cross
-            entropy where they are not given.
+            Other signals that the policy requires: ``logits=`` (n, classes), ``targets=``,
+            ``ids=`` (n,). ``upper_bound`` and ``logit_gradients`` follow from logits and targets by
+            plain cross entropy where they are not given.
 
         Returns
         -------
@@ -247,9 +255,9 @@ class BatchSelector:
             self.exclude_nonfinite(positions, host[bad])
             host = mended(host, bad)
             tensor = torch.from_numpy(host).to(tensor.device)
-        given = {**signals, "losses": Both(host, tensor)}
+        known = {**signals, "losses": Both(host, tensor)}
         return self._select(
-            Request(n, presample, tensor.device, tensor.dtype, given, rules, bad, deadline)
+            Request(n, presample, tensor.device, tensor.dtype, known, rules, bad, deadline)
         )
 
     def without_losses(
@@ -258,10 +266,21 @@ class BatchSelector:
         device: torch.device | str = "cpu",
         dtype: torch.dtype = torch.float32,
         *,
-        constraints: Mapping[str, Any] | None = None,
-        **signals: Any,
+        constraints: Constraints | None = None,
+        **signals: Signal,
     ) -> Picked:
-        """Choose from n candidates of which no forward pass was made; ``needs_scoring`` is False.
+        """Choose from n candidates without a forward pass, where ``needs_scoring`` is False.
+
+        Parameters
+        ----------
+        n
+            The size of the batch.
+        device
+            Where the answer goes.
+        dtype
+            The dtype of the weights, if it is at least as wide as float32.
+        constraints, signals
+            As when the selector is called with losses.
 
         Raises
         ------
@@ -287,11 +306,11 @@ class BatchSelector:
 
     @property
     def listens(self) -> bool:
-        """Whether the policy makes anything of feedback."""
+        """Whether the policy learns from feedback."""
         return listens(self.policy)
 
     def observe(self, feedback: Feedback) -> None:
-        """Pass on to the policy what the training forward told."""
+        """Tell the policy what the training forward gave."""
         self.policy.observe(feedback)
 
     def state_dict(self) -> dict[str, Any]:
@@ -333,28 +352,28 @@ class BatchSelector:
         Raises
         ------
         ProblemError
-            With ``nonfinite="raise"``; the message names the positions, and in ``where`` they are.
+            With ``nonfinite="raise"``. The message names the positions, and ``where`` they count.
         """
         if self.nonfinite == "raise":
             raise nonfinite_error(positions, values, where)
         self.excluded += int(positions.size)
 
-    def _rules(self, constraints: Mapping[str, Any] | None) -> dict[str, Any]:
+    def _rules(self, constraints: Constraints | None) -> dict[str, Any]:
         return {**self.constraints, **checked_constraints(constraints)}
 
     def _presample(self, n: int, rules: Mapping[str, Any]) -> Presample | None:
         state = SelectionState(self.step, n, self.size(n))
         if not state.k or not self.needs_scoring(n):
             return None
-        return presampled(self.policy, self.policy_name, state, self._rng(3), rules)
+        return presampled(self._named, state, self._rng(3), rules)
 
     def _select(self, request: Request) -> Picked:
         k, scoring = self.size(request.n), self.needs_scoring(request.n)
-        problem = proposed(self.policy, self.policy_name, request, k, scoring, self._rng(1))
+        problem = proposed(self._named, request, k, scoring, self._rng(1))
         solution, reason = self._solution(problem, request.deadline)
         if reason is None:
             indices = solution.indices
-            weights = training_weights(self.policy, self.policy_name, solution)
+            weights = training_weights(self._named, solution)
         else:
             indices, weights = uniform_draw(problem, self._rng(2))
         self.step += 1
@@ -366,9 +385,9 @@ class BatchSelector:
     def _solution(
         self, problem: so.Problem, deadline: so.Deadline
     ) -> tuple[so.Solution, str | None]:
-        """Return the solver's answer, and why it is of no use (None when it is)."""
+        """Return the solver's answer, and why it cannot be used; None where it can."""
         try:
-            solution = so.solve(problem, time_limit=deadline, seed=self._seeds(), **self._solve)
+            solution = self._solve(problem, time_limit=deadline, seed=self._seeds())
         except _SURVIVABLE as error:
             solution = no_answer(problem, error, deadline)
         if solution.stop_reason is so.StopReason.INTERRUPTED:
@@ -389,8 +408,8 @@ class BatchSelector:
         return solution, reason
 
     def _rng(self, stream: int) -> np.random.Generator:
-        """Return one of this selection's streams: 1 proposes, 2 falls back, 3 presamples."""
+        """Return a random stream of this selection: 1 proposes, 2 falls back, 3 presamples."""
         return np.random.default_rng([*self._seeds(), stream])
 
     def _seeds(self) -> tuple[int, int, int]:
-        return (self.seed, self.step, process_rank() if self.rank is None else self.rank)
+        return (self.seed, self.step, process_rank(self.rank))

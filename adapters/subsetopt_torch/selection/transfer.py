@@ -12,6 +12,7 @@ from torch import Tensor
 
 from subsetopt import ProblemError
 from subsetopt.policies import to_host
+from subsetopt_torch.arguments import Constraints
 
 __all__ = [
     "Both",
@@ -23,7 +24,7 @@ __all__ = [
 
 
 class Both(NamedTuple):
-    """A vector that was brought to the host already, and where it came from."""
+    """A vector on the host, and the tensor that it was copied from."""
 
     host: NDArray[Any]
     device: Tensor
@@ -56,8 +57,20 @@ def policy_signals(
 ) -> dict[str, Any]:
     """Return the named signals, all as NumPy vectors or all as tensors on the device.
 
-    Vectors go to the host. As soon as one of them is larger (logits), everything stays on the
-    device and the policy brings its own scores to the host: n numbers, not n x classes.
+    Where all are vectors, they go to the host. Where one of them has more dimensions (logits), all
+    are put on the device, and the policy brings its own scores to the host: n numbers instead of
+    n x classes.
+
+    Parameters
+    ----------
+    signals
+        What is known, by name.
+    names
+        Names of the signals to return.
+    n
+        The number of candidates, and of rows that each signal must have.
+    device
+        The device of the losses.
 
     Raises
     ------
@@ -91,7 +104,7 @@ def _shape(value: Any) -> tuple[int, ...]:
 
 
 def cleared(signal: Any, rows: NDArray[np.int64]) -> Any:
-    """Return a NumPy or torch signal with zeros in some of its rows; the signal stays as it is."""
+    """Return a NumPy or torch signal with zeros in the given rows; the signal is not changed."""
     if not rows.size:
         return signal
     if isinstance(signal, Tensor):
@@ -101,7 +114,7 @@ def cleared(signal: Any, rows: NDArray[np.int64]) -> Any:
     return copied
 
 
-def constraints_to_host(constraints: Mapping[str, Any] | None) -> dict[str, Any]:
+def constraints_to_host(constraints: Constraints | None) -> dict[str, Any]:
     """Return constraints with every tensor as a NumPy array; None entries are dropped."""
     return {
         name: to_host(value) if isinstance(value, Tensor) else value
