@@ -39,14 +39,15 @@ class Problem:
         Candidates that must, or must not, be chosen: indices, or a bool mask of shape (n,); None
         names none.
     groups
-        Group label of every candidate, shape (n,).
+        Group label of every candidate, shape (n,); None without quotas.
     quotas
         ``{label: count}`` or ``{label: (low, high)}``, both ends inclusive. Labels not named are
-        free. Needs ``groups``.
+        free; None frees all. Needs ``groups``.
     costs
-        Cost of every candidate, shape (n,), at least 0 (tokens, seconds).
+        Cost of every candidate, shape (n,), at least 0 (tokens, seconds); None without a capacity.
     capacity
-        Largest total cost of the chosen candidates. Needs ``costs``.
+        Largest total cost of the chosen candidates, in units of the costs; None sets no limit.
+        Needs ``costs``.
 
     Raises
     ------

@@ -148,6 +148,12 @@ class Constraints:
         count = size if not self.at_most else min(size, int((own < 0.0).sum()))
         return np.sort(np.concatenate([self.forced, self.free[smallest(own, count)]]))
 
+    def best_by(self, keys: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Return what :meth:`greedy_by` does, where sizes and quotas are known not to clash."""
+        chosen = self.greedy_by(keys)
+        assert not isinstance(chosen, str)
+        return chosen
+
     def _greedy_within_quotas(self, keys: NDArray[np.float64]) -> NDArray[np.int64] | str:
         """Return what :meth:`greedy_by` does where there are quotas."""
         size, quotas = self.remaining.size, self.remaining.quotas

@@ -10,7 +10,7 @@ from subsetopt.constraints.normal_form import Constraints
 
 __all__ = ["affordable_subset", "random_subset"]
 
-# Weights of the costs, in units of the largest, against the keys; the first that fits is taken.
+# Weights of the costs, as shares of the largest one, beside the keys; tried in this order.
 _COST_WEIGHTS = (0.25, 1.0, 4.0, 16.0, 64.0)
 
 
@@ -38,18 +38,16 @@ def affordable_subset(
     keys
         Key per candidate, shape (n,), not above 1 in magnitude.
     deadline
-        When to settle for the cheapest subset; None never does before every weight was tried.
+        When to stop mixing and return the cheapest subset; None never stops.
     """
-    chosen = rules.greedy_by(keys)
-    assert not isinstance(chosen, str)
+    chosen = rules.best_by(keys)
     if rules.costs is None or rules.affords(chosen):
         return chosen
     largest = max(float(rules.costs.max()), 1e-300)
     for weight in _COST_WEIGHTS:
         if deadline is not None and deadline.expired():
             break
-        chosen = rules.greedy_by(keys + weight * rules.costs / largest)
-        assert not isinstance(chosen, str)
+        chosen = rules.best_by(keys + weight * rules.costs / largest)
         if rules.affords(chosen):
             return chosen
     cheapest = rules.cheapest

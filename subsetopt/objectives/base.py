@@ -24,9 +24,9 @@ class Objective(ABC):
     n
         Number of candidates.
     scale
-        What a relative gap is measured against; None: against the bound itself.
+        What a relative gap is measured in, in units of the objective; None: the bound itself.
     tolerance
-        The absolute difference of objectives that counts as none.
+        The difference of two objectives that counts as none, in units of the objective.
     trivial_bound
         A bound that needs no work.
     provable

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import problems
 
@@ -13,6 +13,7 @@ import subsetopt as so
 from subsetopt.constraints.ranks import smallest, stable_order
 from subsetopt.constraints.subsets import random_subset
 from subsetopt.instances import FAMILIES, losses, planted
+from subsetopt.solvers.matching.pool import Pool
 from subsetopt.solvers.matching.pool import _order as pool_order
 
 # Few values, so that ties are the rule.
@@ -64,6 +65,36 @@ def test_the_greedy_is_exact_over_sizes_and_quotas(
     if every:
         assert tuple(chosen.tolist()) in every
         assert keys[chosen].sum() == min(keys[list(c)].sum() for c in every)
+
+
+@given(problem=problems(so.MeanMatching, max_size=7, constrained=True))
+@settings(max_examples=200)
+def test_what_remains_after_forced_items_allows_the_same_subsets(problem: so.Problem) -> None:
+    every = set(_all_feasible(problem))
+    assume(every)
+    remaining = problem.constraints.remaining
+    items = remaining.items
+    codes, low, high, costs, capacity = remaining.limits(items)
+    sizes = range(remaining.size + 1) if remaining.at_most else [remaining.size]
+    allowed = set()
+    for size in sizes:
+        for positions in combinations(range(items.size), size):
+            at = list(positions)
+            counts = np.bincount(codes[at], minlength=low.size) if codes.size else low
+            fits = (low <= counts).all() and (counts <= high).all()
+            if fits and (not costs.size or costs[at].sum() <= capacity):
+                allowed.add(tuple(sorted([*remaining.forced.tolist(), *items[at].tolist()])))
+    assert allowed == every
+
+
+@given(problem=problems(so.MeanMatching, max_size=7, constrained=True), data=st.data())
+def test_positions_of_a_pool_stand_for_subsets(problem: so.Problem, data: st.DataObject) -> None:
+    every = _all_feasible(problem)
+    assume(every)
+    pool, chosen = Pool.of(problem), data.draw(st.sampled_from(every))
+    positions = pool.positions(np.array(chosen, dtype=np.int64), problem.n)
+    assert positions.size == pool.size == np.unique(positions).size
+    assert tuple(np.sort(pool.indices(positions)).tolist()) == chosen
 
 
 @given(problem=problems(so.MeanMatching, max_size=8, constrained=True), seed=st.integers(0, 99))

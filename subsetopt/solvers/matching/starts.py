@@ -24,5 +24,5 @@ def window_start(pool: Pool) -> NDArray[np.int64]:
 def feasible_start(
     problem: Problem, pool: Pool, rng: np.random.Generator, deadline: Deadline
 ) -> NDArray[np.int64]:
-    """Return a random subset that keeps every constraint of a feasible problem."""
+    """Return a random feasible subset of a problem whose constraints can be satisfied."""
     return pool.positions(random_subset(problem.constraints, rng, deadline), problem.n)

@@ -72,7 +72,7 @@ class Dual:
         slack = _ROUNDING * (1.0 + float(np.abs(units.losses).sum()))
         if first > units.window[1] + slack or last < units.window[0] - slack:
             return "every subset has a mean loss outside the band"
-        free = _best_by(rules, -units.scores)
+        free = rules.best_by(-units.scores)
         total = total_of(units.losses, free)
         if total < units.window[0]:
             units, lowest, total = units.mirrored(), highest, -total
@@ -97,7 +97,7 @@ class Dual:
             multiplier = max(0.0, rise / width) if width > 0.0 else 0.0
             if not math.isfinite(multiplier):
                 break
-            trial = _best_by(rules, multiplier * losses - scores)
+            trial = rules.best_by(multiplier * losses - scores)
             dual = cls._at(units, multiplier, trial)
             if best is None or dual.bound < best.bound:
                 best = dual
@@ -302,13 +302,6 @@ def _narrowed(
         return window
     low, high = (k * form.base + t * form.step for t in (math.ceil(first), math.floor(last)))
     return max(window[0], low + below - slack), min(window[1], high + above + slack)
-
-
-def _best_by(rules: Constraints, keys: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the feasible subset with the smallest total key, where there is one."""
-    chosen = rules.greedy_by(keys)
-    assert not isinstance(chosen, str)
-    return chosen
 
 
 def total_of(values: NDArray[np.float64], indices: NDArray[np.int64]) -> float:
