@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,52 +25,15 @@ from subsetopt.status import StopReason
 __all__ = ["AwayFrankWolfe", "FrankWolfe", "PairwiseFrankWolfe"]
 
 _TINY = float(np.finfo(np.float64).tiny)
+# What rounding may add to the relaxed value (in units of the scale); it is taken off the bound.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class FrankWolfe:
-    r"""Minimize the squared residual over a polytope, then round and polish.
+class _Relaxing:
+    """What the three variants share: the option, and the steps from relaxation to polish."""
 
-    Uniform weights, over the capped simplex (``sum w <= 1`` with ``cardinality="at_most"``, quotas
-    as bounds on sums):
-
-    .. math:: \min_w \tfrac12 \bigl\| t - \textstyle\sum_i w_i v_i \bigr\|^2, \qquad
-              0 \le w_i \le 1/k, \; \sum_i w_i = 1
-
-    The linear oracle is a top-k, exact under quotas. It starts at a random vertex: the point
-    ``w = 1/n`` would already be optimal and tell nothing. A capacity is left out of the relaxation.
-    Rounding keeps the k largest weights, costs mixed in until they fit; swaps polish.
-
-    Nonnegative weights, over the Hilbert coreset polytope :math:`w \ge 0, \sum_i \sigma_i w_i =
-    \sigma / n` with :math:`\sigma_i = \|v_i\|` and :math:`\sigma = \sum_i \sigma_i`, until a
-    vertex more would make more than k; a vertex after which quotas or the capacity could not be
-    kept any more is passed over. The weights of the vertices found are then fitted anew by
-    nonnegative least squares.
-
-    Parameters
-    ----------
-    max_polish
-        Largest number of single swaps after rounding, at least 0; for vectors, each counts as one
-        look at every coordinate.
-
-    Raises
-    ------
-    OptionError
-        If ``max_polish`` is not a nonnegative integer.
-
-    Notes
-    -----
-    ``extras["fw_gap"]`` is the Frank-Wolfe gap, in squared units of the losses or vectors: it
-    certifies convergence to the relaxation only. For uniform weights the relaxation's residual,
-    less the gap, is a bound; it is 0 unless the target lies outside of what can be reached. One
-    iteration is one call of the oracle or one swap; the default is 50 calls, or 2k if more.
-
-    References
-    ----------
-    Jaggi, Revisiting Frank-Wolfe, ICML 2013. Campbell & Broderick, Automated scalable Bayesian
-    inference via Hilbert coresets, JMLR 2019. Dong et al., One Backward from Ten Forward, eq. 5.
-    """
+    variant: ClassVar[Variant]
 
     max_polish: int = 64
 
@@ -78,12 +42,60 @@ class FrankWolfe:
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the rounded and polished subset."""
-        return _solve(problem, context, "plain", self.max_polish)
+        return _solve(problem, context, self.variant, self.max_polish)
 
 
 @dataclass(frozen=True, slots=True)
-class AwayFrankWolfe:
-    """Frank-Wolfe that may also walk away from the worst vertex it stands on.
+class FrankWolfe(_Relaxing):
+    r"""Minimize the squared residual over a polytope, then round and polish.
+
+    Uniform weights, over the capped simplex (``sum w <= 1`` with ``cardinality="at_most"``, quotas
+    as bounds on sums):
+
+    .. math:: \min_w \tfrac12 \bigl\| t - \textstyle\sum_i w_i v_i \bigr\|^2, \qquad
+              0 \le w_i \le 1/k, \; \sum_i w_i = 1
+
+    The linear oracle is a top-k, exact under quotas. The search starts at a random vertex, since
+    the point ``w = 1/n`` would already be optimal and favor no sample. A capacity is left out of
+    the relaxation. Rounding keeps the k largest weights, preferring cheap samples until the costs
+    fit; swaps polish.
+
+    Nonnegative weights, over the Hilbert coreset polytope :math:`w \ge 0, \sum_i \sigma_i w_i =
+    \sigma / n` with :math:`\sigma_i = \|v_i\|` and :math:`\sigma = \sum_i \sigma_i`, until one
+    more vertex would make more than k; a vertex after which quotas or the capacity could no longer
+    be kept is passed over. The weights of the active vertices are then fitted again by nonnegative
+    least squares.
+
+    Parameters
+    ----------
+    max_polish
+        Largest number of single swaps after rounding, at least 0. For vectors one swap counts as
+        one look at every coordinate.
+
+    Raises
+    ------
+    OptionError
+        If ``max_polish`` is not a nonnegative integer.
+
+    Notes
+    -----
+    ``extras["fw_gap"]`` is the Frank-Wolfe gap, in squared units of the losses or vectors. It
+    certifies convergence to the relaxation only. For uniform weights the relaxation's residual,
+    less the gap, is a bound; it is 0 unless the target is out of reach. One iteration is one call
+    of the oracle or one swap; the default is 50 calls, or 2k if that is more.
+
+    References
+    ----------
+    Jaggi, Revisiting Frank-Wolfe, ICML 2013. Campbell & Broderick, Automated scalable Bayesian
+    inference via Hilbert coresets, JMLR 2019. Dong et al., One Backward from Ten Forward, eq. 5.
+    """
+
+    variant: ClassVar[Variant] = "plain"
+
+
+@dataclass(frozen=True, slots=True)
+class AwayFrankWolfe(_Relaxing):
+    """Frank-Wolfe that may also walk away from its worst active vertex.
 
     As :class:`FrankWolfe`, except that a step leads away from an active vertex where that promises
     more than a step towards a new one. The gap then falls at a geometric rate.
@@ -104,19 +116,12 @@ class AwayFrankWolfe:
     NeurIPS 2015.
     """
 
-    max_polish: int = 64
-
-    def __post_init__(self) -> None:
-        checked_integer("max_polish", self.max_polish, 0)
-
-    def solve(self, problem: Problem, context: SolveContext) -> RawResult:
-        """Return the rounded and polished subset."""
-        return _solve(problem, context, "away", self.max_polish)
+    variant: ClassVar[Variant] = "away"
 
 
 @dataclass(frozen=True, slots=True)
-class PairwiseFrankWolfe:
-    """Frank-Wolfe that moves weight from the worst active vertex to the best of all.
+class PairwiseFrankWolfe(_Relaxing):
+    """Frank-Wolfe that moves weight from its worst active vertex to the best vertex.
 
     As :class:`FrankWolfe`, except that a step changes two vertices and leaves the others alone,
     which keeps the weights sparse. The gap falls at a geometric rate.
@@ -137,22 +142,10 @@ class PairwiseFrankWolfe:
     NeurIPS 2015.
     """
 
-    max_polish: int = 64
-
-    def __post_init__(self) -> None:
-        checked_integer("max_polish", self.max_polish, 0)
-
-    def solve(self, problem: Problem, context: SolveContext) -> RawResult:
-        """Return the rounded and polished subset."""
-        return _solve(problem, context, "pairwise", self.max_polish)
+    variant: ClassVar[Variant] = "pairwise"
 
 
-def _solve(
-    problem: Problem,
-    context: SolveContext,
-    variant: Variant,
-    max_polish: int,
-) -> RawResult:
+def _solve(problem: Problem, context: SolveContext, variant: Variant, max_polish: int) -> RawResult:
     """Relax, round, polish."""
     objective = problem.objective
     assert isinstance(objective, (MeanMatching, VectorMatching))
@@ -160,7 +153,7 @@ def _solve(
         vectors, target = objective.values[:, None], np.array([objective.target])
     else:
         vectors, target = objective.vectors, objective.target
-    # Squares overflow or vanish long before the values do.
+    # The squares of large or small values overflow or vanish: solve in units of the scale.
     unit = max(objective.scale, float(np.abs(target).max(initial=0.0)))
     unit = unit if unit > _TINY else 1.0
     vectors, target = vectors / unit, target / unit
@@ -171,14 +164,14 @@ def _solve(
         return _sparse(problem, end, unit)
     polytope = CappedSimplex(problem, vectors, target, context.generator())
     end = minimize(polytope, variant, context, _limit(problem, context), enough)
-    keys = _rounding_keys(end.weights, problem)
+    keys = _rounding_keys(end.weights)
     chosen = affordable_subset(problem.constraints, keys, context.deadline)
     steps, stop = end.steps, end.stop
     if stop is StopReason.COMPLETED:
         chosen, swaps, stop = _polish(problem, objective, chosen, context, steps, max_polish)
         steps += swaps
     bound = unit * math.sqrt(max(0.0, 2.0 * (end.value - end.gap) - _ROUNDING)) * (1.0 - _ROUNDING)
-    if not context.deadline.expired():  # of many candidates it takes a while
+    if not context.deadline.expired():  # with many candidates this bound takes a while
         bound = max(bound, _own_bound(problem, objective, chosen))
     return RawResult(
         chosen,
@@ -194,10 +187,8 @@ def _sparse(problem: Problem, end: End, unit: float) -> RawResult:
     state = Partial(problem.constraints)
     for item in np.flatnonzero((end.weights > 0.0) & state.open):
         state.take(int(item))
-    # What the quotas still ask for.
-    chosen = state.completed()
     return RawResult(
-        chosen,
+        state.completed(),  # with the candidates that quotas still ask for
         stop_reason=end.stop,
         iterations=end.steps,
         extras={"fw_gap": end.gap * unit * unit},
@@ -205,6 +196,7 @@ def _sparse(problem: Problem, end: End, unit: float) -> RawResult:
 
 
 def _limit(problem: Problem, context: SolveContext) -> int:
+    """Return the number of calls of the oracle."""
     return max(50, 2 * problem.k) if context.max_iterations is None else context.max_iterations
 
 
@@ -241,7 +233,7 @@ def _polish(
 
 
 def _with(problem: Problem, objective: VectorMatching) -> Problem:
-    """Return the problem with another objective: swaps of vectors know of costs."""
+    """Return the problem with another objective; the swaps of vectors can keep to a capacity."""
     return Problem(
         objective, problem.k, problem.cardinality, problem.include, problem.exclude,
         problem.groups, problem.quotas, problem.costs, problem.capacity,
@@ -278,8 +270,8 @@ def _polish_scalar(
     return pool.indices(np.flatnonzero(mark)), swaps, stop
 
 
-def _rounding_keys(weights: NDArray[np.float64], problem: Problem) -> NDArray[np.float64]:
-    """Return greedy keys that keep the largest weights, down to -1; of "at most", no others."""
+def _rounding_keys(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return keys from -1 to 0 by which the greedy keeps the largest weights."""
     largest = float(weights.max(initial=0.0))
     return -weights / largest if largest > 0.0 else -weights
 
@@ -289,7 +281,7 @@ def _best_swap(pool: Pool, mark: NDArray[np.uint8], residual: float) -> tuple[in
     if not pool.codes.size:
         i, j, _ = best_single_swap(pool.values, mark, residual, 0.0)
         return int(i), int(j)
-    best, error = (-1, -1), np.inf
+    best, smallest = (-1, -1), np.inf
     for code in range(pool.low.size):
         members = np.flatnonzero(pool.codes == code)
         if members.size == 0:
@@ -297,7 +289,7 @@ def _best_swap(pool: Pool, mark: NDArray[np.uint8], residual: float) -> tuple[in
         i, j, _ = best_single_swap(pool.values[members], mark[members], residual, 0.0)
         if i >= 0:
             a, b = int(members[i]), int(members[j])
-            off = abs(residual - float(pool.values[b] - pool.values[a]))
-            if off < error:
-                best, error = (a, b), off
+            error = abs(residual - float(pool.values[b] - pool.values[a]))
+            if error < smallest:
+                best, smallest = (a, b), error
     return best
