@@ -15,7 +15,7 @@ from subsetopt import registry
 from subsetopt.budget import Deadline
 from subsetopt.errors import SubsetOptError, UnsupportedProblemError
 from subsetopt.inputs import checked_choice, checked_integer
-from subsetopt.objectives import VectorMatching
+from subsetopt.objectives import MeanMatching, VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext, Solver
 from subsetopt.solvers.mip.search import size_obstacle
@@ -23,15 +23,16 @@ from subsetopt.status import StopReason
 
 __all__ = ["Auto", "Choice", "choose_solver", "opening_work"]
 
-# Up to this many subsets are settled by looking at all of them (about 20 ms).
+# Problems of up to this many subsets are solved by looking at all of them, in about 20 ms.
 _ENUMERABLE = 200_000
-# The same where every subset is evaluated by its objective, in Python.
+# The limit where each subset is evaluated by its objective, in Python, which takes as long.
 _EVALUABLE = 2_000
+# Objectives whose subsets a compiled kernel enumerates.
 _FAST = ("MeanMatching", "TopScores")
-# What to begin with, by objective: the first that takes the constraints.
+# The solver to begin with and the reason, by objective: the first that takes the constraints.
 _FIRST = {
     "MeanMatching": (("swap", "it has an answer in microseconds and usually proves it"),),
-    # A top-k under everything but a capacity, which makes it a knapsack.
+    # With a capacity, which `topk` does not take, the problem is a knapsack.
     "TopScores": (("topk", "sorting solves this problem exactly"),),
     "FacilityLocation": (("lazy-greedy", "it has the greedy's guarantee, fast"),),
     "KCenter": (("farthest-first", "it is within a factor of 2 of the optimum in one pass"),),
@@ -44,31 +45,38 @@ _FIRST = {
     "VectorMatching[uniform]": (("swap", "it is near a local optimum in microseconds"),),
     "VectorMatching[nonnegative]": (("omp", "its weights are refitted, and exact at k >= rank"),),
 }
-# Work of the first swap: most problems are done in a tenth of a millisecond.
+# Work limit of the first `swap`, which solves most problems in a tenth of a millisecond.
 _OPENING = 40_000
 _OPENING_PER_CANDIDATE = 4
-# Work of a second one, then of exact where the clock does not limit it: about 1 ms each.
+# Work limit of the second `swap`, about 1 ms. Without a time limit its constant part is also the
+# work limit of the second `exact`, which takes as long.
 _WORK = 150_000
 _WORK_PER_CANDIDATE = 64
-# Where so much branch and bound proves nothing, more rarely does: the time is better spent.
+# Work limit of branch and bound. A search that has proved nothing by then rarely proves anything
+# later, so the time is better spent on other solvers.
 _BRANCH = 100_000
-# The same under constraints, where a node costs hundreds of looks, and its share of the time.
+# Under constraints a node costs hundreds of looks: the work limit then grows by this much per
+# candidate, and branch and bound gets this share of the remaining time.
 _BRANCH_PER_CANDIDATE = 2_000
 _BRANCH_SHARE = 0.5
-# So many looks are made in half a second: all subsets but for their last two members, which are
-# found in one pass over the candidates.
+# Branch and bound has no work limit where all subsets take at most this many looks, about half a
+# second: it finds the last two members of a subset in one pass over the candidates.
 _PROVABLE = 200_000_000
+# The largest k for which that number of looks is computed.
 _FEW = 16
-# Seconds a MIP backend needs before it can be of use: start-up, model, first bound.
+# Seconds that a MIP backend needs to be of use: start-up, model and first bound.
 _MIP_ROOM = 0.25
-# The same for matching vectors; the share of time that swap has before the backend, and the
-# backend's share of the rest.
+# Seconds that a MIP backend needs to be of use where vectors are matched.
 _VECTOR_ROOM = 1.0
+# Where vectors are matched: the share of the time that `swap` has before the backend, and the share
+# of the rest that the backend has.
 _OPENING_SHARE = 0.25
 _BACKEND_SHARE = 0.67
-# Logarithm of the number of subsets, per dimension, up to which Gurobi has a proof within seconds
-# (n to 128, norms with a heavy tail; with equal norms only of the smallest).
+# The largest logarithm of the number of subsets, per dimension, at which Gurobi has a proof within
+# seconds (measured to n = 128, for norms with a heavy tail; with equal norms it proves only the
+# smallest problems).
 _LOGARITHM_PER_DIMENSION = 3.0
+# The order in which MIP backends are tried.
 _MIP_ORDER = ("gurobi", "cpsat", "scip", "highs")
 
 
@@ -120,25 +128,26 @@ def choose_solver(problem: Problem, time_limit: float | Deadline | None = None) 
 
 @dataclass(frozen=True, slots=True)
 class Auto:
-    """The chosen solver first, then what can still prove or improve within the limits.
+    """The chosen solver first, then those that can still prove or improve within the limits.
 
-    Mean matching: a little ``swap``, the first nodes of ``exact``, more ``swap``, more ``exact``:
-    about 2 ms at n = 128 without a limit. Under a work limit, half for each of the two. Under a
-    time limit ``exact`` does whatever it can finish; then, if a quarter of a second is left, the
-    first usable MIP backend starts from the incumbent, and ``swap`` goes on to the end. A backend
-    that fails does no harm: the next is tried, and the failure told in ``extras["fallbacks"]``.
-    Other objectives: their own solver, every subset where there are few, then such a backend where
-    the problem is small enough; for vectors in half of the time, between two searches by ``swap``.
+    Mean matching: a little ``swap``, the first nodes of ``exact``, more ``swap``, more ``exact``,
+    which takes about 2 ms at n = 128 without a limit. Under a work limit each of the two gets half.
+    Under a time limit ``exact`` does whatever it can finish; then, if a quarter of a second is
+    left, the first usable MIP backend starts from the incumbent, and ``swap`` goes on to the end. A
+    backend that fails does no harm: the next one is tried, and ``extras["fallbacks"]`` has the
+    failure. Other objectives: their own solver, then all subsets where there are few, then a MIP
+    backend where the problem is small enough. For vectors the backend gets half of the time,
+    between two searches by ``swap``.
 
     Parameters
     ----------
     start
         How ``swap`` starts where any subset is feasible: ``"random"``, ``"stratified"`` or
-        ``"window"`` (see its page). Random is the default here: among the many subsets that match
-        the mean, those near a uniform draw trained best; and it needs no sorting.
+        ``"window"`` (see its page). The default is random because, among the many subsets that
+        match the mean, those near a uniform draw trained best, and because it needs no sorting.
     choices
-        Of how many subsets within tolerance ``swap`` returns the one with the least sum of
-        squared losses, at least 1. A subset found in a later stage is taken as it is.
+        Number of subsets within tolerance from which ``swap`` returns the one with the least sum
+        of squared losses, at least 1. A subset found in a later stage is taken as it is.
 
     Raises
     ------
@@ -161,7 +170,7 @@ class Auto:
             work = opening_work(problem.n) * self.choices if work is None else (work + 1) // 2
         deadline = context.deadline
         if isinstance(problem.objective, VectorMatching) and _backend_due(problem, context):
-            deadline = _part(deadline, _OPENING_SHARE)  # else swap takes all the time there is
+            deadline = _part(deadline, _OPENING_SHARE)  # or swap would take all of the time
         opening = SolveContext(deadline, context.entropy, work, context.warm_start)
         best = self._solver(first).solve(problem, opening)
         best.solver = best.solver or first
@@ -195,34 +204,34 @@ class Auto:
         first: str,
         failures: list[tuple[str, str]],
     ) -> Iterator[tuple[str, Callable[[], Solver], int | None, Deadline]]:
-        """Yield what follows the first solver: name, maker, work limit, deadline.
+        """Yield the solvers after the first: name, maker, work limit and deadline of each.
 
-        A generator, so that what is left of the time, and what has failed, is looked at when a
-        solver is due.
+        This is a generator, so that the remaining time and the failures are looked at when a solver
+        is due.
         """
         deadline = context.deadline
         timed = deadline.limited
-        given = context.max_iterations
+        max_iterations = context.max_iterations
         swap = partial(self._solver, "swap")
         if _matching(problem):
-            if given is not None:
-                yield "exact", partial(_exact, None), given // 2, deadline
+            if max_iterations is not None:
+                yield "exact", partial(_exact, None), max_iterations // 2, deadline
                 return
-            # What a few thousand nodes prove is proved before more is searched.
+            # A proof that takes a few thousand nodes comes before a longer search.
             yield "exact", partial(_exact, 0), None, deadline
             yield "swap", swap, _WORK + _WORK_PER_CANDIDATE * problem.n, deadline
             if timed and not problem.constraints.unbound:
                 branch = None
-                few = problem.k <= _FEW  # of many, the binomial coefficient alone takes long
+                few = problem.k <= _FEW  # a large binomial coefficient takes long to compute
                 if not few or comb(problem.n, max(problem.k - 2, 0)) * problem.n > _PROVABLE:
                     branch = _BRANCH + _BRANCH_PER_CANDIDATE * problem.n
                 yield "exact", partial(_exact, branch), None, _part(deadline, _BRANCH_SHARE)
             else:
                 yield "exact", partial(_exact, _BRANCH), None if timed else _WORK, deadline
-        elif first != "exhaustive" and given is None and _takes("exhaustive", problem):
+        elif first != "exhaustive" and max_iterations is None and _takes("exhaustive", problem):
             if _enumerable(problem):
                 yield "exhaustive", partial(registry.create, "exhaustive"), None, deadline
-        if not timed or given is not None:
+        if not timed or max_iterations is not None:
             return
         if _backend_due(problem, context):
             usable = registry.available_solvers(problem)
@@ -232,7 +241,7 @@ class Auto:
                 before = len(failures)
                 yield name, partial(registry.create, name), None, _part(deadline, share)
                 if len(failures) == before:
-                    break  # the next is for where a license is too small
+                    break  # the next backend is needed only where this one fails
         if first == "swap":
             yield "swap", swap, None, deadline
 
@@ -248,6 +257,7 @@ def _exact(branch_limit: int | None) -> Solver:
 
 @lru_cache
 def _swap(start: str, choices: int) -> Solver:
+    """Return a swap solver; one object for every use."""
     return registry.create("swap", {"start": start, "choices": choices})
 
 
@@ -258,7 +268,7 @@ def opening_work(n: Any) -> Any:
 
 def _matching(problem: Problem) -> bool:
     """Whether this is scalar mean matching, which has its own exact solver."""
-    return type(problem.objective).__name__ == "MeanMatching"
+    return type(problem.objective) is MeanMatching
 
 
 def _backend_due(problem: Problem, context: SolveContext) -> bool:
@@ -271,7 +281,7 @@ def _backend_due(problem: Problem, context: SolveContext) -> bool:
     objective = problem.objective
     if not isinstance(objective, VectorMatching) or objective.weights != "uniform":
         return True
-    # Of many subsets in few dimensions some match so well that no bound tells them from 0.
+    # Among many subsets in few dimensions some match so well that no bound tells them from 0.
     hope = math.log(max(_subsets(problem), 1)) <= _LOGARITHM_PER_DIMENSION * objective.d
     return hope and remaining > _VECTOR_ROOM
 
@@ -282,17 +292,18 @@ def _part(deadline: Deadline, share: float) -> Deadline:
 
 
 def _takes(name: str, problem: Problem) -> bool:
+    """Whether a solver can take a problem."""
     return registry.spec_of(name).obstacle(problem) is None
 
 
 def _enumerable(problem: Problem) -> bool:
-    """Whether looking at every subset takes no more than some 20 ms."""
+    """Whether looking at every subset takes no more than about 20 ms."""
     fast = any(kind in _FAST for kind in problem.objective.kinds)
     return _subsets(problem) <= (_ENUMERABLE if fast else _EVALUABLE)
 
 
 def _subsets(problem: Problem) -> int:
-    """Return how many subsets sizes alone allow (quotas and capacity not counted)."""
+    """Return the number of subsets that the sizes allow, quotas and capacity left out."""
     if not problem.constrained:
         free, need = problem.n, problem.k
     else:
@@ -329,7 +340,7 @@ def _closed(problem: Problem, raw: RawResult) -> bool:
 
 
 def _better(problem: Problem, old: RawResult, new: RawResult) -> RawResult:
-    """Return the better subset of two results, with the tighter bound of both."""
+    """Return the better subset of two results, with the tighter of their bounds."""
     best, other = (new, old) if _objective(problem, new) < _objective(problem, old) else (old, new)
     bounds = [raw.bound for raw in (old, new) if raw.bound is not None]
     if not bounds:

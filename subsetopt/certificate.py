@@ -49,7 +49,7 @@ class Certificate:
 
 def check_indices(problem: Problem, indices: NDArray[np.int64]) -> list[str]:
     """Return every way in which sorted ``indices`` fail to be a feasible subset, in words."""
-    found: list[str] = []
+    violations: list[str] = []
     size = indices.size
     if size:
         if indices[0] < 0 or indices[-1] >= problem.n:
@@ -58,10 +58,10 @@ def check_indices(problem: Problem, indices: NDArray[np.int64]) -> list[str]:
             if not problem.objective.repeats or not bool((indices[1:] >= indices[:-1]).all()):
                 return ["indices repeat or are not sorted"]
     if problem.constrained:
-        found = problem.constraints.violations(indices)
+        violations = problem.constraints.violations(indices)
     elif size > problem.k or (size < problem.k and problem.cardinality == "exact"):
-        found = [f"{size} candidates chosen for k = {problem.k}"]
-    return found + problem.objective.violations(indices, problem.k)
+        violations = [f"{size} candidates chosen for k = {problem.k}"]
+    return violations + problem.objective.violations(indices, problem.k)
 
 
 def check_rows(
@@ -86,7 +86,7 @@ def check_rows(
 
 
 def verify(problem: Problem, solution: Solution) -> Certificate:
-    """Recompute feasibility and objective of a solution, trusting nothing it says.
+    """Recompute the feasibility and the objective of a solution, which is not trusted in anything.
 
     Parameters
     ----------

@@ -37,8 +37,11 @@ WarmStart = ArrayLike | Solution | str | None
 _NO_INDICES = np.empty(0, dtype=np.int64)
 _NO_WEIGHTS = np.empty(0, dtype=np.float64)
 _AUTO = Auto()
-# Seconds kept back for judging an answer, and the most of a time limit that goes there.
-_RETURN, _RETURN_PER_CANDIDATE, _RETURN_SHARE = 250e-6, 4e-9, 0.125
+# Seconds kept back from a solver for judging its answer: a constant, and a part per candidate.
+_JUDGING = 250e-6
+_JUDGING_PER_CANDIDATE = 4e-9
+# The largest share of a time limit that is kept back.
+_JUDGING_SHARE = 0.125
 
 
 def select(
@@ -126,9 +129,9 @@ def solve(
     Parameters
     ----------
     problem
-        What to choose from, how many, how good is measured, and the constraints.
+        The objective, the number of candidates to choose, and the constraints.
     solver
-        ``"auto"``, a registered name, a solver object, or a list of these to fall over along.
+        ``"auto"``, a registered name, a solver object, or a list of these, tried in order.
     time_limit
         Wall-clock seconds for everything from call to return, or a running Deadline. None is the
         solver's default work limit, never "until it succeeds". 0 returns the warm start, if any.
@@ -137,18 +140,18 @@ def solve(
     seed
         None for fresh entropy, a nonnegative int, a sequence of them, or a Generator.
     warm_start
-        A feasible subset to start from and never to be worse than: indices, a bool mask, a
-        Solution, or the name of a solver that makes one.
+        A feasible subset to start from, which the answer is never worse than: indices, a bool
+        mask, a Solution, or the name of a solver that makes one. None starts cold.
     options
-        Hyperparameters of the named solver; see its page.
+        Hyperparameters of the named solver, see its page. None is its defaults.
     backend_params
         Native parameters of a MIP backend, set last and verbatim.
 
     Returns
     -------
     Solution
-        Objective, bound and status recomputed and judged here, whatever the solver said. Without
-        a subset (NO_SOLUTION, INFEASIBLE, ERROR) indices and weights are empty.
+        Its objective, bound and status are recomputed here, whatever the solver said. Without a
+        subset (NO_SOLUTION, INFEASIBLE, ERROR) indices and weights are empty.
 
     Raises
     ------
@@ -174,27 +177,25 @@ def solve(
         checked_integer("max_iterations", max_iterations, 0, also=" or None")
     plan = _plan(problem, solver, options, backend_params)
     entropy = entropy_from(seed)
-    early = _early(problem, deadline)
-    start = _warm_indices(problem, warm_start, deadline, max_iterations, entropy, early)
+    clash = _clash(problem, deadline)
+    start = _warm_indices(problem, warm_start, deadline, max_iterations, entropy, clash)
     name = plan[0][0]
     if deadline.seconds == 0.0:
         raw = RawResult(
             start, stop_reason=StopReason.TIME, solver="warm-start" if start is not None else name
         )
         return judge(problem, raw, name, deadline, None)
-    if early is not None:
-        return _empty(problem, Status.INFEASIBLE, name, deadline, {"why": early})
-    single = _only_subset(problem)
-    if single is not None:
-        broken = problem.objective.violations(single, problem.k)
-        if broken:
-            why = {"why": f"sizes leave one subset, and {broken[0]}"}
-            return _empty(problem, Status.INFEASIBLE, name, deadline, why)
-        return judge(
-            problem, RawResult(single, bound=_value(problem, single)), name, deadline, None
-        )
+    if clash is not None:
+        return judge(problem, _infeasible(clash), name, deadline, None)
+    only = _only_subset(problem)
+    if only is not None:
+        violations = problem.objective.violations(only, problem.k)
+        raw = RawResult(only, bound=_value(problem, only))
+        if violations:
+            raw = _infeasible(f"sizes leave one subset, and {violations[0]}")
+        return judge(problem, raw, name, deadline, None)
     context = SolveContext(
-        deadline.less(_way_back(problem, deadline)),
+        deadline.less(_judging_time(problem, deadline)),
         entropy,
         max_iterations,
         start,
@@ -203,12 +204,13 @@ def solve(
     return _run(problem, plan, context)
 
 
-def _way_back(problem: Problem, deadline: Deadline) -> float:
-    """Return the seconds kept back from a solver: sorting, checking and recomputing its answer.
+def _judging_time(problem: Problem, deadline: Deadline) -> float:
+    """Return the seconds kept back from a solver, to sort, check and recompute its answer.
 
     After a long search this code is out of the processor's caches and takes five times as long.
     """
-    return min(_RETURN + _RETURN_PER_CANDIDATE * problem.n, _RETURN_SHARE * deadline.seconds)
+    seconds = _JUDGING + _JUDGING_PER_CANDIDATE * problem.n
+    return min(seconds, _JUDGING_SHARE * deadline.seconds)
 
 
 def size_of(n: int, k: int | None, rate: float | None) -> int:
@@ -255,11 +257,16 @@ def _plan(
     return [(solver, solver)]
 
 
-def _early(problem: Problem, deadline: Deadline) -> str | None:
-    """Return why the constraints clash, or None; nothing is looked at when no time is given."""
+def _clash(problem: Problem, deadline: Deadline) -> str | None:
+    """Return why the constraints clash, or None; without time None, unchecked."""
     if deadline.seconds == 0.0 or not problem.constrained:
         return None
     return problem.constraints.infeasibility()
+
+
+def _infeasible(why: str) -> RawResult:
+    """Return the result for a problem that no subset is feasible for."""
+    return RawResult(None, infeasible=True, extras={"why": why})
 
 
 def _only_subset(problem: Problem) -> NDArray[np.int64] | None:
@@ -285,27 +292,27 @@ def _warm_indices(
     deadline: Deadline,
     max_iterations: int | None,
     entropy: int,
-    infeasible: str | None,
+    clash: str | None,
 ) -> NDArray[np.int64] | None:
-    """Return a warm start as sorted feasible indices."""
-    if warm_start is None or infeasible is not None:
+    """Return a warm start as sorted feasible indices; None without one or in a clash."""
+    if warm_start is None or clash is not None:
         return None
     if isinstance(warm_start, str):
         if deadline.seconds == 0.0:
             registry.spec_of(warm_start)
             return None
-        made = solve(problem, warm_start, deadline, max_iterations, entropy)
-        return made.indices if made.has_solution else None
+        solution = solve(problem, warm_start, deadline, max_iterations, entropy)
+        return solution.indices if solution.has_solution else None
     if isinstance(warm_start, Solution):
         if not warm_start.has_solution:
             return None
         indices = warm_start.indices
     else:
-        given = as_index_array(warm_start, problem.n, "warm_start")
-        indices = _NO_INDICES if given is None else given
-    broken = check_indices(problem, indices)
-    if broken:
-        raise ProblemError(f"the warm start is not feasible: {'; '.join(broken)}.")
+        named = as_index_array(warm_start, problem.n, "warm_start")
+        indices = _NO_INDICES if named is None else named
+    violations = check_indices(problem, indices)
+    if violations:
+        raise ProblemError(f"the warm start is not feasible: {'; '.join(violations)}.")
     return indices
 
 
@@ -341,7 +348,7 @@ def _run(problem: Problem, plan: list[tuple[str, str | Solver]], context: SolveC
 
 
 def _value(problem: Problem, indices: NDArray[np.int64]) -> float | None:
-    """Return the objective of a subset; None where its weights are the solver's to choose."""
+    """Return the objective of a subset, or None where solvers choose its weights."""
     weights = problem.objective.weights_for(indices, problem.k)
     return None if weights is None else problem.objective.evaluate(indices, weights)
 
@@ -353,21 +360,20 @@ def judge(
     deadline: Deadline,
     start: NDArray[np.int64] | None,
 ) -> Solution:
-    """Turn what a solver returned into an answer: recompute, verify, compare with the start."""
+    """Turn a solver's result into an answer: recompute, verify, compare with the warm start."""
     name = raw.solver or name
     objective = problem.objective
     start_value = None if start is None else _value(problem, start)
     if raw.indices is None and start_value is None:
         status = Status.INFEASIBLE if raw.infeasible else Status.NO_SOLUTION
-        return _empty(problem, status, name, deadline, raw.extras, raw)
+        return _empty(problem, status, name, deadline, raw)
     minimize = objective.sense == "minimize"
     indices, weights, value = _NO_INDICES, _NO_WEIGHTS, math.inf if minimize else -math.inf
     if raw.indices is not None:
         indices, weights, error = _checked(problem, raw.indices, raw.weights)
         if error:
             error = f"solver {name!r} returned an infeasible subset: {error}"
-            extras = {**raw.extras, "error": error}
-            return _empty(problem, Status.ERROR, name, deadline, extras, raw)
+            return _empty(problem, Status.ERROR, name, deadline, raw, error=error)
         value = objective.evaluate(indices, weights)
     if start_value is not None and start is not None:
         better = start_value < value if minimize else start_value > value
@@ -453,47 +459,41 @@ def _certified(
 def _checked(
     problem: Problem, chosen: NDArray[np.int64], weights: NDArray[np.float64] | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64], str]:
-    """Return sorted indices, their weights, and what is wrong with them (nothing: empty)."""
+    """Return sorted indices, their weights, and what is wrong with them, empty if nothing is."""
     if weights is None:
         indices = np.sort(chosen)
         own = problem.objective.weights_for(indices, problem.k)
-        broken = check_indices(problem, indices)
+        violations = check_indices(problem, indices)
         if own is None:
-            broken.append("it has no weights")
-        return indices, _NO_WEIGHTS if own is None else own, "; ".join(broken)
+            violations.append("it has no weights")
+        return indices, _NO_WEIGHTS if own is None else own, "; ".join(violations)
     if weights.shape != chosen.shape:
         return chosen, weights, f"{weights.size} weights for {chosen.size} indices"
     order = chosen.argsort(kind="stable")
     indices, weights = chosen[order], weights[order]
-    broken = check_indices(problem, indices)
-    if not broken:
+    violations = check_indices(problem, indices)
+    if not violations:
         wrong = problem.objective.weight_problem(indices, weights, problem.k)
-        broken = [wrong] if wrong else []
-    return indices, weights, "; ".join(broken)
+        violations = [wrong] if wrong else []
+    return indices, weights, "; ".join(violations)
 
 
 def _empty(
-    problem: Problem,
-    status: Status,
-    name: str,
-    deadline: Deadline,
-    extras: dict[str, Any],
-    raw: RawResult | None = None,
+    problem: Problem, status: Status, name: str, deadline: Deadline, raw: RawResult, **facts: str
 ) -> Solution:
-    """Return an answer without a subset."""
-    minimize = problem.objective.sense == "minimize"
+    """Return an answer without a subset; the extras hold those of the solver and the facts."""
     return Solution(
         _NO_INDICES,
         _NO_WEIGHTS,
         problem.n,
         math.nan,
-        -math.inf if minimize else math.inf,
+        -math.inf if problem.objective.sense == "minimize" else math.inf,
         status,
-        StopReason.COMPLETED if raw is None else raw.stop_reason,
+        raw.stop_reason,
         name,
-        setup_time=0.0 if raw is None else raw.setup_time,
-        solve_time=deadline.elapsed(),
-        iterations=0 if raw is None else raw.iterations,
-        scale=problem.objective.scale,
-        extras=dict(extras),
+        raw.setup_time,
+        deadline.elapsed(),
+        raw.iterations,
+        problem.objective.scale,
+        {**raw.extras, **facts},
     )

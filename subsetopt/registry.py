@@ -171,7 +171,7 @@ def require_support(spec: SolverSpec, problem: Problem) -> None:
 
 
 def create(name: str, options: Mapping[str, Any] | None = None) -> Solver:
-    """Return a solver made with options.
+    """Return a solver with options, or with its defaults where there are none.
 
     Raises
     ------
@@ -203,12 +203,12 @@ def configure(solver_class: Any, name: str, options: Mapping[str, Any]) -> Solve
     """
     valid = [f.name for f in dataclasses.fields(solver_class) if f.init]
     check_options(f"solver {name!r}", options, valid)
-    made: Solver = solver_class(**options)
-    return made
+    solver: Solver = solver_class(**options)
+    return solver
 
 
 def _import_solver(spec: SolverSpec) -> Any:
-    """Return the solver's class after making sure that its packages can be imported."""
+    """Return the solver's class, or raise how to get the packages that it lacks."""
     for module in spec.requires:
         if importlib.util.find_spec(module) is None:
             raise SolverUnavailableError(
@@ -224,6 +224,7 @@ def _import_solver(spec: SolverSpec) -> Any:
 
 
 def _load(spec: SolverSpec) -> Any:
+    """Return the class behind a row."""
     if isinstance(spec.target, type):
         return spec.target
     module, _, attribute = spec.target.partition(":")

@@ -23,10 +23,10 @@ __all__ = ["warmup"]
 def warmup() -> None:
     """Compile every kernel, or load it from the cache on disk.
 
-    The first call on a machine takes about half a minute, every later one, also of another
-    process, a fraction of a second. Without it, the first solve of each kind pays for its own
-    kernels. The cache lies beside the installed package, or under the user's cache directory when
-    that cannot be written to (``NUMBA_CACHE_DIR`` chooses another place).
+    The first call on a machine takes about half a minute; later calls, also of other processes,
+    take a fraction of a second. Without it, the first solve of each kind compiles its own kernels.
+    The cache lies beside the installed package, or under the user's cache directory where the
+    package cannot be written to (``NUMBA_CACHE_DIR`` chooses another place).
 
     Examples
     --------
@@ -36,7 +36,7 @@ def warmup() -> None:
 
     gains.compile_all()
     rises.compile_all()
-    # Small, but hard enough to reach every phase: float64, whose tolerance is far below the gaps.
+    # A small problem that reaches every phase: the tolerance of float64 is far below its gaps.
     losses = np.random.default_rng(0).exponential(size=24)
     groups = np.arange(24) % 3
     plain = Problem(MeanMatching(losses), 5)
@@ -45,7 +45,7 @@ def warmup() -> None:
     vectors = losses.reshape(12, 2)
     uniform = Problem(VectorMatching(vectors), 3)
     weighted = Problem(VectorMatching(vectors, weights="nonnegative"), 1)
-    # A band that no subset lies in: the enumeration does not end, and the repair begins.
+    # No subset lies in a band of width 0: the enumeration does not end, and the repair begins.
     scored = Problem(ScoredMatching(np.sqrt(losses), losses, 0.0), 5)
     covered = Problem(FacilityLocation(vectors), 3)
     similar = Problem(FacilityLocation(similarity=vectors @ vectors.T), 3)
