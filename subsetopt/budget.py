@@ -1,4 +1,4 @@
-"""Time as an injected value: a deadline that everything between call and return looks at."""
+"""Time as an injected value: a deadline that all code between call and return looks at."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ class Deadline:
         return self.seconds != math.inf
 
     def less(self, seconds: float) -> Deadline:
-        """Return the same deadline, earlier by some seconds: time kept back for what follows."""
+        """Return this deadline earlier by some seconds, which are kept back for later work."""
         if not self.limited:
             return self
         earlier = object.__new__(Deadline)

@@ -1,8 +1,8 @@
-"""The command line: ``subsetopt solvers``, ``subsetopt solve``, and what other packages add.
+"""The command line: ``subsetopt solvers``, ``subsetopt solve``, and commands of other packages.
 
-A package adds a command by an entry point in the group ``subsetopt.commands`` that names a
-function typer can take. It is loaded only when it is called, so that listing the commands imports
-none of what they need.
+A package adds a command by an entry point in the group ``subsetopt.commands`` that names a function
+that typer accepts. A command is loaded only when it is called, so that listing the commands imports
+nothing that they need.
 """
 
 from __future__ import annotations
@@ -30,8 +30,11 @@ from subsetopt.solvers.spec import FEATURES
 
 __all__ = ["main"]
 
+# The entry-point group of the commands of other packages.
 _GROUP = "subsetopt.commands"
+# The exit code for a mistake of the user.
 _MISTAKE = 2
+# The exit code where there is no subset to return.
 _NO_ANSWER = 1
 
 
@@ -41,13 +44,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     Parameters
     ----------
     arguments
-        What follows the program's name; None takes ``sys.argv``.
+        The words after the program's name; None takes those of ``sys.argv``.
 
     Raises
     ------
     SystemExit
-        With code 0; 1 when there is no subset to return; 2 for a mistake in what was asked, told
-        in one line on stderr; 130 when interrupted.
+        With code 0; 1 when there is no subset to return; 2 for a mistake of the user, with one
+        line on stderr; 130 when interrupted.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
@@ -55,14 +58,14 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     except (KeyboardInterrupt, typer.Abort):
         _stop("interrupted", 130)
     except BrokenPipeError:
-        sys.stderr.close()  # or the interpreter complains of the closed pipe once more on exit
+        sys.stderr.close()  # or the interpreter reports the closed pipe again on exit
         sys.exit(_NO_ANSWER)
     except SubsetOptError as error:
         _stop(str(error), _MISTAKE)
     except OSError as error:
         _stop(f"{error.filename or 'error'}: {error.strerror or error}", _MISTAKE)
     except Exception as error:
-        # A usage error; its class is click's or typer's own, depending on typer's version.
+        # A usage error has a class of click or of typer, depending on typer's version.
         if not hasattr(error, "format_message"):
             raise
         _stop(error.format_message(), getattr(error, "exit_code", _MISTAKE))
@@ -70,12 +73,13 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
 
 
 def _stop(message: str, code: int) -> NoReturn:
+    """Print one line on stderr and exit."""
     print(f"subsetopt: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(code)
 
 
 def _app(arguments: Sequence[str]) -> typer.Typer:
-    """Return the application; of the commands of other packages only the called one is loaded."""
+    """Return the application; among commands of other packages it loads only the called one."""
     app = typer.Typer(
         help="Which samples deserve a backward pass? Solvers for data selection.",
         add_completion=False,
@@ -115,6 +119,8 @@ def _install(entry: importlib.metadata.EntryPoint, missing: str) -> str:
 
 
 def _placeholder(entry: importlib.metadata.EntryPoint) -> Callable[[], None]:
+    """Return a command that only has a line in the list of commands."""
+
     def placeholder() -> None:
         pass
 
@@ -143,11 +149,11 @@ def _solvers(
     with Console(stderr=True).status("Looking for backends"):
         rows = [(spec, availability(spec.name)) for spec in so.list_solvers()]
     if as_json:
-        listed = [
+        records = [
             _row(spec) | {"available": state.usable, "why_not": state.reason or None}
             for spec, state in rows
         ]
-        print(json.dumps(listed, indent=2))
+        print(json.dumps(records, indent=2))
         return
     table = Table(title="Solvers")
     for heading in ("solver", "exact", "objectives", "features", "available"):
@@ -169,7 +175,7 @@ def _solvers(
 
 
 def _features(spec: SolverSpec) -> str:
-    """Return the features in the fewest words."""
+    """Return the features of a solver, or those that it lacks if they are fewer."""
     lacking = FEATURES - spec.features
     if len(lacking) < len(spec.features):
         return "all" + (f" but {', '.join(sorted(lacking))}" if lacking else "")
@@ -177,6 +183,7 @@ def _features(spec: SolverSpec) -> str:
 
 
 def _row(spec: SolverSpec) -> dict[str, Any]:
+    """Return a row of the registry as JSON can hold it."""
     return {
         "name": spec.name,
         "exact": spec.exact,
@@ -253,10 +260,10 @@ def _solve(
 
 
 def _warm_up(names: list[str]) -> None:
-    """Load what the solvers need, so that the clock of the real call counts the solve alone."""
+    """Load what the solvers need, so that the time of the real call is that of the solve alone."""
     for name in names:
         with contextlib.suppress(SubsetOptError):
-            # Hard enough to reach every kernel; a backend is only to be started.
+            # 24 losses are enough to reach every kernel; a backend only has to start.
             n = 5 if name != "auto" and spec_of(name).extra else 24
             losses = np.random.default_rng(0).exponential(size=n)
             so.select(losses, k=n // 5, solver=name, max_iterations=2000, seed=0)
@@ -280,7 +287,7 @@ def _read(path: Path) -> NDArray[Any]:
 
 
 def _parse(text: str, path: Path) -> NDArray[np.float64]:
-    """Return the numbers of one column or one row; a first line of words is a header."""
+    """Return the numbers of one column or one row; a first line without numbers is a header."""
     rows = [
         (number, line.replace(",", " ").replace(";", " ").split())
         for number, line in enumerate(text.splitlines(), start=1)
@@ -301,6 +308,7 @@ def _parse(text: str, path: Path) -> NDArray[np.float64]:
 
 
 def _is_number(cell: str) -> bool:
+    """Whether a text is a number."""
     try:
         float(cell)
     except ValueError:
@@ -309,6 +317,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _write(solution: so.Solution, path: Path) -> None:
+    """Write a solution in the format that the file's suffix names."""
     if path.suffix == ".npy":
         np.save(path, solution.indices)
     elif path.suffix == ".csv":
@@ -320,7 +329,7 @@ def _write(solution: so.Solution, path: Path) -> None:
 
 
 def _facts(solution: so.Solution) -> dict[str, Any]:
-    """Return a solution as JSON can hold it: what is not finite is null."""
+    """Return a solution as JSON can hold it, with null for numbers that are not finite."""
     return {
         "status": solution.status.name,
         "status_text": solution.status.value,
@@ -344,6 +353,7 @@ def _facts(solution: so.Solution) -> dict[str, Any]:
 
 
 def _finite(value: float) -> float | None:
+    """Return a finite value, or None."""
     return float(value) if math.isfinite(value) else None
 
 
@@ -355,6 +365,7 @@ def _relative(objective: float, scale: float | None) -> float:
 
 
 def _show(solution: so.Solution, output: Path | None) -> None:
+    """Print a solution as a table of two columns."""
     facts = {
         "status": f"{solution.status.name}: {solution.status.value}",
         "stopped": f"{solution.stop_reason.name}: {solution.stop_reason.value}",

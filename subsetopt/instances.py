@@ -27,14 +27,14 @@ def losses(family: str, n: int, k: int, seed: int = 0) -> NDArray[Any]:
     family
         One of ``FAMILIES``.
     n, k
-        Number of losses, and the size that will be chosen (outliers are placed by it).
+        Number of losses, and number of losses to choose, by which outliers are placed.
     seed
         Nonnegative int; same seed, same vector.
 
     Returns
     -------
     ndarray
-        Shape (n,), float32 unless the family says otherwise.
+        Shape (n,), float32.
 
     Raises
     ------
@@ -58,7 +58,7 @@ def planted(n: int, k: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray
     """Return losses on a fine lattice and a subset of size k whose mean is exactly theirs.
 
     The losses are multiples of 2**-20, so that every sum is exact in float64; the optimum is 0.
-    Needs 0 < k < n; the mean is moved by the last losses outside the planted subset.
+    Needs 0 < k < n. The last loss outside the planted subset is set so that the means agree.
     """
     rng = np.random.default_rng((seed, n, k))
     units = rng.integers(1, 1 << 22, size=n) * k
@@ -71,12 +71,12 @@ def planted(n: int, k: int, seed: int = 0) -> tuple[NDArray[np.float64], NDArray
 
 
 def vectors(n: int, d: int, seed: int = 0) -> NDArray[np.float64]:
-    """Return vectors as gradients are: of Gaussian directions, and a few much larger than most.
+    """Return vectors with Gaussian directions, a few of them much larger than most, like gradients.
 
     Parameters
     ----------
     n, d
-        Number of vectors, and their length.
+        Number of vectors, and number of coordinates of each.
     seed
         Nonnegative int; same seed, same vectors.
 
@@ -124,7 +124,7 @@ def _two_decimal(rng: np.random.Generator, n: int, k: int) -> NDArray[Any]:
 
 
 def _bfloat16(rng: np.random.Generator, n: int, k: int) -> NDArray[Any]:
-    # The upper half of a float32 is a bfloat16; cutting the lower half off rounds towards zero.
+    # The upper half of a float32 is a bfloat16; dropping the lower half rounds towards zero.
     raw = rng.exponential(size=n).astype(np.float32).view(np.uint32) & np.uint32(0xFFFF0000)
     return raw.view(np.float32)
 
@@ -140,12 +140,12 @@ def _far_outlier(rng: np.random.Generator, n: int, k: int) -> NDArray[Any]:
 
 
 def _edge_outlier(rng: np.random.Generator, n: int, k: int) -> NDArray[Any]:
-    # Large enough that the others cannot quite make up for it: with it in, the k - 1 smallest
-    # others still overshoot by up to 5%; with it out, the k largest fall short.
+    # The outlier is so large that no subset reaches the mean: with it, the k - 1 smallest others
+    # still exceed the mean by up to 5%; without it, the k largest others fall short.
     values = np.sort(rng.exponential(size=n))[::-1].copy()
     rest = values[1:]
     k = max(1, min(k, n - 1))
-    # x in: x + smallest(k-1) = k * mean, that is x (1 - k/n) = k/n * sum(rest) - smallest.
+    # With the outlier x: x + smallest(k-1) = k * mean, so x (1 - k/n) = k/n * sum(rest) - smallest.
     smallest = rest[rest.size - (k - 1) :].sum()
     largest = rest[:k].sum()
     upper = (k / n * rest.sum() - smallest) / (1.0 - k / n)

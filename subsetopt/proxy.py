@@ -1,9 +1,9 @@
 """Select via Proxy over a data set in memory: from the scores of small models to a selection.
 
-A proxy (a small model, trained briefly) says how unsure it is of every sample; the target model is
-then trained on the samples chosen here. How unsure a model is, is computed by
-:func:`subsetopt.policies.uncertainty_scores`; one vector of scores needs no more than a
-:class:`~subsetopt.TopScores` problem, with quotas if wanted.
+A proxy, which is a small model trained briefly, says how unsure it is of every sample (the scores
+of :func:`subsetopt.policies.uncertainty_scores`). The target model is then trained on the samples
+chosen here. For a single vector of scores a :class:`~subsetopt.TopScores` problem is enough, with
+quotas if wanted.
 """
 
 from __future__ import annotations
@@ -27,12 +27,13 @@ def rank_combination(scores: ArrayLike) -> NDArray[np.float64]:
     Parameters
     ----------
     scores
-        A row per proxy, shape (P, n), finite; larger for more wanted.
+        One row per proxy, shape (P, n), finite; larger for samples that are more wanted.
 
     Returns
     -------
     ndarray
-        Shape (n,); larger for more wanted. Only the order of each proxy's scores matters.
+        Shape (n,); larger for samples that are more wanted. Only the order of each proxy's scores
+        matters.
 
     Raises
     ------
@@ -41,7 +42,7 @@ def rank_combination(scores: ArrayLike) -> NDArray[np.float64]:
 
     Notes
     -----
-    Equal scores share the mean of their ranks. P sorts of n numbers.
+    Equal scores share the mean of their ranks. The cost is P sorts of n numbers.
 
     References
     ----------
@@ -57,20 +58,21 @@ def rank_combination(scores: ArrayLike) -> NDArray[np.float64]:
 
 
 def alternating_selection(scores: ArrayLike, k: int) -> NDArray[np.int64]:
-    """Let several proxies take turns, each taking its most wanted sample that is still there.
+    """Let several proxies take turns; each takes its most wanted sample that is still available.
 
     Parameters
     ----------
     scores
-        A row per proxy, shape (P, n), finite; larger for more wanted. The first row begins.
+        One row per proxy, shape (P, n), finite; larger for samples that are more wanted. The
+        proxy of the first row begins.
     k
-        How many samples to choose, 0 to n.
+        Number of samples to choose, 0 to n.
 
     Returns
     -------
     ndarray
-        Shape (k,), int64, no repeats, in the order in which they were taken: the first part of it
-        is the selection of a smaller k.
+        Shape (k,), int64, without repeats, in the order in which the samples were taken, so that
+        its beginning is the selection of a smaller k.
 
     Raises
     ------
@@ -79,7 +81,7 @@ def alternating_selection(scores: ArrayLike, k: int) -> NDArray[np.int64]:
 
     Notes
     -----
-    Of equal scores the lower index is taken. P sorts, then O(P n) in Python.
+    Among equal scores the lower index is taken. The cost is P sorts, then O(P n) in Python.
 
     References
     ----------
@@ -93,7 +95,7 @@ def alternating_selection(scores: ArrayLike, k: int) -> NDArray[np.int64]:
     matrix = _score_rows(scores)
     size = _checked_count(k, matrix.shape[1])
     queues = [iter(_descending(row).tolist()) for row in matrix]
-    taken: dict[int, None] = {}  # keeps the order
+    taken: dict[int, None] = {}  # a set that keeps the order
     while len(taken) < size:
         queue = queues[len(taken) % len(queues)]
         taken[next(sample for sample in queue if sample not in taken)] = None
@@ -101,22 +103,22 @@ def alternating_selection(scores: ArrayLike, k: int) -> NDArray[np.int64]:
 
 
 def class_balanced_selection(scores: ArrayLike, labels: ArrayLike, k: int) -> NDArray[np.int64]:
-    """Let the classes take turns, each giving its most wanted sample that is still there.
+    """Let the classes take turns; each gives its most wanted sample that is still available.
 
     Parameters
     ----------
     scores
-        Shape (n,), finite; larger for more wanted.
+        Shape (n,), finite; larger for samples that are more wanted.
     labels
         The class of every sample, shape (n,), any dtype that sorts.
     k
-        How many samples to choose, 0 to n.
+        Number of samples to choose, 0 to n.
 
     Returns
     -------
     ndarray
-        Shape (k,), int64, no repeats, in the order in which they were taken: the first part of it
-        is the selection of a smaller k.
+        Shape (k,), int64, without repeats, in the order in which the samples were taken, so that
+        its beginning is the selection of a smaller k.
 
     Raises
     ------
@@ -126,11 +128,11 @@ def class_balanced_selection(scores: ArrayLike, labels: ArrayLike, k: int) -> ND
 
     Notes
     -----
-    In every round the classes go in the order of the scores they have to offer, so that the names
-    of the classes do not matter and an unfinished last round takes the most wanted. Of equal scores
-    the lower index comes first. A class that has run out is passed over; until one has, the counts
-    of the classes differ by at most 1. The paper found that balancing harmed slightly where the
-    classes are balanced to begin with.
+    In every round the classes go in the order of the scores they offer, so that the names of the
+    classes do not matter and an unfinished last round takes the most wanted samples. Among equal
+    scores the lower index comes first. A class without samples left is passed over; before that
+    happens, the counts of the classes differ by at most 1. The paper found that balancing harmed
+    slightly where the classes are balanced already.
 
     References
     ----------
@@ -154,7 +156,7 @@ def class_balanced_selection(scores: ArrayLike, labels: ArrayLike, k: int) -> ND
 
 
 def _ranks(row: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return ranks from 1, equal values sharing the mean of theirs."""
+    """Return the ranks from 1; equal values share the mean of their ranks."""
     _, inverse, counts = np.unique(row, return_inverse=True, return_counts=True)
     last = np.cumsum(counts)
     ranks: NDArray[np.float64] = (last - (counts - 1) / 2.0)[inverse]
@@ -162,7 +164,7 @@ def _ranks(row: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _descending(row: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return the positions from the largest value to the smallest, the lower of ties first."""
+    """Return the positions by descending value; among equal values the lower comes first."""
     return np.argsort(-row, kind="stable")
 
 
@@ -196,6 +198,7 @@ def _score_rows(scores: ArrayLike, ndim: int = 2) -> NDArray[np.float64]:
 
 
 def _checked_count(k: object, n: int) -> int:
+    """Return the number of samples to choose."""
     if not is_integer(k) or not 0 <= k <= n:
         raise ProblemError(f"k must be an integer from 0 to {n}, the number of samples, got {k!r}.")
     return int(k)

@@ -1,8 +1,8 @@
 """Seeds: an int, a tuple of ints, a Generator or None becomes one 64-bit number.
 
 Kernels seed their own generator with it; solvers in plain NumPy make a ``Generator`` from it. The
-mixing is the finalizer of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014): a few nanoseconds where
-``numpy.random.SeedSequence`` takes ten microseconds, a fifth of a whole solve.
+bits are mixed by the finalizer of SplitMix64 (Steele, Lea & Flood, OOPSLA 2014), which takes a few
+nanoseconds. ``numpy.random.SeedSequence`` takes ten microseconds, a fifth of a whole solve.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ _GOLDEN = 0x9E3779B97F4A7C15
 
 
 def _mix(value: int) -> int:
+    """Return 64 bits that all depend on every bit of a value."""
     value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
     return value ^ (value >> 31)
@@ -77,16 +78,16 @@ def _absorb(state: int, parts: Sequence[int]) -> int:
 
 
 def entropies_from(seed: Seed, count: int) -> NDArray[np.uint64]:
-    """Return ``entropy_from((*seed, i))`` for every i below ``count``; fresh ones for ``None``.
+    """Return ``entropy_from((*seed, i))`` for every i below ``count``.
 
-    A Generator gives one draw each.
+    Without a seed they are fresh; from a Generator they are one draw each.
     """
     if seed is None or isinstance(seed, np.random.Generator):
         rng = np.random.default_rng() if seed is None else seed
         return rng.integers(0, _MASK, size=count, dtype=np.uint64, endpoint=True)
     head = tuple(seed) if isinstance(seed, Sequence) else (seed,)
     entropy_from(head)  # raises what is wrong with it
-    # The last part is the only one that differs: go on from the state before it.
+    # Only the last part differs: continue from the state before it.
     state = _absorb(len(head) + 1, head)
     with np.errstate(over="ignore"):
         mixed = np.uint64((state + _GOLDEN) & _MASK) + np.arange(count, dtype=np.uint64)

@@ -18,7 +18,7 @@ from subsetopt.status import Status, StopReason
 
 __all__ = ["assert_solver_contract"]
 
-# Arrays of an objective that belong to the caller.
+# Attributes of objectives that hold arrays of the caller.
 _INPUTS = ("losses", "scores", "features", "similarity", "inclusion", "balance", "vectors")
 
 
@@ -43,8 +43,8 @@ def assert_solver_contract(
     AssertionError
         If any law is broken: feasibility, the objective, the bound and the status against the
         exhaustive optimum, unchanged inputs, reproducibility, limits, warm starts, options. A
-        design has no optimum and improves on no warm start: its size and weights are checked, and
-        that a limit ends it with a draw all the same.
+        design has no optimum and improves on no warm start. Its size and weights are checked, and
+        that it ends with a draw under any limit.
     """
     if not problem.objective.provable:
         return _assert_design(name, problem, seed, time_limit)
@@ -52,15 +52,13 @@ def assert_solver_contract(
     oracle = solve(problem, "exhaustive")
     before = _arrays(problem)
     solution = solve(problem, name, time_limit, seed=seed)
-    for key, array in before.items():
-        assert np.array_equal(array, _arrays(problem)[key]), f"{name} changed {key}"
-    # Whether an objective's own constraint can be met is for exact solvers to settle.
+    _assert_unchanged(name, problem, before)
+    # Only exact solvers must tell whether an objective's own constraint can be met.
     settles = spec.exact or not problem.objective.restricts
     if oracle.status is Status.INFEASIBLE:
         unsure = not settles and solution.status is Status.NO_SOLUTION
-        assert unsure or solution.status is Status.INFEASIBLE, (
-            f"{name}: {solution.status} on infeasible"
-        )
+        right = unsure or solution.status is Status.INFEASIBLE
+        assert right, f"{name}: {solution.status} on infeasible"
         return solution
     assert solution.status is not Status.INFEASIBLE, f"{name} calls a feasible problem infeasible"
     if settles and (time_limit is None or not spec.exact):
@@ -70,8 +68,7 @@ def assert_solver_contract(
     if spec.exact and solution.stop_reason is StopReason.COMPLETED:
         assert solution.status is Status.OPTIMAL, f"{name} completed without a proof: {solution}"
     if time_limit is None:
-        again = solve(problem, name, seed=seed)
-        assert np.array_equal(again.indices, solution.indices), f"{name}: same seed, other answer"
+        _assert_reproducible(name, problem, solution, seed)
     _assert_limits(name, problem, oracle)
     _assert_options(name, problem)
     return solution
@@ -88,19 +85,34 @@ def _assert_design(name: str, problem: Problem, seed: int, time_limit: float | N
         assert certificate, f"{name}: {certificate.violations}"
         assert solution.indices.size == problem.k, f"{name} drew {solution.indices.size}"
         assert solution.weights.dtype == np.float64
-    for key, array in before.items():
-        assert np.array_equal(array, _arrays(problem)[key]), f"{name} changed {key}"
+    _assert_unchanged(name, problem, before)
     if time_limit is None:
-        again = solve(problem, name, seed=seed)
-        assert np.array_equal(again.indices, solution.indices), f"{name}: same seed, other draw"
+        _assert_reproducible(name, problem, solution, seed)
     start = solve(problem, name, seed=seed + 1)
     warmed = solve(problem, name, time_limit, seed=seed, warm_start=start)
     assert np.array_equal(warmed.indices, solution.indices), f"{name}: a start changes the draw"
-    nothing = solve(problem, name, time_limit=0)
-    assert nothing.status is Status.NO_SOLUTION, f"{name}: {nothing.status} in no time"
-    assert nothing.stop_reason is StopReason.TIME
+    _assert_nothing_in_no_time(name, problem)
     _assert_options(name, problem)
     return solution
+
+
+def _assert_unchanged(name: str, problem: Problem, before: dict[str, Any]) -> None:
+    """Assert that the input arrays are as they were."""
+    for key, array in _arrays(problem).items():
+        assert np.array_equal(array, before[key]), f"{name} changed {key}"
+
+
+def _assert_reproducible(name: str, problem: Problem, solution: Solution, seed: int) -> None:
+    """Assert that the seed gives the subset again."""
+    again = solve(problem, name, seed=seed)
+    assert np.array_equal(again.indices, solution.indices), f"{name}: same seed, other answer"
+
+
+def _assert_nothing_in_no_time(name: str, problem: Problem) -> None:
+    """Assert what a time limit of 0 returns without a warm start."""
+    solution = solve(problem, name, time_limit=0)
+    assert solution.status is Status.NO_SOLUTION, f"{name}: {solution.status} in no time"
+    assert solution.stop_reason is StopReason.TIME
 
 
 def _assert_honest(name: str, problem: Problem, solution: Solution, oracle: Solution) -> None:
@@ -122,12 +134,10 @@ def _assert_honest(name: str, problem: Problem, solution: Solution, oracle: Solu
 
 def _assert_limits(name: str, problem: Problem, oracle: Solution) -> None:
     """Assert what a time limit of 0 returns, and that a warm start is never made worse."""
-    nothing = solve(problem, name, time_limit=0)
-    assert nothing.status is Status.NO_SOLUTION, f"{name}: {nothing.status} in no time"
-    assert nothing.stop_reason is StopReason.TIME
+    _assert_nothing_in_no_time(name, problem)
     kept = solve(problem, name, time_limit=0, warm_start=oracle.indices)
     assert np.array_equal(kept.indices, oracle.indices), f"{name} lost the warm start"
-    # Heuristics use all the time there is where they cannot prove; backends need some to start.
+    # Heuristics use all of the time where they cannot prove; backends need some time to start.
     patience = 2.0 if registry.spec_of(name).exact else 0.02
     warmed = solve(problem, name, Deadline(patience), warm_start=oracle, seed=1)
     sign = 1.0 if problem.objective.sense == "minimize" else -1.0
@@ -147,7 +157,7 @@ def _assert_options(name: str, problem: Problem) -> None:
 def _arrays(problem: Problem) -> dict[str, Any]:
     """Return copies of every input array of a problem."""
     objective = problem.objective
-    found = {f"objective.{key}": getattr(objective, key, None) for key in _INPUTS}
+    arrays = {f"objective.{key}": getattr(objective, key, None) for key in _INPUTS}
     for key in ("include", "exclude", "groups", "costs"):
-        found[key] = getattr(problem, key)
-    return {key: copy.deepcopy(value) for key, value in found.items() if value is not None}
+        arrays[key] = getattr(problem, key)
+    return {key: copy.deepcopy(value) for key, value in arrays.items() if value is not None}

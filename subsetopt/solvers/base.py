@@ -53,7 +53,7 @@ class RawResult:
     Attributes
     ----------
     indices
-        The chosen subset, in any order, or None when there is none.
+        The chosen subset, in any order, or None where no subset was found.
     weights
         Training weights aligned with the indices; None takes the objective's own.
     bound
@@ -67,9 +67,9 @@ class RawResult:
     infeasible
         Whether the solver proved that no subset satisfies the constraints.
     solver
-        Name of the solver that produced the indices, where a wrapper knows better than the caller.
+        Name of the solver that produced the indices; None where it is the one that was called.
     extras
-        Anything else worth telling: native status, Frank-Wolfe gap.
+        Further facts: native status, Frank-Wolfe gap.
     """
 
     indices: NDArray[np.int64] | None

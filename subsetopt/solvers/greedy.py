@@ -1,4 +1,4 @@
-"""One sample at a time, the one that is best for what is still missing."""
+"""Greedy search: one sample at a time, the best for what is still missing."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ __all__ = ["Greedy"]
 class Greedy:
     """Choose one sample after the other, each the best for what is still missing.
 
-    For ``MeanMatching`` the loss nearest to (what is missing of the sum) / (how many are missing);
-    for ``TopScores`` the largest score; for ``FacilityLocation`` the largest gain. A sample is
-    passed over when quotas or capacity could not be kept after it.
+    For ``MeanMatching`` this is the loss nearest to the rest of the sum over the number of samples
+    still to choose; for ``TopScores`` the largest score; for ``FacilityLocation`` the largest gain.
+    A sample is passed over when quotas or capacity could not be kept after it.
 
     Notes
     -----
     O(n log n) for sizes alone, O(n k) with quotas or costs. Deterministic. Facility location takes
-    O(n^2 k): ``lazy-greedy`` chooses the same much faster. Its value is at least 1 - 1/e of the
-    optimum where the size is the only constraint, at least half of it under quotas.
+    O(n^2 k); ``lazy-greedy`` chooses the same samples much faster. Its value is at least 1 - 1/e of
+    the optimum where the size is the only constraint, and at least half of it under quotas.
     """
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:

@@ -40,32 +40,34 @@ Start = Literal["stratified", "random", "window"]
 # How the kernel starts anew where any subset is feasible. A start that is not listed is shaken by
 # a few random swaps.
 RESTARTS = {"stratified": kernel.STRATIFIED, "random": kernel.UNIFORM}
-# Differences looked at between two looks at the clock: about 50 microseconds.
+# Differences looked at between two looks at the clock, about 50 microseconds.
 CHUNK = 8_000
-# A little below it, so that rounding in the final check cannot undo the proof.
+# The share of the tolerance that a search aims at: rounding in the final check then cannot undo
+# the proof.
 GOAL_SHARE = 0.999
-# The default work limit: about 2 ms at n = 128.
+# The default work limit, about 2 ms at n = 128.
 _DEFAULT_WORK = 300_000
 _DEFAULT_WORK_PER_CANDIDATE = 64
-# From more candidates than this a uniform subset is led to the mean before anything is sorted. If
-# one table of moves, and a start, do not reach it, more do not either, but a bound may.
+# With more candidates than this, a uniform subset is led to the mean before anything is sorted.
 UNSORTED_ABOVE = 4096
+# The constant part of the work limit of that search: one table of moves and one start. If they do
+# not reach the mean, further ones do not either, but a bound may prove it out of reach.
 _UNSORTED_WORK = 30_000
-# Work per value after which the bound, which takes about as long, is due.
+# Work per value after which the bound is due. It takes about as long.
 _BOUND_AFTER = 2
-# What the bound takes under quotas, per value looked at by the lattice and by the nodes.
+# Seconds that the bound takes under quotas for one value looked at by the lattice or a node.
 _SECONDS_PER_LOOK = 4e-9
-# Random swaps that start a constrained search anew, at most: one chunk has room for them.
+# The largest number of random swaps that restart a constrained search: they fit in one chunk.
 _LARGEST_KICK = 4_000
 
 
 def default_work(n: Any) -> Any:
-    """Return the default work limit for n candidates (or an array of such counts)."""
+    """Return the default work limit for n candidates, or an array of limits for one of counts."""
     return _DEFAULT_WORK + _DEFAULT_WORK_PER_CANDIDATE * n
 
 
 def unsorted_work(n: Any, k: Any) -> Any:
-    """Return the work of the search before sorting (or an array of such)."""
+    """Return the work limit of the search before sorting, or an array of limits."""
     return _UNSORTED_WORK + n // 4 + 2 * k
 
 
@@ -73,15 +75,15 @@ def unsorted_work(n: Any, k: Any) -> Any:
 class Swap:
     """Local search over one to three swaps from a random start.
 
-    For ``MeanMatching``: draws a random loss-stratified subset and makes the fewest swaps that
-    reach the tolerance; starts anew until that, the work limit or the deadline. Ties, integers and
-    decimals are proved optimal by the lattice they lie on, targets out of reach by the interval of
-    sums.
+    For ``MeanMatching`` it draws a random loss-stratified subset and makes the fewest swaps that
+    reach the tolerance, and restarts until that, the work limit or the deadline. Ties, integers and
+    decimals are proved optimal by the lattice they lie on, and targets out of reach by the interval
+    of sums.
 
-    For ``VectorMatching``: starts from a random feasible subset (with n large against d, from the
-    flight of the cube method, whose sum is nearly right), takes a random member out and the one in
-    that leaves the least residual, found among vectors of fitting norm; accepts it when
-    that is not far above the least residual of the walk (record-to-record travel).
+    For ``VectorMatching`` it starts from a random feasible subset (where n is large against d, from
+    the flight of the cube method, whose sum is nearly right). A step takes a random member out and
+    the candidate in that leaves the least residual, found among vectors of fitting norm; it is
+    accepted when its residual is not far above the least of the walk (record-to-record travel).
 
     Parameters
     ----------
@@ -91,14 +93,14 @@ class Swap:
         contiguous window of the sorted losses whose mean is nearest the target. With quotas or
         costs, and for vectors, a random feasible subset.
     choices
-        Of how many subsets within tolerance to return the one with the least sum of squared
-        losses, at least 1. Astronomically many subsets match the mean, and those whose loss rests
-        on many samples rather than one train better; each further one costs as much as the first.
-        Of no effect on vectors.
+        Number of subsets within tolerance from which the one with the least sum of squared losses
+        is returned, at least 1. Astronomically many subsets match the mean, and those whose loss
+        rests on many samples rather than one train better; each further one costs as much as the
+        first. Without effect on vectors.
     looks
-        For vectors: how often to look at every vector, at most, whatever the other limits. A short
-        search ends near the random subset that it started from. None: as long as there is work or
-        time left. Of no effect on losses.
+        For vectors, the largest number of looks at every vector, at least 1, whatever the other
+        limits. A short search ends near the random subset that it started from. None searches
+        until the work or the time is used up. Without effect on losses.
 
     Raises
     ------
@@ -135,12 +137,12 @@ class Swap:
             return search_vectors(problem, context, self.looks)
         limit, before = _work_limit(context, problem.n), 0
         if self._needs_no_order(problem, context):
-            found = _unsorted(problem, context, limit)
-            ended = found.stop_reason is not StopReason.ITERATION
-            if ended or (limit is not None and found.iterations >= limit):
-                return found
-            before = found.iterations
-            context = replace(context, warm_start=found.indices)
+            raw = _unsorted(problem, context, limit)
+            ended = raw.stop_reason is not StopReason.ITERATION
+            if ended or (limit is not None and raw.iterations >= limit):
+                return raw
+            before = raw.iterations
+            context = replace(context, warm_start=raw.indices)
         pool = Pool.of(problem)
         search = _Search(problem, pool, self.start, context, context.entropy)
         if before:
@@ -157,7 +159,7 @@ class Swap:
         )
 
     def _needs_no_order(self, problem: Problem, context: SolveContext) -> bool:
-        """Whether a uniform subset of many is asked for, without constraints."""
+        """Whether the problem has no constraints and enough candidates to search unsorted."""
         return (
             self.start == "random"
             and self.choices == 1
@@ -175,42 +177,43 @@ class Swap:
         best: NDArray[np.int64],
         work: int,
     ) -> tuple[NDArray[np.int64], int]:
-        """Return the subset with the least sum of squares among several, and all the work."""
+        """Return the subset with the least sum of squares among several, and the total work."""
         limit = _work_limit(context, problem.n)
-        least = _squares(pool, best)
+        squares = _squares(pool, best)
         for number in range(1, self.choices):
-            left = None if limit is None else limit - work
-            if (left is not None and left <= 0) or context.deadline.expired():
+            remaining = None if limit is None else limit - work
+            if (remaining is not None and remaining <= 0) or context.deadline.expired():
                 break
             entropy = entropy_from((context.entropy, number))
             search = _Search(problem, pool, self.start, context, entropy)
-            stop = search.run(context, left)
+            stop = search.run(context, remaining)
             work += int(search.ints[kernel.I_WORK])
             if stop is StopReason.INTERRUPTED:
                 break
-            if stop is StopReason.TARGET and _squares(pool, search.best) < least:
-                best, least = search.best, _squares(pool, search.best)
+            if stop is StopReason.TARGET and _squares(pool, search.best) < squares:
+                best, squares = search.best, _squares(pool, search.best)
         return best, work
 
 
 def _squares(pool: Pool, positions: NDArray[np.int64]) -> float:
+    """Return the sum of squared values at positions of a pool."""
     values = pool.values[positions]
     return float(values @ values)
 
 
 def _work_limit(context: SolveContext, n: int) -> int | None:
-    """Return the work limit; None when only the clock limits."""
+    """Return the work limit, or None where only the clock limits."""
     if context.max_iterations is None and not context.deadline.limited:
         return int(default_work(n))
     return context.max_iterations
 
 
 def _unsorted(problem: Problem, context: SolveContext, limit: int | None) -> RawResult:
-    """Lead a uniform subset to the mean: most of the time, before sorting would be done."""
+    """Lead a uniform subset to the mean, which mostly takes less time than sorting."""
     pool = Pool.as_given(problem)
     search = _Search(problem, pool, "random", context, context.entropy)
-    most = unsorted_work(problem.n, problem.k)
-    stop = search.run(context, most if limit is None else min(limit, most))
+    enough = unsorted_work(problem.n, problem.k)
+    stop = search.run(context, enough if limit is None else min(limit, enough))
     work = int(search.ints[kernel.I_WORK])
     return RawResult(pool.indices(search.best), bound=0.0, stop_reason=stop, iterations=work)
 
