@@ -13,7 +13,7 @@ from subsetopt.policies.scored import ScoredPolicy
 
 __all__ = ["AdaBoost"]
 
-# Keeps the largest scaled loss below 1, where the weight would be infinite.
+# This divisor keeps the largest scaled loss below 1, where the weight would be infinite.
 _MARGIN = 1.0 + 1e-6
 
 

@@ -79,9 +79,9 @@ class AdaSelection:
     Notes
     -----
     Every call of ``propose`` with k of at least 1 is an iteration. The relative change is clipped
-    at 10. Where :math:`l_{t-1}^m` is below ``eps(float32)`` of the mean magnitude of that batch's
-    losses, that number is divided by in its place. Ties of a method's scores go to the lower
-    index. The reward is scaled so that its largest is 1.
+    at 10. Its divisor is at least ``eps(float32)`` times the mean magnitude of that batch's losses.
+    Ties of a method's scores go to the lower index. The reward is scaled so that its largest value
+    is 1.
 
     Candidates share the generator, in their order: ``"uniform"`` scores by fresh random numbers in
     every batch. What they observe, and their state, is passed on and saved.
@@ -146,12 +146,12 @@ class AdaSelection:
 
     @property
     def requires(self) -> frozenset[str]:
-        """Return the losses and all that the candidates require."""
+        """Return the losses, and the signals that the candidates require."""
         return frozenset({"losses"}).union(*(p.requires for p in self._candidates.values()))
 
     @property
     def learns_from(self) -> frozenset[str]:
-        """Return the signals of the training forward that the candidates learn from."""
+        """Return the signals of the training forward pass that the candidates learn from."""
         learning = [p for p in self._candidates.values() if has(p, WithLearnsFrom)]
         return frozenset().union(*(policy.learns_from for policy in learning))
 
@@ -218,7 +218,7 @@ class AdaSelection:
         self._stride = int(state["stride"])
 
     def _scores(self, signals: Signals, losses: Array, k: int, rng: np.random.Generator) -> Array:
-        """Return the candidates' scores (M, n) in float64, where the losses are."""
+        """Return the candidates' scores (M, n) in float64, on the device of the losses."""
         rows = []
         for name, policy in self._candidates.items():
             row = _beside(policy.scores(signals, k, rng), losses)
@@ -260,7 +260,7 @@ class AdaSelection:
 
 
 def _beside(scores: Array, losses: Array) -> Array:
-    """Return a candidate's scores in float64, of the kind of the losses and where they are."""
+    """Return a candidate's scores in float64, of the kind of the losses and on their device."""
     if isinstance(losses, np.ndarray):
         scores = to_host(scores)
     elif isinstance(scores, np.ndarray):

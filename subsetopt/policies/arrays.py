@@ -1,7 +1,7 @@
 """The few array operations that policies share, for NumPy arrays and torch tensors alike.
 
-Policies know nothing of torch: arithmetic goes through the array API (array-api-compat), which is
-imported on first use so that ``import subsetopt`` loads NumPy only.
+Policies know nothing of torch: their arithmetic goes through the array API. The package
+array-api-compat is imported on first use, so that ``import subsetopt`` loads NumPy only.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Array", "as_float64", "from_host", "namespace", "to_host"]
+__all__ = ["Array", "as_float64", "detached", "from_host", "namespace", "to_host"]
 
 Array = Any  # a NumPy array, a torch tensor on any device, or another array-API array
 
@@ -23,9 +23,14 @@ def namespace(array: Array) -> Any:
     return array_namespace(array)
 
 
+def detached(array: Array) -> Array:
+    """Return a tensor without its gradient, and any other array as it is."""
+    return array.detach() if hasattr(array, "detach") else array
+
+
 def as_float64(array: Array) -> Array:
-    """Return the array in float64, where it is, without its gradient; float64 is not copied."""
-    array = array.detach() if hasattr(array, "detach") else array
+    """Return the array in float64 on its device, without its gradient; float64 is not copied."""
+    array = detached(array)
     xp = namespace(array)
     return xp.astype(array, xp.float64, copy=False)
 
@@ -40,8 +45,8 @@ def from_host(values: NDArray[Any], like: Array) -> Array:
 def to_host(array: Array) -> NDArray[Any]:
     """Return a NumPy array; one transfer for a tensor on a device, no copy for one on the host.
 
-    Half types are widened to float32, since NumPy has no bfloat16; what is known of the precision
-    (``MeanMatching.tolerance``) is the same for both.
+    Half types are widened to float32, since NumPy has no bfloat16; ``MeanMatching.tolerance`` is
+    the same for them as for float32.
     """
     if isinstance(array, np.ndarray):
         return array

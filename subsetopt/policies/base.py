@@ -47,9 +47,9 @@ class SelectionState:
     Attributes
     ----------
     step
-        Selections made so far.
+        The number of selections made so far.
     n, k
-        Candidates of this selection, and how many are to be chosen.
+        The number of candidates of this selection, and the number to be chosen from them.
     """
 
     step: int
@@ -59,7 +59,7 @@ class SelectionState:
 
 @dataclass(frozen=True, slots=True)
 class Feedback:
-    """What the training forward told about the samples that were trained on.
+    """What the training forward pass says about the samples that were trained on.
 
     Attributes
     ----------
@@ -71,16 +71,16 @@ class Feedback:
     losses
         Their losses in the training forward, shape (k,), detached.
     logits, targets
-        The model's outputs for them and what was asked of it, as the model and the batch have
-        them; None where there is no such array.
+        The model's outputs for them and their targets, as the model and the batch have them; None
+        where there is no such array.
     ids
-        Their sample ids, shape (k,), or None.
+        Their sample ids, shape (k,); None where the batch has no ids.
     scored
         Whether a scoring pass preceded the choice.
     signals
         Derived signals of the chosen samples (``upper_bound``, ``logit_gradients``), one row each,
-        made from the training forward's own logits: those that the policy names in its attribute
-        ``learns_from``.
+        made from the logits of the training forward pass: those that the policy names in its
+        attribute ``learns_from``.
     """
 
     step: int
@@ -96,12 +96,12 @@ class Feedback:
 
 @runtime_checkable
 class Policy(Protocol):
-    """Turns signals into a problem; the solver and the training loop are not its business.
+    """Turns signals into a problem; it knows neither the solver nor the training loop.
 
     A policy writes its arithmetic once against the array API and never imports torch. Vectors with
     one number per sample arrive as NumPy arrays. A policy that requires anything larger (logits,
-    features) gets every signal where the model left it, and brings its own result to the host with
-    ``to_host``: one vector of n scores instead of n x classes numbers.
+    features) gets every signal on the model's device, and brings only its own result to the host,
+    with ``to_host``: a vector of n scores instead of n x classes numbers.
 
     A policy may have further members, each described by a protocol of ``subsetopt.policies``:
     ``presample`` (:class:`WithPresample`), ``weigh`` (:class:`WithWeigh`), ``solver``
@@ -122,7 +122,7 @@ class Policy(Protocol):
         """Return the problem whose solution is trained on."""
 
     def observe(self, feedback: Feedback) -> None:
-        """Learn from the training forward of what was chosen."""
+        """Learn from the training forward pass over what was chosen."""
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that a resumed run needs to go on bit-identically."""
@@ -134,7 +134,7 @@ class Policy(Protocol):
 class StatelessPolicy:
     """The part of the protocol that a policy without memory shares with every other.
 
-    ``propose`` is left to the policy. A scoring pass is wanted exactly when a required signal can
+    A subclass writes ``propose``. A scoring pass is wanted if and only if a required signal can
     come from nowhere else.
     """
 
@@ -172,22 +172,22 @@ def signal(signals: Signals, name: str, policy: str) -> Array:
     Raises
     ------
     ProblemError
-        If it is missing; the message says what was given.
+        If it is missing; the message names the signals that are there.
     """
     try:
         return signals[name]
     except KeyError:
-        given = ", ".join(sorted(signals)) or "none"
+        names = ", ".join(sorted(signals)) or "none"
         raise ProblemError(
-            f"policy {policy!r} needs the signal {name!r}, got {given}; pass {name}=."
+            f"policy {policy!r} needs the signal {name!r}, got {names}; pass {name}=."
         ) from None
 
 
 def candidate_count(signals: Signals) -> int:
     """Return n: the length of any signal.
 
-    The selector always passes ``positions`` (0 to n-1, or what was presampled), so that a policy
-    that reads nothing knows how many candidates there are.
+    The selector always passes ``positions`` (0 to n-1, or those that were presampled), so that a
+    policy that reads nothing else knows how many candidates there are.
 
     Raises
     ------

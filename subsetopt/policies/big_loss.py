@@ -14,8 +14,8 @@ __all__ = ["BigLoss"]
 class BigLoss(SignalPolicy):
     """Choose the k samples with the largest losses.
 
-    AdaSelection's reading of Selective-Backprop. Fast on clean data; on noisy data it trains on
-    the noise and may diverge.
+    This is AdaSelection's reading of Selective-Backprop. It is fast on clean data; on noisy data it
+    trains on the noise and may diverge.
 
     References
     ----------

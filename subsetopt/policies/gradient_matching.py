@@ -46,9 +46,9 @@ class GradientMatching(StatelessPolicy):
         to 1 anyway.
     looks
         With uniform weights and the solver "auto": how often the search looks at every vector, at
-        least 1. None: 16 for the logit gradients, without such a limit for those of the last layer.
-        A handful of coordinates can be matched far better than they tell of the whole gradient;
-        searching on makes the subset extreme, and moves its gradient away again.
+        least 1. None: 16 for the logit gradients, no such limit for those of the last layer. A few
+        coordinates can be matched more closely than they describe the whole gradient: a longer
+        search finds extreme subsets, whose whole gradient is further from the batch's.
 
     Raises
     ------
@@ -57,7 +57,7 @@ class GradientMatching(StatelessPolicy):
 
     Notes
     -----
-    The problem is not random: the same signals give the same. With nonnegative weights
+    The problem depends on the signals alone, and not on the generator. With nonnegative weights
     there is a subset without error once k is at least the number of independent coordinates, C - 1
     for the logit gradients of C classes, and ``omp``, which ``auto`` takes, finds it.
 
@@ -100,10 +100,11 @@ class GradientMatching(StatelessPolicy):
     def solver(self) -> SolverChoice:
         """What the solver "auto" stands for.
 
-        With uniform weights a short search by swaps, where it is to be short. With nonnegative ones
-        matching pursuit by the largest product: it takes large gradients, at moderate weights. By
-        the least angle it takes tiny ones, whose weights nothing bounds; where the weights are to
-        sum to 1, every vector is long, and the angle matches better.
+        With uniform weights it is a search by swaps that looks at every vector ``looks`` times.
+        With nonnegative weights it is a matching pursuit by the largest product, which takes large
+        gradients at moderate weights; one by the least angle takes tiny gradients, whose weights
+        have no bound. If the weights are to sum to 1, no vector is tiny, and the angle, by which
+        ``omp`` goes without options, matches better.
         """
         if self.weights == "nonnegative":
             return _AUTO if self.total else SolverChoice("omp", {"pick": "product"})

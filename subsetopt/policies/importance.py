@@ -307,10 +307,10 @@ class Importance(CappedPolicy):
         if self.score == "loss":
             return read_scores({"losses": feedback.losses}, "loss", "importance")
         if "upper_bound" not in feedback.signals:
-            given = ", ".join(sorted(feedback.signals)) or "none"
+            names = ", ".join(sorted(feedback.signals)) or "none"
             raise ProblemError(
                 "importance, while off, learns from the upper bounds of the trained samples: pass "
-                f"Feedback(signals={{'upper_bound': ...}}), got {given}."
+                f"Feedback(signals={{'upper_bound': ...}}), got {names}."
             )
         return read_scores(feedback.signals, "upper_bound", "importance")
 

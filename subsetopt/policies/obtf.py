@@ -27,9 +27,9 @@ class Obtf(StatelessPolicy):
         ``"exact"``: exactly k, for fixed shapes downstream (the default); ``"at_most"``: k or
         fewer, as the paper has it, with divisor k all the same.
     choices
-        Of how many matching subsets the one with the least sum of squared losses is taken, at
-        least 1. A match may rest on one hard sample among trivial ones, and one such batch can
-        undo many steps.
+        The number of matching subsets, at least 1, of which the one with the least sum of squared
+        losses is taken. A match may rest on one hard sample among trivial ones, and one such batch
+        can undo many steps.
 
     Raises
     ------
@@ -59,7 +59,7 @@ class Obtf(StatelessPolicy):
 
     @property
     def solver(self) -> SolverChoice:
-        """What the solver "auto" stands for: swap search from a uniform draw, and no more.
+        """What the solver "auto" stands for: swap search alone, from a uniform draw.
 
         Where no subset matches, the exact optimum is an extreme one, and trains worse than a near
         miss that is still close to a random draw.

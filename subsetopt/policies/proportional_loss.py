@@ -69,20 +69,20 @@ def _keys(losses: Array, gumbel: Array, *, shift: bool) -> Array:
     xp = namespace(losses)
     if losses.shape[0] == 0 or not bool(xp.all(xp.isfinite(losses))):
         return losses  # the objective says what is wrong with them, and where
-    least = float(xp.min(losses))
-    if least < 0.0:
+    smallest = float(xp.min(losses))
+    if smallest < 0.0:
         if not shift:
             raise ProblemError(
-                f"proportional-loss needs losses of at least 0, got {least:g} at position "
+                f"proportional-loss needs losses of at least 0, got {smallest:g} at position "
                 f"{int(xp.argmin(losses))}. Use make_policy('proportional-loss', "
                 "negative='shift'), or a policy that takes any sign, such as 'obtf'."
             )
-        losses = losses - least
+        losses = losses - smallest
     positive = losses > 0.0
     keys = xp.log(xp.where(positive, losses, xp.ones_like(losses))) + gumbel
     if not bool(xp.any(positive)):
         return keys
     lowest = xp.min(xp.where(positive, keys, xp.full_like(keys, xp.inf)))
-    # A Gumbel number has no lower end; its exponential lies in (0, 1] and keeps the order.
+    # A Gumbel number has no lower bound; exp(-exp(-g)) lies in [0, 1] and rises with g.
     below = lowest - 2.0 + xp.exp(-xp.exp(-gumbel))
     return xp.where(positive, keys, below)

@@ -23,15 +23,15 @@ class PolicySpec:
     Attributes
     ----------
     name
-        What users pass as ``policy``.
+        The name that users pass as ``policy``.
     target
         ``"package.module:Class"``, imported on first use; or the class (or function) itself.
     requires
-        Names of the signals it reads with default options.
+        The names of the signals it reads with default options.
     reference
-        Paper.
+        The paper it comes from.
     summary
-        One line for tables.
+        One line for tables that says what it chooses.
     """
 
     name: str

@@ -24,15 +24,15 @@ class RhoLoss(ScoredPolicy):
 
     .. math:: s_i = l_i - l^{\text{irreducible}}_i
 
-    The irreducible loss is that of a small model trained on held-out data. What is noisy is hard
-    for both models and is left alone; so is what is learned already.
+    The irreducible loss is that of a small model trained on held-out data. A noisy sample is hard
+    for both models and is left alone; so is a sample that is learned already.
 
     Parameters
     ----------
     irreducible
         The irreducible losses of the training data: an array (N,) indexed by sample id, a mapping
         from sample id to loss, or the path of a ``.npy`` file of such an array.
-        ``subsetopt_torch.irreducible_losses`` makes the array. NaN in it: not known.
+        ``subsetopt_torch.irreducible_losses`` makes the array. NaN stands for a loss not known.
 
     Raises
     ------
@@ -79,7 +79,7 @@ class RhoLoss(ScoredPolicy):
             raise ProblemError(f"ids must have shape (n,), got {ids.shape}; pass one per sample.")
         if isinstance(self.irreducible, dict):
             keys = ids.tolist()
-            found = np.array([self.irreducible.get(key, np.nan) for key in keys], dtype=np.float64)
+            losses = np.array([self.irreducible.get(key, np.nan) for key in keys], dtype=np.float64)
             known = f"a mapping of {len(self.irreducible)} ids"
         else:
             table = cast("NDArray[np.float64]", self.irreducible)
@@ -89,32 +89,32 @@ class RhoLoss(ScoredPolicy):
                     "for other ids pass a mapping."
                 )
             inside = (ids >= 0) & (ids < table.size)
-            found = np.full(ids.size, np.nan)
-            found[inside] = table[ids[inside]]
+            losses = np.full(ids.size, np.nan)
+            losses[inside] = table[ids[inside]]
             known = f"an array of {table.size} losses, ids 0 to {table.size - 1}"
-        if np.isnan(found).any():
-            at = int(np.isnan(found).argmax())
+        if np.isnan(losses).any():
+            at = int(np.isnan(losses).argmax())
             raise ProblemError(
                 f"rho-loss knows no irreducible loss of id {ids[at].item()!r} (position {at}): it "
                 f"has {known}. Pass ids= in the numbering of the data that the irreducible losses "
                 "were computed on."
             )
-        return found
+        return losses
 
 
-def _table(given: object) -> dict[Any, float] | NDArray[np.float64]:
-    """Return irreducible losses as a table of the policy's own."""
-    if given is None:
+def _table(irreducible: object) -> dict[Any, float] | NDArray[np.float64]:
+    """Return a copy of irreducible losses, by id or by key."""
+    if irreducible is None:
         raise OptionError(
             "rho-loss needs the irreducible losses of the training data: pass irreducible= an "
             "array indexed by sample id, a mapping, or the path of a .npy file. "
             "subsetopt_torch.irreducible_losses computes them."
         )
-    if isinstance(given, Mapping):
-        return {key: _number(key, value) for key, value in given.items()}
-    if isinstance(given, (str, Path)):
-        given = _loaded(Path(given))
-    array = to_host(given)
+    if isinstance(irreducible, Mapping):
+        return {key: _number(key, value) for key, value in irreducible.items()}
+    if isinstance(irreducible, (str, Path)):
+        irreducible = _loaded(Path(irreducible))
+    array = to_host(irreducible)
     if array.ndim != 1 or array.dtype.kind not in "fiu":
         raise OptionError(
             "irreducible must be a vector of real numbers indexed by sample id, got shape "

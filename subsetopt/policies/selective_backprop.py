@@ -31,10 +31,10 @@ class SelectiveBackprop(StatelessPolicy):
     ----------
     beta
         How strongly large losses are preferred, at least 0; about n / (1 + beta) of n samples are
-        kept. None (the default) takes n / k - 1, so that k are kept on average. With a number the
-        size k (or the rate) that a selector asks for is not looked at.
+        kept. None (the default) takes n / k - 1, so that k are kept on average. With a number, the
+        size k (or the rate) that a selector asks for has no effect.
     size
-        How many recent losses R holds, at least 1; at least the batch size is sensible.
+        The number of recent losses that R holds, at least 1; the batch size or more is sensible.
 
     Raises
     ------
@@ -77,7 +77,7 @@ class SelectiveBackprop(StatelessPolicy):
         return f"SelectiveBackprop(beta={self.beta!r}, size={self.size})"
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> Problem:
-        """Return the problem whose answer are the samples that were kept."""
+        """Return the problem whose answer is the samples that were kept."""
         losses, _ = as_finite_vector(
             to_host(signal(signals, "losses", "selective-backprop")), "losses"
         )
@@ -100,7 +100,7 @@ class SelectiveBackprop(StatelessPolicy):
         return {"recent": self._recent.tolist()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take up the recent losses; of a longer history than ``size``, the last.
+        """Take up the recent losses; of more than ``size`` of them, the last ones.
 
         Raises
         ------

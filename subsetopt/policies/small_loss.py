@@ -18,7 +18,7 @@ __all__ = ["SmallLoss"]
 class SmallLoss(ScoredPolicy):
     """Choose the k samples with the smallest losses (min-k).
 
-    Robust to outliers, and slow: it keeps training on what the model already knows.
+    It is robust to outliers, and slow: it keeps training on what the model already knows.
 
     References
     ----------
@@ -36,5 +36,5 @@ class SmallLoss(ScoredPolicy):
 
     def scores(self, signals: Signals, k: int, rng: np.random.Generator) -> Array:
         """Return the negated losses."""
-        # In float64 first: negating an unsigned integer wraps around.
+        # The conversion comes first, since negating an unsigned integer wraps around.
         return -as_float64(signal(signals, "losses", "small-loss"))

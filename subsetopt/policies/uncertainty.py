@@ -97,8 +97,8 @@ def uncertainty_scores(logits: Array, score: UncertaintyScore = "entropy") -> Ar
     Returns
     -------
     Array
-        Shape (n,), float64, where the logits are; larger for less sure. NaN where a row holds NaN,
-        +inf or nothing but -inf.
+        Shape (n,), float64, on the device of the logits; larger for less sure. NaN where a row
+        holds NaN, +inf or nothing but -inf.
 
     Raises
     ------
@@ -109,8 +109,8 @@ def uncertainty_scores(logits: Array, score: UncertaintyScore = "entropy") -> Ar
 
     Notes
     -----
-    Nothing is subtracted from 1: very sure samples keep their order where the probability rounds
-    to 1.
+    Nothing is subtracted from 1, so that very sure samples keep their order where the probability
+    rounds to 1.
 
     References
     ----------
@@ -128,15 +128,15 @@ def uncertainty_scores(logits: Array, score: UncertaintyScore = "entropy") -> Ar
     xp = namespace(z)
     top = xp.max(z, axis=1, keepdims=True)
     shifted = xp.where(xp.isfinite(top), z, xp.full_like(z, xp.nan)) - top
-    odds = xp.exp(shifted)  # of each class to the most probable one
+    odds = xp.exp(shifted)  # the odds of each class against the most probable one
     others = xp.where(_is_first_largest(z), xp.zeros_like(odds), odds)
-    rest = xp.sum(others, axis=1)  # so that P(yhat) = 1 / (1 + rest)
+    rest = xp.sum(others, axis=1)  # the most probable class has P = 1 / (1 + rest)
     if score == "confidence":
         return rest / (1.0 + rest)
     if score == "margin":
         return (rest + xp.max(others, axis=1)) / (1.0 + rest)
     surprise = xp.log1p(rest)[:, None] - shifted
-    # A class that is ruled out is infinitely surprising, and counts nothing.
+    # The surprise of a class that is ruled out is infinite, and its part in the sum is 0.
     surprise = xp.where(odds > 0.0, surprise, xp.zeros_like(surprise))
     return xp.sum(odds * surprise, axis=1) / (1.0 + rest)
 

@@ -18,7 +18,7 @@ from subsetopt.policies.adaselection import AdaSelection
 
 # The arithmetic is in float64 whatever the losses come in, so both have the same tolerance.
 RELATIVE = 1e-9
-# Of coreset-2 ties are decided by the last bit of the mean: it has a test of its own.
+# Ties of coreset-2 are decided by the last bit of the mean: it has a test of its own.
 CANDIDATES = ("big-loss", "small-loss", "uniform", "adaboost", "coreset-1")
 
 

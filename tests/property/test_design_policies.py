@@ -22,7 +22,7 @@ torch = pytest.importorskip("torch")
 
 KINDS: dict[str, Callable[[np.ndarray], Any]] = {"numpy": np.asarray, "torch": torch.as_tensor}
 RTOL = {"float32": 1e-4, "float64": 1e-9}
-# Nothing that float32 would round to 0: scores that vanish are drawn as such.
+# No score that float32 would round to 0: scores of 0 are drawn separately.
 ELEMENTS = st.one_of(
     st.floats(2.0**-90, 10.0),
     st.sampled_from([0.0, 0.5, 1.0]),
@@ -155,7 +155,7 @@ def test_it_runs_as_algorithm_1_does(
         tau = policy.tau  # type: ignore[attr-defined]
         assert tau == pytest.approx(twin.tau, rel=RTOL[dtype])
         assert policy.history[-1] == (number, tau, on)  # type: ignore[attr-defined]
-        # What the next step decides must not hang on the last bit of a tie.
+        # The last bit of a tie must not decide what the next step does.
         twin.tau = tau
 
 

@@ -74,7 +74,7 @@ def test_online_batch_has_the_papers_probabilities(
     by_rank = online_batch_slots(losses, pressure)
     slots = sorted(losses, reverse=True)
     for value in set(losses):
-        # Equal losses share a run of ranks, in an order that is nobody's business.
+        # Equal losses share a run of ranks, in an order that the paper leaves open.
         mine = sorted(p for p, loss in zip(ours, losses, strict=True) if loss == value)
         theirs = sorted(p for p, loss in zip(by_rank, slots, strict=True) if loss == value)
         np.testing.assert_allclose(mine, theirs, rtol=tolerance(kind))
@@ -123,7 +123,7 @@ def test_prioritized_has_the_papers_probabilities_and_weights(
     objective = problem.objective
     assert isinstance(objective, so.SamplingDesign) and objective.replacement
     if kind.endswith("64"):
-        # The losses are what the twin has, to the last bit; in single precision 1e-4 is asked.
+        # The losses are the twin's to the last bit; in single precision a tolerance of 1e-4 holds.
         assert policy.largest_priority == pytest.approx(largest, rel=1e-12)
     np.testing.assert_allclose(objective.inclusion, p, rtol=tolerance(kind))
     solution = so.solve(problem, seed=1).require()

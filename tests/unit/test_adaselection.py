@@ -31,7 +31,7 @@ def play(policy: AdaSelection, drawn: list[np.ndarray], first: int = 0) -> list[
 
 
 class Counting(ScoredPolicy):
-    """Scores by how much it was told; remembers what it was told."""
+    """Scores by the amount of feedback it got, and remembers it."""
 
     requires = frozenset({"ids"})
     learns_from = frozenset({"upper_bound"})

@@ -187,7 +187,7 @@ def test_gradient_matching_is_nearer_than_a_uniform_draw() -> None:
 
 
 def test_nonnegative_weights_sum_to_1_unless_told_otherwise() -> None:
-    """Easy samples have tiny gradients: any weight would do, were it not for the total."""
+    """Easy samples have tiny gradients, so that only the total bounds their weights."""
     gradients = np.where(np.arange(N)[:, None] < 40, 1e-6, 1.0) * GRADIENTS
     signals = {"logit_gradients": gradients}
     sums = {}
@@ -212,7 +212,7 @@ def test_gradient_matching_searches_briefly_in_few_coordinates() -> None:
 
 
 def test_gradient_matching_takes_no_tiny_gradients_at_huge_weights() -> None:
-    """Nine tenths of the batch are learned: by the angle, their weights are beyond all bounds."""
+    """Nine tenths of the batch are learned; chosen by the angle they have huge weights."""
     gradients = np.where(np.arange(N)[:, None] < 58, 1e-6, 1.0) * GRADIENTS
     policy = make_policy("gradient-matching", weights="nonnegative")
     solver = resolved("gradient-matching", weights="nonnegative")

@@ -121,7 +121,7 @@ def test_while_on_it_learns_from_the_scored_and_not_from_the_trained() -> None:
 
 
 def test_a_draw_is_learned_from_once() -> None:
-    """Gathered samples may come back in two updates; those of an importance draw are no sample."""
+    """Gathered samples may come back in two updates; those of a weighted draw are not uniform."""
     policy = switched_on()
     policy.propose({"upper_bound": SPIKED}, B, rng())
     for _ in range(2):

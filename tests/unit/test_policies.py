@@ -25,7 +25,7 @@ from subsetopt.policies import (
 )
 from subsetopt.policies.registry import unregister_policy
 
-# Those that read losses at most, and remember nothing; tests/contract/ has what holds for all.
+# Policies that read losses or nothing and remember nothing; tests/contract/ tests all policies.
 LOSS_POLICIES = (
     "uniform",
     "big-loss",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import enum
 from collections import UserDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -72,14 +72,6 @@ def method(self: object, *args: object) -> None: ...
 
 def with_member(name: str, value: object, base: type = Plain) -> type:
     return type("Mine", (base,), {name: value})
-
-
-@pytest.fixture
-def registered() -> Iterator[list[str]]:
-    names: list[str] = []
-    yield names
-    for name in names:
-        unregister_policy(name)
 
 
 @pytest.mark.parametrize("protocol", OWNERS)
@@ -168,15 +160,17 @@ def test_bases_from_elsewhere_are_no_mistake() -> None:
     check_members(torch.nn.Linear(2, 2))
 
 
-def test_refuses_at_registration_and_when_made_or_handed_over(registered: list[str]) -> None:
+def test_refuses_at_registration_and_when_made_or_handed_over() -> None:
     wrong = with_member("presampel", method)
     with pytest.raises(so.OptionError, match="'presample'"):
         register_policy(PolicySpec("wrong", wrong))
     assert "wrong" not in [row.name for row in list_policies()]
     register_policy(PolicySpec("wrong", lambda: wrong()))
-    registered.append("wrong")
-    with pytest.raises(so.OptionError, match="'presample'"):
-        make_policy("wrong")
+    try:
+        with pytest.raises(so.OptionError, match="'presample'"):
+            make_policy("wrong")
+    finally:
+        unregister_policy("wrong")
 
     class Candidate(ScoredPolicy):
         learn_from = frozenset({"upper_bound"})

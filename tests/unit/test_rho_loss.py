@@ -41,7 +41,7 @@ def test_the_table_is_the_policys_own() -> None:
 
 
 def test_leaves_noisy_and_learned_samples_alone() -> None:
-    # Noisy: hard for both models. Learned: easy now. What is left is worth a backward pass.
+    # Noisy samples are hard for both models, learned ones are easy now; others have a high score.
     irreducible = {"noisy": 5.0, "learned": 0.1, "worth": 0.1}
     policy = make_policy("rho-loss", irreducible=irreducible)
     signals = {

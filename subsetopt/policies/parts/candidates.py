@@ -1,4 +1,4 @@
-"""Policies as parts of another: those that score, by name."""
+"""The candidates of a policy that combines others: policies that score, by name."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def make_candidates(candidates: object) -> dict[str, ScoredPolicy]:
             "candidates must be a list of policies that score, at least one, got "
             f"{candidates!r}. These can: {', '.join(scoring_policies())}."
         )
-    made: dict[str, ScoredPolicy] = {}
+    policies: dict[str, ScoredPolicy] = {}
     for candidate in candidates:
         name, policy = _policy(candidate)
         count = 1
-        while (label := name if count == 1 else f"{name}-{count}") in made:
+        while (label := name if count == 1 else f"{name}-{count}") in policies:
             count += 1
-        made[label] = policy
-    return made
+        policies[label] = policy
+    return policies
 
 
 def scoring_policies() -> list[str]:

@@ -1,9 +1,9 @@
 """Gradients of the common losses with respect to a model's outputs, in closed form.
 
-Array-API code: the same on NumPy arrays and on torch tensors on any device. Each row is the
-gradient of that sample's own loss, as torch's ``reduction="none"`` has it: a class weight scales
-its row and is not divided by the sum of the weights. float32 and float64 stay what they are, half
-types are computed and returned in float32, integers in float64.
+The code keeps to the array API, for NumPy arrays and for torch tensors on any device. Each row is
+the gradient of that sample's own loss, as torch's ``reduction="none"`` has it: a class weight
+scales its row and is not divided by the sum of the weights. float32 and float64 stay as they are,
+half types are computed and returned in float32, integers in float64.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from typing import Any
 
 from subsetopt.errors import OptionError, ProblemError
-from subsetopt.policies.arrays import Array, namespace
+from subsetopt.policies.arrays import Array, detached, namespace
 
 __all__ = [
     "binary_cross_entropy_gradients",
@@ -45,9 +45,9 @@ def cross_entropy_gradients(
     label_smoothing
         The amount s in [0, 1].
     class_weights
-        The weights w, shape (C,); None is 1 for each.
+        The weights w, shape (C,); None: 1 for each class.
     ignore_index
-        Rows with this class number have the gradient 0. Not looked at for probabilities.
+        Rows with this class number have the gradient 0. For class probabilities it has no meaning.
 
     Returns
     -------
@@ -64,7 +64,7 @@ def cross_entropy_gradients(
     Notes
     -----
     Small gradients keep their relative precision: where a sample is nearly certain, ``1 - p`` is
-    summed from the other classes and not subtracted.
+    the sum over the other classes and no difference.
 
     References
     ----------
@@ -115,14 +115,14 @@ def binary_cross_entropy_gradients(
     logits
         Shape (n,) or (n, ...).
     targets
-        In [0, 1], of the same shape.
+        Numbers y in [0, 1], as many as logits and in their shape.
     pos_weight
-        The weight v of positive targets, broadcast against the logits; None is 1.
+        The weight v of positive targets, broadcast against the logits; None: 1.
 
     Returns
     -------
     Array
-        Of the shape of the logits. For a loss that is the mean of a sample's outputs, divide by
+        It has the shape of the logits. For a loss that is the mean of a sample's outputs, divide by
         their number.
 
     Raises
@@ -156,18 +156,18 @@ def squared_error_gradients(outputs: Array, targets: Array) -> Array:
     outputs
         Shape (n,) or (n, ...).
     targets
-        Of the same shape.
+        The numbers y, in the shape of the outputs.
 
     Returns
     -------
     Array
-        Of the shape of the outputs. For a loss that is the mean of a sample's outputs, divide by
-        their number.
+        It has the shape of the outputs. Divide it by their number per sample if the loss is their
+        mean.
 
     Raises
     ------
     ProblemError
-        If the shapes differ.
+        If outputs and targets differ in shape.
 
     Examples
     --------
@@ -182,8 +182,8 @@ def squared_error_gradients(outputs: Array, targets: Array) -> Array:
 def row_norms(gradients: Array) -> Array:
     """Return the Euclidean norm of each row, over all dimensions but the first.
 
-    Of logit gradients it is the upper bound ``||d loss_i / d logits_i||_2`` (eq. 20 of Not All
-    Samples Are Created Equal, without its constant). Neither large nor small rows overflow.
+    For logit gradients it is the upper bound ``||d loss_i / d logits_i||_2`` (eq. 20 of Not All
+    Samples Are Created Equal, without its constant). Squares neither overflow nor vanish.
 
     Parameters
     ----------
@@ -224,7 +224,7 @@ def row_norms(gradients: Array) -> Array:
 
 
 def _softmax_minus_one(logits: Array, hot: Array) -> Array:
-    """Return ``softmax(z)`` minus one label per row, which is minus the sum of the others."""
+    """Return ``softmax(z) - y``; at the label of a row it is minus the sum of the other entries."""
     xp = namespace(logits)
     powers = xp.exp(logits - xp.max(logits, axis=1, keepdims=True))
     others = xp.sum(xp.where(hot, 0.0, powers), axis=1, keepdims=True)
@@ -234,8 +234,8 @@ def _softmax_minus_one(logits: Array, hot: Array) -> Array:
 def _softmax_minus(logits: Array, wanted: Array) -> Array:
     """Return ``softmax(z) sum(q) - q`` as ``p (sum(q) - q) - q (1 - p)``.
 
-    Neither difference cancels for a plain label: the first is 0 or the weight exactly, and
-    ``1 - p`` of the largest logit is the sum of the others.
+    For a plain label neither difference cancels: the first is exactly 0 or the weight, and for the
+    largest logit ``1 - p`` is the sum over the others.
     """
     xp = namespace(logits)
     top = xp.max(logits, axis=1, keepdims=True)
@@ -276,7 +276,7 @@ def _check_targets(logits: Array, targets: Array, ignore_index: int) -> bool:
             f"{targets.dtype}; class probabilities have shape ({n}, {classes})."
         )
     if n == 0 or str(_device(targets)) != "cpu":
-        return False  # to look at values on another device would wait for it; the loss has done so
+        return False  # to read them would wait for the device, and the loss has checked them
     if int(xp.min(targets)) >= 0 and int(xp.max(targets)) < classes:
         return not 0 <= ignore_index < classes
     wrong = ((targets < 0) | (targets >= classes)) & (targets != ignore_index)
@@ -310,7 +310,7 @@ def _same_shape(targets: Array, outputs: Array, name: str) -> Array:
 
 def _floating(array: Array) -> Array:
     """Return an array without its gradient, in its own floating type and at least float32."""
-    array = array.detach() if hasattr(array, "detach") else array
+    array = detached(array)
     xp = namespace(array)
     if not xp.isdtype(array.dtype, "real floating"):
         return xp.astype(array, xp.float64)
@@ -318,8 +318,8 @@ def _floating(array: Array) -> Array:
 
 
 def _beside(values: Any, array: Array) -> Array:
-    """Return values as an array of the kind of another, on its device."""
-    values = values.detach() if hasattr(values, "detach") else values
+    """Return values as an array of the kind of another array, on its device."""
+    values = detached(values)
     if type(values) is type(array) and _device(values) == _device(array):
         return values
     return namespace(array).asarray(values, device=_device(array))

@@ -7,22 +7,25 @@ from numpy.typing import NDArray
 
 __all__ = ["LossOrder", "rank_keys"]
 
+# A key has the loss in its upper 32 bits, and the mixed id in the lower ones, which a mask takes.
 _WORD = np.uint64(32)
 _LOW = np.uint64(0xFFFFFFFF)
+# The sign bit of a number in single precision.
 _SIGN = np.uint32(0x80000000)
-# The finalizer of MurmurHash3 (public domain), a one-to-one mixing of 32 bits, and its inverse.
+# The factors of the finalizer of MurmurHash3 (public domain), a one-to-one mixing of 32 bits, and
+# those of its inverse.
 _MIX = (np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35))
 _UNMIX = tuple(np.uint32(pow(int(factor), -1, 1 << 32)) for factor in _MIX)
-# With more changes than this share of the ids, sorting all is faster than moving them.
+# The largest share of the ids whose keys are moved one by one; beyond it sorting all is faster.
 _FEW = 1 / 16
 
 
 class LossOrder:
     """The ids 0 to n-1, those with the largest losses first.
 
-    One sorted array of 64-bit keys: the loss in single precision above the mixed bits of the id,
-    which order equal losses at random and from which the id is read back. It depends on losses and
-    salt alone, not on the way that led there.
+    It is one sorted array of 64-bit keys: the loss in single precision above the mixed bits of the
+    id, which order equal losses at random and from which the id is read back. The order depends on
+    the losses and the salt alone, and not on former losses.
 
     Parameters
     ----------
@@ -33,8 +36,8 @@ class LossOrder:
 
     Notes
     -----
-    O(n log n) once. ``update`` of m ids takes O(n) moves of memory and O(m log n) else; looking up
-    a rank O(1).
+    Building it takes O(n log n). ``update`` of m ids moves O(n) numbers in memory and takes
+    O(m log n) besides; looking up a rank takes O(1).
 
     Examples
     --------
@@ -57,12 +60,12 @@ class LossOrder:
         return self._keys.size
 
     def ids(self, ranks: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the ids at ranks, 0 for the largest loss."""
+        """Return the ids that have these ranks; rank 0 is the largest loss."""
         mixed = (self._sorted[ranks] & _LOW).astype(np.uint32)
         return (_unmixed(mixed) ^ np.uint32(self._salt)).astype(np.int64)
 
     def update(self, ids: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
-        """Give ids, each of them there once, new losses."""
+        """Give distinct ids new losses."""
         old, new = self._keys[ids], rank_keys(losses, ids, self._salt)
         self._keys[ids] = new
         if ids.size > _FEW * self._keys.size:
@@ -74,7 +77,7 @@ class LossOrder:
 def rank_keys(losses: NDArray[np.float64], ids: NDArray[np.int64], salt: int) -> NDArray[np.uint64]:
     """Return numbers that sort as losses do in descending order, in single precision.
 
-    Never seen (NaN) comes first; equal losses come in an order that the salt settles.
+    NaN, for an id never seen, comes first; equal losses come in an order that the salt settles.
     """
     single = losses.astype(np.float32) + np.float32(0.0)  # no -0.0, whose bits differ from 0.0
     bits = np.where(np.isnan(single), np.float32(np.inf), single).view(np.uint32)
@@ -89,12 +92,12 @@ def _moved(
 ) -> NDArray[np.uint64]:
     """Return a sorted array with some of its keys taken out and as many others put in."""
     kept = np.delete(ordered, np.searchsorted(ordered, np.sort(old)))
-    coming = np.sort(new)
-    places = np.searchsorted(kept, coming).tolist()
-    # Whole pieces are copied several times as fast as numpy.insert does it with a mask.
+    added = np.sort(new)
+    places = np.searchsorted(kept, added).tolist()
+    # Copying whole pieces is several times as fast as numpy.insert, which works with a mask.
     pieces = []
     for i, (start, end) in enumerate(zip([0, *places], [*places, kept.size], strict=True)):
-        pieces += [kept[start:end], coming[i : i + 1]]
+        pieces += [kept[start:end], added[i : i + 1]]
     return np.concatenate(pieces)
 
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 __all__ = ["MethodWeights"]
 
-# The largest relative change of a method's loss that counts in one step.
+# Relative changes of a method's loss are cut down to this number.
 _CLIP = 10.0
-# A loss below this part of the batch's mean is 0 as far as float32 losses can tell.
+# A loss below this part of the batch's mean magnitude cannot be told from 0 in float32.
 _PRECISION = float(np.finfo(np.float32).eps)
 
 
@@ -28,13 +28,14 @@ class MethodWeights:
     Attributes
     ----------
     t
-        Iterations so far.
+        The number of iterations so far.
     log_weights
         Logarithms of the weights, so that a method that fell far behind can come back.
     losses
         The methods' losses in the last iteration; None before the first.
     floor
-        The least divisor in the next: what the last batch's losses could not tell from 0.
+        The least divisor in the next iteration, below which no loss of the last batch can be told
+        from 0.
 
     References
     ----------
@@ -64,11 +65,11 @@ class MethodWeights:
         Parameters
         ----------
         losses
-            Of every method.
+            The loss of every method in this iteration.
         magnitude
-            Mean magnitude of the losses of the batch.
+            The mean magnitude of the losses of the batch.
         beta
-            From -1 to 1.
+            The factor in the exponent, from -1 to 1.
         """
         logs = self.log_weights
         if self.losses is not None:
@@ -92,7 +93,7 @@ class MethodWeights:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> MethodWeights:
-        """Return what ``state_dict`` was taken of."""
+        """Return the weights that ``state_dict`` was taken from."""
         losses = state["method_losses"]
         return cls(
             int(state["t"]),

@@ -7,14 +7,15 @@ from numpy.typing import NDArray
 
 __all__ = ["WeightedPool"]
 
+# The number of weights in a block.
 _BLOCK = 256
 
 
 class WeightedPool:
     """Weights of the ids 0 to n-1, and their sums over blocks of 256.
 
-    Where Schaul et al. keep a binary tree of sums, two levels are enough here: a draw looks for its
-    block among the sums, and for its id within the block, for all draws at once.
+    Schaul et al. keep a binary tree of sums; two levels are enough here: a draw looks for its block
+    among the sums, and for its id within the block, and all draws do so at once.
 
     Parameters
     ----------
@@ -23,8 +24,8 @@ class WeightedPool:
 
     Notes
     -----
-    k draws take O(n / 256 + 256 k), an update of m weights O(256 m). Sums are recomputed and never
-    added to, so that they depend on the weights alone.
+    k draws take O(n / 256 + 256 k), an update of m weights takes O(256 m). An update computes the
+    sums of its blocks anew, so that they depend on the weights alone.
 
     References
     ----------
@@ -47,7 +48,7 @@ class WeightedPool:
         self._sums = self._weights.sum(axis=1)
 
     def update(self, ids: NDArray[np.int64], weights: NDArray[np.float64]) -> None:
-        """Give ids new weights; of an id that is there twice, the last."""
+        """Give ids new weights; where an id occurs twice, its last weight counts."""
         self._weights.ravel()[ids] = weights
         blocks = np.unique(ids // _BLOCK)
         self._sums[blocks] = self._weights[blocks].sum(axis=1)
@@ -60,8 +61,8 @@ class WeightedPool:
         Returns
         -------
         tuple
-            The ids (k,), ascending, and the probability of each (k,): an id is expected k times
-            its probability often.
+            The ids (k,), ascending, and the probability of each (k,). On average an id is drawn k
+            times its probability.
         """
         ends = np.cumsum(self._sums)
         points = (np.arange(k) + rng.random(k)) * (ends[-1] / k)
