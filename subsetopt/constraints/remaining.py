@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +16,8 @@ __all__ = ["UNLIMITED", "ItemPool", "Limits", "Remaining"]
 # Group number of each item, least and greatest count of each group, cost of each item, and the
 # largest total cost; empty arrays and infinity where there is no such constraint.
 Limits = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], float]
+
+_Scalar = TypeVar("_Scalar", bound=np.generic)
 
 _NO_INTS = np.empty(0, dtype=np.int64)
 _NO_FLOATS = np.empty(0, dtype=np.float64)
@@ -60,6 +63,15 @@ class Remaining:
         """
         return np.full(self.size if self.at_most else 0, -1)
 
+    def gather(
+        self, values: NDArray[_Scalar], items: NDArray[np.int64], stand_in: float
+    ) -> NDArray[_Scalar]:
+        """Return the value of each item, of values per candidate (n,) and that of a stand-in."""
+        gathered = values[items]
+        if self.at_most:
+            gathered[items < 0] = stand_in
+        return gathered
+
     def limits(self, items: NDArray[np.int64]) -> Limits:
         """Return the constraints on items, stand-ins among them, as compiled loops take them.
 
@@ -69,9 +81,9 @@ class Remaining:
         if self.quotas is not None:
             low, high = self.quotas.low, self.quotas.high.copy()
             high[-1] = items.size
-            codes = np.where(items >= 0, self.quotas.codes[items], low.size - 1)
+            codes = self.gather(self.quotas.codes, items, low.size - 1)
         if self.costs is not None:
-            costs = np.where(items >= 0, self.costs[items], 0.0)
+            costs = self.gather(self.costs, items, 0.0)
         return codes, low, high, costs, self.capacity
 
 

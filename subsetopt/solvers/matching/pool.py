@@ -139,7 +139,7 @@ class Pool(ItemPool):
         remaining = problem.constraints.remaining
         forced = remaining.forced
         items = np.concatenate([remaining.items, remaining.stand_ins()])
-        values = np.where(items >= 0, objective.values[items], 0.0)
+        values = remaining.gather(objective.values, items, 0.0)
         codes, low, high, costs, capacity = remaining.limits(items)
         order = _order(values, [key for key in (costs, codes) if key.size])
         return cls(

@@ -86,7 +86,7 @@ class VectorPool(ItemPool):
     ) -> VectorPool:
         remaining = problem.constraints.remaining
         items = np.concatenate([remaining.stand_ins(), remaining.items])
-        norms = np.where(items >= 0, objective.norms[items], 0.0)
+        norms = remaining.gather(objective.norms, items, 0.0)
         order = np.argsort(norms, kind="stable")
         items = items[order]
         target = (target - objective.vectors[remaining.forced].sum(axis=0)) / unit
