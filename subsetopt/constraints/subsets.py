@@ -18,7 +18,7 @@ def random_subset(
     constraints: Constraints, rng: np.random.Generator, deadline: Deadline | None = None
 ) -> NDArray[np.int64]:
     """Return a random feasible subset of candidates, uniform where sizes alone constrain."""
-    # Negative keys, so that "at most" takes as many as it may.
+    # The keys are negative, so that "at most" takes as many candidates as it may.
     return affordable_subset(constraints, rng.random(constraints.n) - 1.0, deadline)
 
 

@@ -341,7 +341,7 @@ def _unit(
     if bool(((squares > _USUAL[0]) & (squares < _USUAL[1])).all()):
         np.divide(points, np.sqrt(squares)[:, None], out=out)
         return out
-    # First by the largest entry, so that no square over- or underflows.
+    # Division by the largest entry comes first, so that no square over- or underflows.
     for order in (np.inf, 2):
         norms = np.linalg.norm(unit, ord=order, axis=1, keepdims=True) if unit.size else unit
         unit = np.divide(unit, norms, out=np.zeros_like(unit), where=norms > 0.0)

@@ -132,7 +132,7 @@ class VectorMatching(Objective):
 
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
         """Return ``||target - sum_i w_i v_i||`` over the chosen indices."""
-        # Not by BLAS, whose threads take longer to wake than a product of this size takes.
+        # BLAS is not used: waking its threads takes longer than a product of this size.
         return _norm(self.target - np.einsum("i,ij->j", weights, self.vectors[indices]))
 
 

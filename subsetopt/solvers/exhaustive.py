@@ -21,10 +21,11 @@ __all__ = ["Exhaustive"]
 
 # Combinations looked at between two looks at the clock, which takes about 50 microseconds.
 _CHUNK = 5_000
-# The default limit of combinations, half a second or less.
+# The default limit of combinations, which takes half a second or less.
 _DEFAULT_WORK = 50_000_000
-# Subsets that the objective itself evaluates between two looks at the clock, and by default.
+# Subsets that the objective itself evaluates between two looks at the clock.
 _SLOW_CHUNK = 4
+# The default limit of such subsets, some two seconds.
 _SLOW_WORK = 100_000
 
 

@@ -40,17 +40,20 @@ _DEFAULT_WORK = 10_000_000
 # Nodes visited before anything with a start-up cost is tried; they prove pools with outliers, and
 # small ones.
 _FIRST_BRANCH = 20_000
-# With more values than the first number and more of them chosen than the second, there are more
-# than a thousand million combinations to look at.
-_MEET_SIZE, _MEET_CHOSEN = 50, 10
+# With more values than this, and more than `_MEET_CHOSEN` of them chosen, there are more than a
+# thousand million combinations to look at.
+_MEET_SIZE = 50
+# The number of chosen values that goes with `_MEET_SIZE`.
+_MEET_CHOSEN = 10
 # The largest number of combinations that are listed and sorted.
 _LARGEST_LIST = 4_000_000
 # The largest number of words of 64 bits in a table of reachable sums.
 _LARGEST_TABLE = 8_000_000
-# Most seconds per combination listed and sorted, per word of the table, and per combination
-# streamed. The first two cannot be interrupted.
+# Most seconds per combination listed and sorted, which cannot be interrupted.
 _SECONDS_PER_LISTED = 3e-7
+# Most seconds per word of the table, which cannot be interrupted, either.
 _SECONDS_PER_CELL = 4e-9
+# Most seconds per combination whose sum is matched with the sorted ones.
 _SECONDS_PER_STREAMED = 1.5e-8
 
 
