@@ -143,7 +143,7 @@ class Balanced(CappedPolicy, StatelessPolicy):
 
 
 def _as_columns(*parts: Array) -> Array:
-    """Return vectors and matrices as the columns of one matrix: one transfer to the host."""
+    """Return vectors and matrices as the columns of one matrix, for one transfer to the host."""
     columns = [part[:, None] if part.ndim == 1 else part for part in parts]
     for part in columns:
         if part.ndim != 2 or part.shape[0] != columns[0].shape[0]:

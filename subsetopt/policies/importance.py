@@ -144,7 +144,7 @@ class Importance(CappedPolicy):
         self.tau = 0.0
         self.history: list[TauRow] = []
         self.switches: list[tuple[int, bool]] = []
-        # The estimates learned so far, and every how many of them one is recorded.
+        # The number of estimates learned so far; one in ``_stride`` of them is recorded.
         self._learned, self._stride = 0, 1
         self._cap = WeightCap(max_weight)
         self._largest_k = 0
@@ -166,7 +166,7 @@ class Importance(CappedPolicy):
 
     @property
     def learns_from(self) -> frozenset[str]:
-        """The signals that it needs of the training forward, besides the losses."""
+        """The signals of the training forward pass that it needs besides the losses."""
         return frozenset() if self.score == "loss" else frozenset({"upper_bound"})
 
     def curves(self) -> dict[str, tuple[list[int], list[float]]]:

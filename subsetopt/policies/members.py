@@ -72,7 +72,7 @@ class WithWeigh(Protocol):
 
 
 class WithSolver(Protocol):
-    """A policy to which the optima of its problem are not all alike.
+    """A policy for which some optima of its problem are better than others.
 
     By default a selector's ``solver="auto"`` is the solver ``"auto"``.
     """
@@ -83,7 +83,7 @@ class WithSolver(Protocol):
 
 
 class WithLearnsFrom(Protocol):
-    """A policy that learns from signals of the training forward; by default there are none."""
+    """A policy that learns from signals of the training forward pass; by default there are none."""
 
     @property
     def learns_from(self) -> frozenset[str]:
@@ -159,7 +159,8 @@ _OPTIONAL: dict[Callable[..., object], tuple[str, ...]] = {
         WithScores,
     )
 }
-# Members whose absence nobody reports. Without ``scores`` adaselection refuses a candidate.
+# Members that nobody misses aloud, so that a misspelt name has no effect. ``scores`` is none of
+# them, since adaselection refuses a candidate without it.
 _SILENT = {name: vars(Policy)[name] for name in _names(Policy)} | {
     name: vars(protocol)[name]
     for protocol, names in _OPTIONAL.items()
@@ -193,8 +194,8 @@ def listens(policy: Policy) -> bool:
 def check_members(policy: object) -> None:
     """Raise if a policy has a member that is nearly, but not quite, one that is looked for.
 
-    Nobody would ever ask for it, and the policy would quietly be another than its author wrote.
-    A name that stands beside the one it resembles, in the same class, is no mistake. Nor is a value
+    No selector would ask for it, and the policy would quietly do less than its author wrote. A
+    name that stands beside the one it resembles, in the same class, is no mistake. Nor is a value
     that resembles a method's name, or a method that resembles a value's.
 
     Parameters
@@ -224,7 +225,7 @@ def check_members(policy: object) -> None:
 
 
 def _nearest(name: str, members: Mapping[str, Any]) -> str | None:
-    """Return the member of a policy that a name of a class seems to mean, or None."""
+    """Return the member of a policy that a name in a class seems to mean, or None."""
     if name.startswith("_") or name in _SILENT:
         return None
     method = _is_method(members[name])

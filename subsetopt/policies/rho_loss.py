@@ -103,7 +103,7 @@ class RhoLoss(ScoredPolicy):
 
 
 def _table(irreducible: object) -> dict[Any, float] | NDArray[np.float64]:
-    """Return a copy of irreducible losses, by id or by key."""
+    """Return a copy of the irreducible losses: an array indexed by id, or a mapping from ids."""
     if irreducible is None:
         raise OptionError(
             "rho-loss needs the irreducible losses of the training data: pass irreducible= an "

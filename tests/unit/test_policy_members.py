@@ -18,6 +18,7 @@ from subsetopt import policies
 from subsetopt.policies import (
     PolicySpec,
     ScoredPolicy,
+    SolverChoice,
     StatelessPolicy,
     candidate_count,
     check_members,
@@ -28,6 +29,7 @@ from subsetopt.policies import (
     register_policy,
 )
 from subsetopt.policies.registry import unregister_policy
+from subsetopt.solvers.swap import Swap
 
 # Every optional member, and the built-in policies that have it.
 OWNERS = {
@@ -189,6 +191,33 @@ def test_a_selector_and_a_sampler_refuse_it_too() -> None:
     with pytest.raises(so.OptionError, match="'epoch_order'"):
         st.SubsetBatchSampler(4, with_member("epoch_orders", method)(), batch_size=2)
     assert st.BatchSelector(Mandatory(), k=1).policy.requires == {"losses"}
+
+
+@pytest.mark.parametrize(
+    ("choice", "solver"),
+    [
+        (SolverChoice("swap", {"looks": 3}), Swap(looks=3)),
+        (SolverChoice("greedy"), "greedy"),
+        (SolverChoice("auto"), "auto"),
+        ("random", "random"),
+        (Swap(choices=2), Swap(choices=2)),
+        (["random", "greedy"], ["random", "greedy"]),
+    ],
+)
+def test_a_selector_resolves_what_auto_stands_for(choice: Any, solver: Any) -> None:
+    named_policy = pytest.importorskip("subsetopt_torch.selection.named_policy")
+    named = named_policy.NamedPolicy.of(with_member("solver", choice)(), None)
+    assert named.solve_with("auto", 0).keywords["solver"] == solver
+    assert named.solve_with("exact", 0).keywords["solver"] == "exact"
+    assert named.solve_with("auto", 0, options={"choices": 2}).keywords["solver"] == "auto"
+
+
+def test_a_selector_refuses_a_choice_of_no_solver() -> None:
+    st = pytest.importorskip("subsetopt_torch")
+    with pytest.raises(so.OptionError, match=r"no option 'lokos'\. Did you mean 'looks'\?"):
+        st.BatchSelector(with_member("solver", SolverChoice("swap", {"lokos": 3}))(), k=1)
+    with pytest.raises(so.SolverNotFoundError, match=r"'swpa'\. Did you mean 'swap'\?"):
+        st.BatchSelector(with_member("solver", SolverChoice("swpa"))(), k=1)
 
 
 def test_policies_know_no_solver() -> None:

@@ -93,8 +93,8 @@ def cross_entropy_gradients(
     numbers = xp.arange(logits.shape[1], dtype=targets.dtype, device=_device(targets))
     hot = targets[:, None] == numbers
     if label_smoothing or class_weights is not None:
-        wanted = _weighted(hot, logits, label_smoothing, class_weights)
-        gradients = _softmax_minus(logits, wanted)
+        weighted = _weighted(hot, logits, label_smoothing, class_weights)
+        gradients = _softmax_minus(logits, weighted)
     else:
         gradients = _softmax_minus_one(logits, hot)
     if none_ignored:
@@ -231,7 +231,7 @@ def _softmax_minus_one(logits: Array, hot: Array) -> Array:
     return xp.where(hot, -others, powers) / xp.sum(powers, axis=1, keepdims=True)
 
 
-def _softmax_minus(logits: Array, wanted: Array) -> Array:
+def _softmax_minus(logits: Array, weighted: Array) -> Array:
     """Return ``softmax(z) sum(q) - q`` as ``p (sum(q) - q) - q (1 - p)``.
 
     For a plain label neither difference cancels: the first is exactly 0 or the weight, and for the
@@ -245,18 +245,18 @@ def _softmax_minus(logits: Array, wanted: Array) -> Array:
     tied = xp.sum(xp.astype(at_top, logits.dtype), axis=1, keepdims=True)
     total = below + tied
     others = xp.where(at_top, below + (tied - 1.0), total - powers)
-    rest = xp.sum(wanted, axis=1, keepdims=True) - wanted
-    return (powers * rest - wanted * others) / total
+    rest = xp.sum(weighted, axis=1, keepdims=True) - weighted
+    return (powers * rest - weighted * others) / total
 
 
 def _weighted(
     targets: Array, logits: Array, label_smoothing: float, class_weights: Array | None
 ) -> Array:
     """Return the targets q: smoothed, then weighted."""
-    wanted = namespace(logits).astype(targets, logits.dtype)
+    weighted = namespace(logits).astype(targets, logits.dtype)
     if label_smoothing:
-        wanted = wanted * (1.0 - label_smoothing) + label_smoothing / logits.shape[1]
-    return wanted if class_weights is None else wanted * _class_weights(class_weights, logits)
+        weighted = weighted * (1.0 - label_smoothing) + label_smoothing / logits.shape[1]
+    return weighted if class_weights is None else weighted * _class_weights(class_weights, logits)
 
 
 def _check_targets(logits: Array, targets: Array, ignore_index: int) -> bool:

@@ -18,13 +18,13 @@ def record(history: list[_Row], row: _Row, number: int, stride: int) -> int:
     Parameters
     ----------
     history
-        The rows so far, changed in place. It never holds as many as 4,096 between two calls.
+        The rows so far, changed in place; at most 4,095 between two calls.
     row
-        What there is to record.
+        The row to record.
     number
-        How many rows were there to record before this one.
+        The number of rows before this one, recorded or not.
     stride
-        Every how many of them one is recorded, 1 at first.
+        One row in this many is recorded; 1 at first.
 
     Returns
     -------
