@@ -177,39 +177,21 @@ def checked_number(
 
 
 def checked_positive(name: str, value: object, *, error: type[Exception] = OptionError) -> float:
-    """Return a positive finite number as a float.
-
-    Raises
-    ------
-    OptionError
-        Or ``error``, if it is no such number.
-    """
+    """Return a positive finite number as a float; raise the error for any other value."""
     if not is_number(value) or not 0.0 < value < math.inf:
         raise error(f"{name} must be a positive finite number, got {value!r}.")
     return float(value)
 
 
 def checked_fraction(name: str, value: object, *, error: type[Exception] = OptionError) -> float:
-    """Return a number above 0 and below 1 as a float.
-
-    Raises
-    ------
-    OptionError
-        Or ``error``, if it is no such number.
-    """
+    """Return a number above 0 and below 1 as a float; raise the error for any other value."""
     if not is_number(value) or not 0.0 < value < 1.0:
         raise error(f"{name} must be within (0, 1), got {value!r}.")
     return float(value)
 
 
 def checked_flag(name: str, value: object, *, error: type[Exception] = OptionError) -> bool:
-    """Return a bool of Python or NumPy as one of Python.
-
-    Raises
-    ------
-    OptionError
-        Or ``error``, if it is none.
-    """
+    """Return a bool of Python or NumPy as a bool; raise the error for any other value."""
     if not isinstance(value, (bool, np.bool_)):
         raise error(f"{name} must be True or False, got {value!r}.")
     return bool(value)

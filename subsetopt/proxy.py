@@ -117,8 +117,7 @@ def class_balanced_selection(scores: ArrayLike, labels: ArrayLike, k: int) -> ND
     Returns
     -------
     ndarray
-        Shape (k,), int64, without repeats, in the order in which the samples were taken, so that
-        its beginning is the selection of a smaller k.
+        Shape (k,), as :func:`alternating_selection` returns it.
 
     Raises
     ------

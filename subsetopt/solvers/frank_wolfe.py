@@ -124,22 +124,8 @@ class PairwiseFrankWolfe(_Relaxing):
     """Frank-Wolfe that moves weight from its worst active vertex to the best vertex.
 
     As :class:`FrankWolfe`, except that a step changes two vertices and leaves the others alone,
-    which keeps the weights sparse. The gap falls at a geometric rate.
-
-    Parameters
-    ----------
-    max_polish
-        As for :class:`FrankWolfe`.
-
-    Raises
-    ------
-    OptionError
-        If ``max_polish`` is not a nonnegative integer.
-
-    References
-    ----------
-    Lacoste-Julien & Jaggi, On the global linear convergence of Frank-Wolfe optimization variants,
-    NeurIPS 2015.
+    which keeps the weights sparse. The gap falls at a geometric rate. Option and reference are
+    those of :class:`AwayFrankWolfe`.
     """
 
     variant: ClassVar[Variant] = "pairwise"
