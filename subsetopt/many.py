@@ -165,11 +165,10 @@ def _solve_together(
 
     clock = Deadline()
     work = opening_work(objectives.lengths) if solver == "auto" else None
-    found = MatchingTable(objectives, sizes, _STARTS[solver]).search(
-        entropies, work, parallel=parallel
-    )
+    table = MatchingTable(objectives, sizes, _STARTS[solver])
+    raw = table.search(entropies, work, parallel=parallel)
 
     def alone(i: int) -> Solution:
         return solve(Problem(objectives[i], int(sizes[i])), solver, seed=seed(i))
 
-    return judge_rows(found, objectives, alone, clock)
+    return judge_rows(raw, objectives, alone, clock)

@@ -93,7 +93,7 @@ def test_what_is_accepted_comes_back_as_a_value_of_python(
         lambda value: inputs.checked_fraction("a", value),
     ],
 )
-def test_no_number_is_no_number(check: Callable[[object], object], value: object) -> None:
+def test_what_is_not_a_number_is_refused(check: Callable[[object], object], value: object) -> None:
     with pytest.raises(so.OptionError, match=r"^a must be .*, got " + re.escape(f"{value!r}.")):
         check(value)
 
