@@ -1,4 +1,4 @@
-"""Training a small model briefly, and asking it about every sample."""
+"""Training a small model briefly, and scoring every sample with it."""
 
 from __future__ import annotations
 
@@ -6,44 +6,47 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from subsetopt import OptionError, ProblemError
+from subsetopt.inputs import checked_integer, is_number
 from subsetopt_torch.model.batches import call_model
-from subsetopt_torch.model.losses import check_per_sample
+from subsetopt_torch.model.losses import LossFunction, check_per_sample
+from subsetopt_torch.model.parameters import device_of
 from subsetopt_torch.model.scoring_pass import scoring_pass
 from subsetopt_torch.proxies.samples import Samples
 
-__all__ = ["Fit", "OnEpoch", "place", "scored_batches", "seeded_streams"]
+__all__ = ["Fit", "OnEpoch", "place", "seeded_streams"]
 
-# Called after every epoch with its number, from 1, and its mean training loss; True stops.
-OnEpoch = Callable[[int, float], bool | None]
+# Called after every epoch with its number, counted from 1, and its mean training loss; returning
+# True stops the training.
+OnEpoch: TypeAlias = Callable[[int, float], bool | None]
 
 _MOMENTUM = 0.9
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a small model is trained.
+    """How a small model is trained, and how it scores.
 
     Attributes
     ----------
     loss_fn
-        ``loss_fn(outputs, targets)``, one loss per sample; their mean is minimized.
+        ``loss_fn(outputs, targets)``, one loss per sample; training minimizes their mean.
     epochs
         Passes over the data, at least 0.
     batch_size
-        Samples per batch, at least 1. A last batch of a single sample, which BatchNorm refuses,
-        joins the batch before.
+        Samples per batch, at least 1. In training a last batch of a single sample, which BatchNorm
+        refuses, joins the batch before.
     lr
-        Learning rate of SGD with momentum 0.9, unless there is an optimizer.
+        Learning rate of SGD with momentum 0.9; None where there is an optimizer.
     optimizer
-        An optimizer of the model's parameters.
+        An optimizer of the model's parameters; None for SGD.
     seed
-        Of the order of the samples and of every random layer, a nonnegative int.
+        A nonnegative int that decides the order of the samples and what random layers draw.
 
     Raises
     ------
@@ -51,7 +54,7 @@ class Fit:
         If a value is out of range, or lr and optimizer are both given, or neither.
     """
 
-    loss_fn: Callable[[Any, Any], Tensor]
+    loss_fn: LossFunction
     epochs: int
     batch_size: int
     lr: float | None
@@ -59,23 +62,21 @@ class Fit:
     seed: int
 
     def __post_init__(self) -> None:
+        """Look at every value before any work begins."""
         for name, least in (("epochs", 0), ("batch_size", 1), ("seed", 0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int) or value < least:
-                raise OptionError(f"{name} must be an integer >= {least}, got {value!r}.")
+            checked = checked_integer(name, getattr(self, name), least)
+            object.__setattr__(self, name, checked)  # frozen; NumPy's integers become plain ones
         if self.epochs and (self.lr is None) == (self.optimizer is None):
             raise OptionError(
                 "pass lr (the learning rate of SGD) or optimizer, one of them; got "
                 f"lr={self.lr!r}, optimizer={type(self.optimizer).__name__}."
             )
-        number = isinstance(self.lr, (int, float)) and 0.0 < self.lr < float("inf")
-        if self.lr is not None and not number:
+        is_positive = is_number(self.lr) and 0.0 < self.lr < math.inf
+        if self.lr is not None and not is_positive:
             raise OptionError(f"lr must be a positive number, got {self.lr!r}.")
 
     def train(self, model: nn.Module, samples: Samples, after_epoch: OnEpoch) -> list[float]:
-        """Train a model and return the mean loss of every epoch that was made.
-
-        The modules stay in the modes they are in.
+        """Train a model, in the modes its modules are in, and return the mean loss of every epoch.
 
         Raises
         ------
@@ -93,6 +94,18 @@ class Fit:
             if after_epoch(epoch, history[-1]):
                 break
         return history
+
+    def score(self, model: nn.Module, samples: Samples) -> Iterator[tuple[Tensor, Any]]:
+        """Return losses (detached) and outputs of every batch in order, from a scoring pass.
+
+        The model is left as it was, see :func:`scoring_pass`.
+        """
+        rows = list(torch.split(torch.arange(len(samples)), self.batch_size))
+        for indices, (x, y) in zip(rows, samples.batches(rows), strict=True):
+            with scoring_pass(model, devices=(samples.device,)):
+                outputs = call_model(model, x)
+                losses = check_per_sample(self.loss_fn(outputs, y), len(indices))
+            yield losses.detach(), outputs
 
     def _optimizer(self, model: nn.Module) -> torch.optim.Optimizer:
         if self.optimizer is not None:
@@ -126,29 +139,10 @@ class Fit:
         return mean
 
 
-def scored_batches(
-    model: nn.Module,
-    samples: Samples,
-    loss_fn: Callable[[Any, Any], Tensor],
-    batch_size: int,
-) -> Iterator[tuple[Tensor, Any]]:
-    """Return losses and outputs of every batch of the data in order, from a scoring pass.
-
-    The model is left as it was, see :func:`scoring_pass`.
-    """
-    rows = list(torch.split(torch.arange(len(samples)), batch_size))
-    for indices, (x, y) in zip(rows, samples.batches(rows), strict=True):
-        with scoring_pass(model, devices=(samples.device,)):
-            outputs = call_model(model, x)
-            losses = check_per_sample(loss_fn(outputs, y), len(indices))
-        yield losses.detach(), outputs
-
-
 def place(model: nn.Module, device: torch.device | str | None) -> torch.device:
-    """Move a model to a device and return it; None: the device it is on."""
+    """Move a model to a device and return that device; for None, the device that it is on."""
     if device is None:
-        parameter = next(model.parameters(), None)
-        return torch.device("cpu") if parameter is None else parameter.device
+        return device_of(model)
     model.to(device)
     return torch.device(device)
 
@@ -170,11 +164,12 @@ def seeded_streams(seed: int, device: torch.device) -> Iterator[None]:
 
 
 def _without_a_lone_sample(rows: list[Tensor]) -> list[Tensor]:
+    """Return row numbers of batches, with a last batch of one sample joined to the one before."""
     if len(rows) > 1 and len(rows[-1]) == 1:
         return [*rows[:-2], torch.cat(rows[-2:])]
     return rows
 
 
 def _accurate(device: torch.device) -> torch.device:
-    """Return where float64 sums can be kept: on the device, unless it has no float64."""
+    """Return where float64 sums can be kept: on the device, or on the CPU if it has no float64."""
     return torch.device("cpu") if device.type == "mps" else device

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from subsetopt.inputs import checked_choice
 from subsetopt.policies import to_host
-from subsetopt_torch.proxies.fitting import Fit, OnEpoch, place, scored_batches, seeded_streams
-from subsetopt_torch.proxies.samples import Samples
+from subsetopt_torch.model.losses import LossFunction
+from subsetopt_torch.proxies.fitting import Fit, OnEpoch, place, seeded_streams
+from subsetopt_torch.proxies.samples import Pairs, Samples
 
 __all__ = ["irreducible_losses"]
 
 
 def irreducible_losses(
     model: nn.Module,
-    holdout: Any,
-    data: Any,
+    holdout: Pairs,
+    data: Pairs,
     *,
     epochs: int,
     lr: float | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     batch_size: int = 128,
-    loss_fn: Callable[[Any, Any], Tensor] | None = None,
+    loss_fn: LossFunction | None = None,
     keep: Literal["best", "last"] = "best",
     seed: int = 0,
     device: torch.device | str | None = None,
@@ -45,23 +45,22 @@ def irreducible_losses(
     epochs
         Passes over the held-out data, at least 0.
     lr, optimizer, batch_size, loss_fn, seed, device, workers, on_epoch
-        As for :func:`train_proxy`. The losses must be those of the training later on: the same
-        loss function.
+        As for :func:`train_proxy`. The loss function must be the one of the training later on.
     keep
-        ``"best"``: the losses after the epoch whose mean loss on the training data is the lowest
-        (the authors' rule), at the price of a forward pass over them per epoch; ``"last"``: after
-        the last one.
+        ``"best"`` returns the losses after the epoch whose mean loss on the training data is the
+        lowest (the authors' rule), at the price of a forward pass over these data per epoch;
+        ``"last"`` those after the last epoch.
 
     Returns
     -------
     ndarray
-        Shape (n,), float64: entry i for row i of ``data``, which is the sample id that the policy
-        ``rho-loss`` looks up. Keep it with ``numpy.save``.
+        Shape (n,), float64. Entry i is the loss of row i of ``data``; i is the sample id that the
+        policy ``rho-loss`` looks up. Keep the array with ``numpy.save``.
 
     Raises
     ------
     OptionError, ProblemError
-        As :func:`train_proxy`.
+        As for :func:`train_proxy`, or if ``keep`` is none of its values.
 
     References
     ----------
@@ -89,18 +88,16 @@ def irreducible_losses(
     def after_epoch(epoch: int, loss: float) -> bool:
         nonlocal best
         if keep == "best":
-            losses = _losses(model, training, loss_fn, batch_size)
+            losses = _losses(fit, model, training)
             if best is None or losses.mean() < best.mean() or np.isnan(best).any():
                 best = losses
         return bool(on_epoch and on_epoch(epoch, loss))
 
     with seeded_streams(seed, place_of_model):
         fit.train(model, Samples(holdout, place_of_model, workers), after_epoch)
-        return _losses(model, training, loss_fn, batch_size) if best is None else best
+        return _losses(fit, model, training) if best is None else best
 
 
-def _losses(
-    model: nn.Module, samples: Samples, loss_fn: Callable[[Any, Any], Tensor], batch_size: int
-) -> NDArray[np.float64]:
-    batches = scored_batches(model, samples, loss_fn, batch_size)
+def _losses(fit: Fit, model: nn.Module, samples: Samples) -> NDArray[np.float64]:
+    batches = fit.score(model, samples)
     return np.concatenate([to_host(losses).astype(np.float64) for losses, _ in batches])

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,31 +13,32 @@ from torch import Tensor, nn
 from subsetopt import ProblemError
 from subsetopt.policies import UncertaintyScore, to_host, uncertainty_scores
 from subsetopt.policies.uncertainty import check_uncertainty_score
+from subsetopt_torch.model.losses import LossFunction
 from subsetopt_torch.model.outputs import find_logits
-from subsetopt_torch.proxies.fitting import Fit, OnEpoch, place, scored_batches, seeded_streams
-from subsetopt_torch.proxies.samples import Samples
+from subsetopt_torch.proxies.fitting import Fit, OnEpoch, place, seeded_streams
+from subsetopt_torch.proxies.samples import Pairs, Samples
 
 __all__ = ["ProxyScores", "train_proxy"]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class ProxyScores:
-    """What a proxy says of every sample of a data set.
+    """The scores that a proxy gives every sample of a data set.
 
     Attributes
     ----------
     scores
-        How unsure it is of each, shape (n,), float64; larger for more wanted.
+        How unsure the proxy is of each sample, shape (n,), float64; larger for more wanted.
     losses
-        Their losses, shape (n,), float64.
+        The loss of each sample, shape (n,), float64.
     logits
-        Its outputs, shape (n, classes), float32, or None where they were not kept.
+        The proxy's outputs, shape (n, classes), float32; None where they were not kept.
     score
         Name of the uncertainty score.
     training_losses
-        The mean loss of each epoch, while training.
+        The mean training loss of each epoch.
     seconds
-        What training and scoring took.
+        Seconds that training and scoring took.
     """
 
     scores: NDArray[np.float64] = field(repr=False)
@@ -57,13 +56,13 @@ class ProxyScores:
 
 def train_proxy(
     model: nn.Module,
-    data: Any,
+    data: Pairs,
     *,
     epochs: int,
     lr: float | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     batch_size: int = 128,
-    loss_fn: Callable[[Any, Any], Tensor] | None = None,
+    loss_fn: LossFunction | None = None,
     score: UncertaintyScore = "entropy",
     keep_logits: bool = False,
     seed: int = 0,
@@ -81,11 +80,11 @@ def train_proxy(
         A pair (x, y) of tensors (or of tuples and dicts of them) with the samples along dimension
         0, or a map-style data set of pairs. Row i becomes entry i of the scores.
     epochs
-        Passes over the data, at least 0; the paper stops early, after a quarter of what the target
-        is trained for, or less. 0 scores with the model as it is.
+        Passes over the data, at least 0; the paper stops early, after at most a quarter of the
+        epochs that the target is trained for. 0 scores with the model as it is.
     lr, optimizer
-        The learning rate of SGD with momentum 0.9, or an optimizer of the model's parameters: one
-        of them, unless there are no epochs.
+        The learning rate of SGD with momentum 0.9, or an optimizer of the model's parameters.
+        Exactly one of them must be given, unless there are no epochs.
     batch_size
         Samples per batch, in training and scoring.
     loss_fn
@@ -94,15 +93,16 @@ def train_proxy(
         ``"entropy"``, ``"margin"``, ``"confidence"`` (see
         :func:`subsetopt.policies.uncertainty_scores`) or ``"loss"``.
     keep_logits
-        Keep the outputs of all samples, too, in float32.
+        Whether to keep the logits of all samples as well, in float32.
     seed
-        Of the order of the samples and of dropout; the model's own start is the caller's.
+        A nonnegative int that decides the order of the samples and what dropout draws. The model's
+        own start is up to the caller.
     device
-        Where to train; the model is moved there. None: where it is.
+        Where to train; the model is moved there. None leaves it where it is.
     workers
         Processes that load the items of a data set; 0 loads in this one.
     on_epoch
-        Called after every epoch with its number, from 1, and its mean training loss: for a
+        Called after every epoch with its number, counted from 1, and its mean training loss: for a
         progress bar, a learning-rate schedule, or to stop early by returning True.
 
     Returns
@@ -143,28 +143,34 @@ def train_proxy(
     samples = Samples(data, place(model, device), workers)
     with seeded_streams(seed, samples.device):
         history = fit.train(model, samples, on_epoch or _go_on)
-        scores, losses, logits = [], [], []
-        for values, outputs in scored_batches(model, samples, loss_fn, batch_size):
-            losses.append(to_host(values).astype(np.float64))
-            if score != "loss":
-                scores.append(to_host(uncertainty_scores(_logits(outputs, values), score)))
-            if keep_logits:
-                logits.append(to_host(_logits(outputs, values)).astype(np.float32))
-    return ProxyScores(
-        np.concatenate(losses if score == "loss" else scores),
-        np.concatenate(losses),
-        np.concatenate(logits) if keep_logits else None,
-        score,
-        tuple(history),
-        time.perf_counter() - start,
-    )
+        scores, losses, logits = _scored(fit, model, samples, score, keep_logits)
+    seconds = time.perf_counter() - start
+    return ProxyScores(scores, losses, logits, score, tuple(history), seconds)
 
 
 def _go_on(epoch: int, loss: float) -> None:
     """Keep training."""
 
 
-def _logits(outputs: Any, losses: Tensor) -> Tensor:
+def _scored(
+    fit: Fit, model: nn.Module, samples: Samples, score: UncertaintyScore, keep_logits: bool
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float32] | None]:
+    """Return scores, losses and logits (None where they are not kept) of all samples."""
+    scores, losses, logits = [], [], []
+    for values, outputs in fit.score(model, samples):
+        losses.append(to_host(values).astype(np.float64))
+        if score != "loss":
+            scores.append(to_host(uncertainty_scores(_logits(outputs, values), score)))
+        if keep_logits:
+            logits.append(to_host(_logits(outputs, values)).astype(np.float32))
+    return (
+        np.concatenate(losses if score == "loss" else scores),
+        np.concatenate(losses),
+        np.concatenate(logits) if keep_logits else None,
+    )
+
+
+def _logits(outputs: object, losses: Tensor) -> Tensor:
     logits = find_logits(outputs, losses.shape[0])
     if logits is None:
         raise ProblemError(

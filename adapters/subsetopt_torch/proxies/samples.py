@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from subsetopt import ProblemError
+from subsetopt_torch.loading.map_style import MapStyle, is_map_style
 from subsetopt_torch.model.batches import batch_size, moved, take
 
-__all__ = ["Samples"]
+__all__ = ["Pairs", "Samples"]
+
+# A pair (x, y) of what :mod:`subsetopt_torch.model.batches` takes, or a data set of such pairs.
+Pairs: TypeAlias = tuple[object, object] | MapStyle
 
 
 class Samples:
@@ -24,22 +28,22 @@ class Samples:
         A tuple (x, y) of tensors, or of tuples and dicts of them, with the samples along
         dimension 0; or a map-style data set whose items are pairs (input, target).
     device
-        Where the batches go.
+        The device of the batches that are returned.
     workers
         Processes that load the items of a data set; 0 loads in this one.
 
     Raises
     ------
     ProblemError
-        If it is neither, there is no sample, or x and y differ in length.
+        If ``data`` is neither, there is no sample, or x and y differ in length.
     """
 
-    def __init__(self, data: Any, device: torch.device, workers: int = 0) -> None:
-        self.data = data
+    def __init__(self, data: Pairs, device: torch.device, workers: int = 0) -> None:
+        self.data: Any = data
         self.device = device
         self.workers = workers
         self._in_memory = isinstance(data, tuple)
-        self._n = _pair_length(data) if self._in_memory else _length(data)
+        self._n = _pair_length(data) if isinstance(data, tuple) else _length(data)
         if self._n == 0:
             raise ProblemError("the data set holds no sample.")
 
@@ -54,7 +58,7 @@ class Samples:
         rows
             One int64 tensor of row numbers per batch.
         seed
-            Of the random streams of the loading processes.
+            Seed of the random streams of the loading processes.
         """
         if self._in_memory:
             x, y = self.data
@@ -77,7 +81,7 @@ class Samples:
             yield moved(batch[0], self.device), moved(batch[1], self.device)
 
 
-def _pair_length(data: tuple[Any, ...]) -> int:
+def _pair_length(data: tuple[object, ...]) -> int:
     if len(data) != 2:
         raise ProblemError(f"data must be a pair (x, y), got a tuple of {len(data)}.")
     n, targets = batch_size(data[0]), batch_size(data[1])
@@ -86,8 +90,8 @@ def _pair_length(data: tuple[Any, ...]) -> int:
     return n
 
 
-def _length(data: Any) -> int:
-    if not (hasattr(data, "__getitem__") and hasattr(data, "__len__")):
+def _length(data: object) -> int:
+    if not is_map_style(data):
         raise ProblemError(
             "data must be a pair (x, y) of tensors or a map-style data set (with __len__ and "
             f"__getitem__), got {type(data).__name__}: samples are named by their row numbers."
