@@ -13,7 +13,14 @@ import subsetopt as so
 from benchmarks.harness.moments import Moment
 from benchmarks.rivals import published
 from benchmarks.rivals.peers import OF_SIMILARITIES, Peer, cosines, missing
-from subsetopt.policies import list_policies, make_policy
+from subsetopt.policies import (
+    SolverChoice,
+    WithSolver,
+    WithWeigh,
+    has,
+    list_policies,
+    make_policy,
+)
 
 __all__ = ["METHODS", "ORACLE", "Method", "Pick", "register"]
 
@@ -57,9 +64,10 @@ def _policy(name: str, **options: object) -> Callable[[Moment, int, int], Pick]:
     def pick(moment: Moment, k: int, seed: int) -> Pick:
         policy = make_policy(name, **options)
         problem = policy.propose(moment.signals, k, np.random.default_rng(seed))
-        answer = so.solve(problem, getattr(policy, "solver", "auto"), seed=seed).require()
-        weigh = getattr(policy, "weigh", None)
-        return answer.indices, answer.weights if weigh is None else weigh(answer)
+        solver = policy.solver if has(policy, WithSolver) else SolverChoice("auto")
+        answer = so.solve(problem, solver.name, seed=seed, options=solver.options or None).require()
+        weights = policy.weigh(answer) if has(policy, WithWeigh) else answer.weights
+        return answer.indices, weights
 
     return pick
 
