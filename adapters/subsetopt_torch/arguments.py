@@ -32,7 +32,7 @@ Autocast: TypeAlias = Callable[[], AbstractContextManager[object]]
 # Sample ids, shape (n,).
 Ids: TypeAlias = Tensor | NDArray[np.integer[Any]] | Sequence[int]
 
-# What is known of the samples of a batch, one row per sample; None where it is not known.
+# A signal: something known about each sample of a batch, one row per sample; None if unknown.
 Signal: TypeAlias = Tensor | ArrayLike | None
 
 # Constraints by the names that ``subsetopt.Problem`` has for them.

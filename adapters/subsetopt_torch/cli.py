@@ -21,9 +21,10 @@ if TYPE_CHECKING:
 
 __all__ = ["train"]
 
-_PLAIN_WIDTH = 110  # columns where the output is not a terminal
+# Width of the table, in characters, where the output is not a terminal.
+_PLAIN_WIDTH = 110
 
-# typer reads these at run time, on Python 3.10 too.
+# typer reads these annotations at run time, which keeps them in a form that Python 3.10 knows.
 _Policies = Annotated[
     Optional[list[str]],  # noqa: UP045
     typer.Option("--policy", help="Policy to compare; repeat for several. [default: obtf]"),
@@ -44,7 +45,7 @@ def train(
     policy_option: _PolicyOptions = None,
     rate: Annotated[float, typer.Option(help="Fraction of each batch to train on.")] = 0.1,
     seeds: Annotated[int, typer.Option(help="Number of seeds.")] = 3,
-    first_seed: Annotated[int, typer.Option(help="The first of them.")] = 0,
+    first_seed: Annotated[int, typer.Option(help="The first seed.")] = 0,
     epochs: Annotated[int, typer.Option(help="Passes over the training set.")] = 30,
     batch_size: Annotated[int, typer.Option(help="Samples per batch.")] = 128,
     lr: Annotated[float, typer.Option(help="Learning rate of SGD.")] = 0.1,

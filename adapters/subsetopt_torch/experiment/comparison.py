@@ -6,8 +6,8 @@ same number of updates; what differs is which samples of a batch are trained on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from subsetopt import OptionError
 from subsetopt.policies import WithCurves, has, make_policy
 from subsetopt_torch.experiment.data import DataSet
-from subsetopt_torch.model.scoring_pass import scoring_pass
+from subsetopt_torch.model.scoring_pass import scoring_pass, temporarily
 from subsetopt_torch.selection.selector import BatchSelector
 from subsetopt_torch.training.result import StepResult
 from subsetopt_torch.training.step import SelectiveStep
@@ -35,8 +35,10 @@ __all__ = [
     "torch_threads",
 ]
 
+# Units of each hidden layer.
 _HIDDEN = 256
-_PROBE_EVERY = 20  # a residual costs a forward where the method itself makes none
+# Steps between two residuals of a method without a scoring pass; each costs a forward.
+_PROBE_EVERY = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +52,16 @@ class Settings:
     rate
         Fraction of each batch to train on, in (0, 1].
     seeds
-        Number of seeds, counted on from ``first_seed``.
+        Number of seeds: ``first_seed``, ``first_seed + 1`` and so on.
     epochs, batch_size, lr
         Passes over the training set, samples per batch, learning rate of plain SGD.
     solver, time_limit
-        For the policies; the baselines keep the defaults.
+        The solver of the policies, and its limit in seconds per selection (None for the default
+        work limit); the baselines keep the defaults.
     policy_options
         Options of the policies: ``{policy: {name: value}}``.
     first_seed
-        The first of the seeds; seeds that nothing was tuned on tell more.
+        The first seed. Results on seeds that nothing was tuned on are worth more.
     """
 
     policies: tuple[str, ...] = ("obtf",)
@@ -137,7 +140,8 @@ class Run:
     fallbacks
         Selections that ended in a uniform draw.
     policy_curves
-        What the policy remembers of its steps: label to (steps, values); empty where nothing.
+        The curves that the policy remembers of its steps, label to (steps, values); empty where it
+        remembers none.
     """
 
     method: str
@@ -198,7 +202,7 @@ class Experiment:
                 self.runs.append(run_one(self.settings, self.data, method, seed, report))
 
     def _warm_up(self) -> None:
-        """Make one step per method, then forgotten, so that no run pays for compiling kernels."""
+        """Make one step per method and forget it, so that no run pays for compiling kernels."""
         rows = torch.arange(min(self.settings.batch_size, len(self.data.train_x)))
         for method in self.settings.methods:
             step = _make_step(self.settings, self.data, method, 0)
@@ -259,9 +263,10 @@ def run_one(
 
 
 def _batches(rows: Tensor, size: int) -> tuple[Tensor, ...]:
-    """Return the full batches: a tenth of a small last one is a few samples at the full step.
+    """Return the full batches of shuffled rows, without a smaller one at the end.
 
-    What is left over is in another order, and mostly in a batch, in the next epoch.
+    An update on the few samples chosen from a small batch would be as large as any other. The next
+    epoch has another order, in which most of the samples left out here are in a full batch.
     """
     return torch.split(rows[: max(1, len(rows) // size) * size], size)
 
@@ -276,20 +281,14 @@ def _make_step(settings: Settings, data: DataSet, method: str, seed: int) -> Sel
     )
 
 
-@contextmanager
-def torch_threads(threads: int) -> Iterator[None]:
+def torch_threads(threads: int) -> AbstractContextManager[None]:
     """Let torch compute with a number of threads, and put the former number back.
 
     Threads that share a core with another process wait for each other: on a busy machine two
     threads took 26 ms for a step of 1 ms.
     """
     check_threads(threads)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+    return temporarily(torch.get_num_threads, torch.set_num_threads, threads)
 
 
 def check_threads(threads: int) -> None:
@@ -308,8 +307,8 @@ class _Probe:
     """Measures how well a choice matches the batch mean, outside of the step's own timings."""
 
     def __init__(self, step: SelectiveStep, x: Tensor, y: Tensor, number: int) -> None:
-        # A method without a scoring pass is asked now and then; the step changes the losses, so
-        # that they must be known before it.
+        # For a method without a scoring pass the losses are computed now and then, and before the
+        # step, which changes them.
         unscored = not step.selector.needs_scoring(len(x)) and step.selector.size(len(x)) < len(x)
         self.losses: Tensor | None = None
         if unscored and number % _PROBE_EVERY == 0:

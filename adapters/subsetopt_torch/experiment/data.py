@@ -19,6 +19,7 @@ from subsetopt.errors import did_you_mean
 
 __all__ = ["DATASETS", "DataSet", "check_data_name", "load_data", "read_idx"]
 
+# Seed of the split of the digits into training and test samples.
 _SPLIT_SEED = 0
 _MNIST_SITE = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _MNIST_FILES = (
@@ -36,7 +37,7 @@ class DataSet:
     Attributes
     ----------
     name
-        As passed to ``--data``.
+        The name to pass to ``--data``.
     train_x, test_x
         Features in [0, 1], float32, shape (samples, features).
     train_y, test_y
@@ -59,7 +60,7 @@ def check_data_name(name: str) -> None:
     Raises
     ------
     OptionError
-        With the nearest name.
+        If there is none, with the nearest name.
     """
     if name not in DATASETS:
         raise OptionError(
@@ -96,7 +97,7 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     ProblemError
-        If the file is not one, or is cut short.
+        If the file is no such file, or is cut short.
     """
     try:
         with gzip.open(path) as file:

@@ -1,4 +1,4 @@
-"""Options of policies as the command line has them."""
+"""Options of policies as texts on the command line."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["parse_policy_options"]
 
 
 def parse_policy_options(
-    given: Sequence[str], policies: Sequence[str]
+    texts: Sequence[str], policies: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
     """Return ``{policy: {name: value}}`` for ``policy:name=value`` texts.
 
     Parameters
     ----------
-    given
+    texts
         ``policy:name=value``, or ``name=value`` where only one policy is compared. A value is
         JSON (``3``, ``0.5``, ``true``, ``null``, ``["a", "b"]``) or, where it is not, a string.
     policies
@@ -35,14 +35,14 @@ def parse_policy_options(
     >>> parse_policy_options(["cardinality=at_most", "obtf:choices=1"], ["obtf"])
     {'obtf': {'cardinality': 'at_most', 'choices': 1}}
     """
-    found: dict[str, dict[str, Any]] = {}
-    for text in given:
+    parsed: dict[str, dict[str, Any]] = {}
+    for text in texts:
         policy, name, value = _parts(text, policies)
-        options = found.setdefault(policy, {})
+        options = parsed.setdefault(policy, {})
         if name in options:
             raise OptionError(f"the option {name!r} of the policy {policy!r} is given twice.")
         options[name] = _value(value)
-    return found
+    return parsed
 
 
 def _parts(text: str, policies: Sequence[str]) -> tuple[str, str, str]:

@@ -1,4 +1,4 @@
-"""What ``subsetopt train`` tells: a table and a JSON file."""
+"""The report of ``subsetopt train``: a table and a JSON file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["check_writable", "table", "write_json", "write_whole"]
 def table(experiment: Experiment) -> Table:
     """Return one row per method: means over the seeds."""
     settings = experiment.settings
-    made = Table(
+    report = Table(
         title=f"{experiment.data.name}: rate {settings.rate:g}, {settings.epochs} epochs, "
         f"batch {settings.batch_size}, SGD {settings.lr:g}, {settings.seeds} seed(s)",
         caption="Accuracy: mean, and largest minus smallest over the seeds. Seconds: mean per "
@@ -34,7 +34,7 @@ def table(experiment: Experiment) -> Table:
         box=box.SIMPLE_HEAD,
         padding=(0, 1, 0, 0),
     )
-    made.add_column("\nmethod", no_wrap=True)
+    report.add_column("\nmethod", no_wrap=True)
     for heading in (
         "accuracy\n%",
         "\nspread",
@@ -46,10 +46,10 @@ def table(experiment: Experiment) -> Table:
         "residual\nmedian",
         "residual\nworst",
     ):
-        made.add_column(heading, justify="right", no_wrap=True)
+        report.add_column(heading, justify="right", no_wrap=True)
     for method in settings.methods:
-        made.add_row(method, *_cells(experiment.of(method)))
-    return made
+        report.add_row(method, *_cells(experiment.of(method)))
+    return report
 
 
 def write_json(experiment: Experiment, path: Path) -> None:
@@ -75,7 +75,7 @@ def check_writable(folder: Path) -> None:
     Raises
     ------
     OptionError
-        With the reason.
+        If nothing can be written there, with the reason.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -120,8 +120,8 @@ def _machine() -> dict[str, Any]:
     }
 
 
-def _no_nan(value: Any) -> Any:
-    """Return a JSON value with None for what JSON has no word for."""
+def _no_nan(value: object) -> object:
+    """Return a JSON value with None in place of numbers that are not finite."""
     if isinstance(value, dict):
         return {key: _no_nan(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
@@ -130,7 +130,7 @@ def _no_nan(value: Any) -> Any:
 
 
 def write_whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Write a file under another name and move it into place: never half a file."""
+    """Write a file under another name and move it into place, so that it is never half written."""
     with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
         part = Path(file.name)
         try:

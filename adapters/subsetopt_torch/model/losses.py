@@ -6,23 +6,24 @@ from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from subsetopt import ProblemError
 
 __all__ = ["LossFunction", "as_loss_vector", "check_per_sample", "weight_dtype"]
 
-# ``loss_fn(outputs, targets)`` of a model's outputs and a batch's targets, one loss per sample.
+# Takes a model's outputs and a batch's targets, and returns one loss per sample, shape (n,).
 LossFunction: TypeAlias = Callable[[Any, Any], Tensor]
 
 
-def as_loss_vector(losses: Any) -> Tensor:
+def as_loss_vector(losses: Tensor | ArrayLike) -> Tensor:
     """Return per-sample losses as a detached tensor of shape (n,).
 
     Raises
     ------
     ProblemError
-        If they are not a vector of real numbers.
+        If the losses are not a vector of real numbers.
     """
     tensor = losses if isinstance(losses, Tensor) else torch.as_tensor(losses)
     tensor = tensor.detach()
@@ -39,12 +40,12 @@ def as_loss_vector(losses: Any) -> Tensor:
 
 
 def check_per_sample(losses: object, n: int) -> Tensor:
-    """Return what a loss function gave for n samples, refusing anything but n losses.
+    """Return what a loss function gave for n samples, if that is one loss per sample.
 
     Raises
     ------
     ProblemError
-        If the loss is reduced or has another shape.
+        If it is no tensor of shape (n,).
     """
     if not isinstance(losses, Tensor):
         raise ProblemError(
@@ -66,6 +67,6 @@ def check_per_sample(losses: object, n: int) -> Tensor:
 
 
 def weight_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of weights for losses of a dtype: the same, at least float32."""
+    """Return the dtype of weights for losses of a dtype: that dtype, but at least float32."""
     wide = dtype.is_floating_point and dtype.itemsize >= 4
     return dtype if wide else torch.float32

@@ -19,6 +19,6 @@ def device_of(model: nn.Module, inputs: object = None) -> torch.device:
 
 
 def model_weight_dtype(model: nn.Module) -> torch.dtype:
-    """Return the dtype of training weights where no losses are known: as the parameters have it."""
+    """Return the dtype of training weights where no losses are known, from the parameters' own."""
     parameter = next((p for p in model.parameters() if p.is_floating_point()), None)
     return weight_dtype(torch.float32 if parameter is None else parameter.dtype)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Literal
+from typing import Literal, TypeAlias, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -17,10 +17,14 @@ __all__ = [
     "norm_buffers",
     "norm_modules",
     "scoring_pass",
+    "temporarily",
 ]
 
-ScoringMode = Literal["eval", "train"]
+ScoringMode: TypeAlias = Literal["eval", "train"]
 
+_Value = TypeVar("_Value")
+
+# Names of the buffers that hold a normalization layer's running statistics.
 _RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -34,8 +38,8 @@ def scoring_pass(
 ) -> Iterator[None]:
     """Run forwards that change nothing: no gradients, and everything put back afterwards.
 
-    Put back, also when the forward raises: the train or eval mode of every submodule, the
-    random streams of the CPU and of the model's devices, and in train mode every buffer
+    What is put back, also when the forward raises, is the train or eval mode of every submodule,
+    the random streams of the CPU and of the model's devices, and in train mode every buffer
     (BatchNorm's running statistics, spectral norm's vectors).
 
     Parameters
@@ -46,10 +50,10 @@ def scoring_pass(
         ``"eval"`` puts every submodule into eval mode; ``"train"`` leaves each as it is, so that a
         model in training uses batch statistics and dropout.
     update_norm
-        Let normalization layers in training mode see the batch and update their running
-        statistics, once; everything else as ``mode`` says.
+        Let normalization layers in training mode use batch statistics and update their running
+        statistics, once. Everything else is as ``mode`` says.
     devices
-        Devices whose random streams are kept besides those of the model.
+        Devices whose random streams are put back besides those of the model.
 
     Raises
     ------
@@ -65,9 +69,13 @@ def scoring_pass(
     with ExitStack() as stack:
         _keep_random_streams(stack, model, devices)
         stack.enter_context(buffers_kept(touched))
-        stack.enter_context(_no_autocast_cache())
+        # Weights that autocast casts here would be cached without gradients, and a training
+        # forward inside the same autocast region would use them again.
+        stack.enter_context(
+            temporarily(torch.is_autocast_cache_enabled, torch.set_autocast_cache_enabled, False)
+        )
         stack.enter_context(torch.no_grad())
-        # Set one by one and not through model.eval(), whose overrides may do more than set it.
+        # Modes are set one by one, since a model may override eval() to do more than that.
         stack.callback(_set_modes, modules, modes)
         if mode == "eval":
             _set_modes(modules, [id(module) in awake for module in modules])
@@ -81,8 +89,8 @@ def norm_modules(model: nn.Module) -> list[nn.Module]:
 
 def norm_buffers(module: nn.Module) -> list[Tensor]:
     """Return the running statistics of a module."""
-    found = (getattr(module, name, None) for name in _RUNNING)
-    return [buffer for buffer in found if isinstance(buffer, Tensor)]
+    buffers = (getattr(module, name, None) for name in _RUNNING)
+    return [buffer for buffer in buffers if isinstance(buffer, Tensor)]
 
 
 @contextmanager
@@ -95,6 +103,19 @@ def buffers_kept(buffers: Iterable[Tensor]) -> Iterator[None]:
         with torch.no_grad():
             for buffer, value in saved:
                 buffer.copy_(value)
+
+
+@contextmanager
+def temporarily(
+    read: Callable[[], _Value], write: Callable[[_Value], object], value: _Value
+) -> Iterator[None]:
+    """Write a setting of the process, and write the former value back on leaving."""
+    before = read()
+    write(value)
+    try:
+        yield
+    finally:
+        write(before)
 
 
 def _set_modes(modules: list[nn.Module], modes: list[bool]) -> None:
@@ -115,17 +136,3 @@ def _keep_random_streams(
     stack.enter_context(torch.random.fork_rng(devices=[]))
     for kind, indices in by_type.items():
         stack.enter_context(torch.random.fork_rng(devices=sorted(indices), device_type=kind))
-
-
-@contextmanager
-def _no_autocast_cache() -> Iterator[None]:
-    """Keep autocast from caching weights cast without gradients.
-
-    The training forward inside the same autocast region would reuse them and get no gradients.
-    """
-    before = torch.is_autocast_cache_enabled()
-    torch.set_autocast_cache_enabled(False)
-    try:
-        yield
-    finally:
-        torch.set_autocast_cache_enabled(before)

@@ -19,17 +19,16 @@ __all__ = ["closed_form", "is_known"]
 
 
 def is_known(loss_fn: object) -> bool:
-    """Return whether a loss may have a closed form; its outputs and targets decide."""
+    """Return whether a loss has a closed form for some outputs and targets."""
     return _options(loss_fn) is not None
 
 
-def closed_form(loss_fn: object, outputs: Any, targets: Any) -> Tensor | None:
+def closed_form(loss_fn: object, outputs: object, targets: object) -> Tensor | None:
     """Return the gradients of a known loss with respect to its outputs, of their shape.
 
-    Known are cross entropy, binary cross entropy with logits and the squared error: the modules of
-    ``torch.nn`` and ``functools.partial`` of the functions in ``torch.nn.functional``, with
-    ``reduction="none"`` and outputs of shape (n, C) for cross entropy and (n,) for the others, from
-    which they make one loss per sample.
+    The known losses are cross entropy, binary cross entropy with logits and the squared error, as
+    modules of ``torch.nn`` or ``functools.partial`` of the functions in ``torch.nn.functional``,
+    with ``reduction="none"``. Cross entropy has outputs of shape (n, C), the others of shape (n,).
 
     Returns
     -------
@@ -88,16 +87,16 @@ def _options(loss_fn: object) -> dict[str, Any] | None:
     """Return the name of a known loss and its options as they are now, or None."""
     if type(loss_fn) in _MODULES:
         loss = _MODULES[type(loss_fn)]
-        given = {name: getattr(loss_fn, name) for name in (*_KNOWN[loss], "reduction")}
+        options = {name: getattr(loss_fn, name) for name in (*_KNOWN[loss], "reduction")}
         hooked = vars(loss_fn)["_forward_hooks"] or vars(loss_fn)["_forward_pre_hooks"]
         plain = not hooked and "forward" not in vars(loss_fn)
     elif isinstance(loss_fn, partial) and loss_fn.func in _FUNCTIONS:
-        loss, given = _FUNCTIONS[loss_fn.func], loss_fn.keywords
-        plain = not loss_fn.args and set(given) <= {*_KNOWN[loss], "reduction"}
+        loss, options = _FUNCTIONS[loss_fn.func], loss_fn.keywords
+        plain = not loss_fn.args and set(options) <= {*_KNOWN[loss], "reduction"}
     else:
         return None
-    if not plain or given.get("reduction") != "none":
+    if not plain or options.get("reduction") != "none":
         return None
-    options = {**_KNOWN[loss], **given, "loss": loss}
+    options = {**_KNOWN[loss], **options, "loss": loss}
     del options["reduction"]
     return options

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -14,11 +14,12 @@ from subsetopt.errors import did_you_mean
 
 __all__ = ["Call", "LastLayer"]
 
-Arrange = Callable[[Tensor], Tensor]
+# Puts logits, or gradients of their shape, in the order in which the layer made them.
+Arrange: TypeAlias = Callable[[Tensor], Tensor]
 
 
 class Call(NamedTuple):
-    """One call of a linear layer, and the version of its output: in-place changes count it up."""
+    """One call of a linear layer, with the version of its output, which in-place changes raise."""
 
     layer: nn.Linear
     features: Tensor
@@ -27,16 +28,17 @@ class Call(NamedTuple):
 
 
 class LastLayer:
-    """Finds the linear layer that makes a model's logits, and what follows from its input.
+    """Finds the linear layer that makes a model's logits, and gives what follows from its input.
 
-    Every linear layer is watched in the first forward, and from then on the one that was found.
+    All linear layers are watched in the first forward, and from then on only the one that made the
+    logits.
 
     Parameters
     ----------
     model
-        Its ``nn.Linear`` modules are looked at.
+        The model; one of its ``nn.Linear`` modules makes the logits.
     layer
-        The module itself or its name; None finds the last one whose output is the logits.
+        That module or its name; None finds the last one whose output is the logits.
 
     Raises
     ------
@@ -47,20 +49,21 @@ class LastLayer:
     def __init__(self, model: nn.Module, layer: nn.Linear | str | None = None) -> None:
         self.model = model
         self._named = None if layer is None else _layer_of(model, layer)
-        self._known: nn.Linear | None = None  # makes the logits, by this arrangement
+        # The layer that makes the logits, and the order in which it makes them, once known.
+        self._known: nn.Linear | None = None
         self._arrange: Arrange = _as_it_is
 
     @contextmanager
     def recording(self) -> Iterator[list[Call]]:
-        """Record calls; the hooks are gone when the context is left, in whatever way."""
+        """Record the calls of the watched layers until the context is left."""
         calls: list[Call] = []
 
         def record(
             module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Tensor
         ) -> None:
             assert isinstance(module, nn.Linear)
-            given: Tensor = args[0] if args else kwargs["input"]
-            calls.append(Call(module, given.detach(), output, output._version))
+            features: Tensor = args[0] if args else kwargs["input"]
+            calls.append(Call(module, features.detach(), output, output._version))
 
         handles = []
         try:
@@ -72,9 +75,10 @@ class LastLayer:
                 handle.remove()
 
     def features(self, calls: list[Call], logits: Tensor | None, n: int) -> Tensor:
-        """Return what went into the layer, shape (n, H); its mean over positions if it has any.
+        """Return what went into the layer, shape (n, H), averaged over positions if it has any.
 
-        The layer is the one named, or the one that made the logits, or else the last one called.
+        The layer is the one named; where none is, the one that made the logits; where none did,
+        the last one called.
 
         Raises
         ------
@@ -97,17 +101,17 @@ class LastLayer:
     def gradients(self, calls: list[Call], logits: Tensor, gradients: Tensor) -> Tensor:
         """Return the gradients of each sample's loss with respect to the layer's parameters.
 
-        For one row of logits per sample the outer product of logit gradient and features; where
-        the layer is applied at several positions, the sum over these.
+        For a layer that is applied once per sample this is the outer product of logit gradient and
+        features; for one that is applied at several positions, the sum of these products.
 
         Parameters
         ----------
         calls
-            What was recorded.
+            The calls that were recorded in the forward.
         logits
-            Shape (n, C) or (n, ...).
+            The logits, shape (n, C) or (n, ...).
         gradients
-            With respect to the logits, of their shape.
+            Gradients of the losses with respect to the logits, of their shape.
 
         Returns
         -------
@@ -151,7 +155,7 @@ class LastLayer:
             return [self._named]
         linear = [module for module in self.model.modules() if isinstance(module, nn.Linear)]
         known = [module for module in linear if module is self._known]
-        return known or linear  # all of them once more where the model has been rebuilt
+        return known or linear  # all of them again where the model has been rebuilt
 
 
 def _as_it_is(logits: Tensor) -> Tensor:
@@ -159,7 +163,7 @@ def _as_it_is(logits: Tensor) -> Tensor:
 
 
 def _classes_last(logits: Tensor) -> Tensor:
-    """Return logits as a layer made them whose classes were then moved to dimension 1."""
+    """Return logits with classes in dimension 1 as a layer makes them: classes last."""
     return logits.movedim(1, -1) if logits.ndim > 2 else logits
 
 
@@ -175,7 +179,7 @@ def _in_place(call: Call, logits: Tensor) -> bool:
 
 
 def _in_value(call: Call, logits: Tensor) -> bool:
-    """Return whether the logits are a copy of the output, in another precision perhaps."""
+    """Return whether the logits are a copy of the output, possibly in another precision."""
     output = call.output.detach()
     if output.numel() != logits.numel() or call.version != output._version:
         return False
@@ -184,15 +188,22 @@ def _in_value(call: Call, logits: Tensor) -> bool:
 
 
 def _layer_of(model: nn.Module, layer: nn.Linear | str) -> nn.Linear:
+    """Return the linear layer of a model that is meant.
+
+    Raises
+    ------
+    OptionError
+        If the model has no such layer.
+    """
     linear = {name: m for name, m in model.named_modules() if isinstance(m, nn.Linear)}
-    found = linear.get(layer) if isinstance(layer, str) else layer
-    if found is None or not any(found is module for module in linear.values()):
+    named = linear.get(layer) if isinstance(layer, str) else layer
+    if named is None or not any(named is module for module in linear.values()):
         shown = repr(layer) if isinstance(layer, str) else f"a {type(layer).__name__}"
         raise OptionError(
             f"last_layer must be a linear layer of the model, or its name, got {shown}."
             f"{did_you_mean(layer, linear)} There are: {', '.join(map(repr, linear)) or 'none'}."
         )
-    return found
+    return named
 
 
 _UNSEEN = (

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, grad, vmap
 
 from subsetopt import OptionError, ProblemError
 from subsetopt_torch.model.batches import batch_size, call_model, map_rows, per_sample
-from subsetopt_torch.model.losses import check_per_sample
+from subsetopt_torch.model.losses import LossFunction, check_per_sample
 from subsetopt_torch.model.scoring_pass import ScoringMode, norm_modules, scoring_pass
 
 __all__ = ["gradient_norms"]
 
-# Of gradients at a time. On a CPU they are fastest while they stay in its cache.
+# Bytes of per-sample gradients that are held at a time, by device type and for all other types.
+# A CPU makes them fastest while they stay in its cache.
 _CHUNK_BYTES = {"cpu": 2**23}
 _OTHER_CHUNK_BYTES = 2**28
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -24,9 +22,9 @@ _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm
 
 def gradient_norms(
     model: nn.Module,
-    loss_fn: Callable[[Any, Any], Tensor],
-    inputs: Any,
-    targets: Any,
+    loss_fn: LossFunction,
+    inputs: object,
+    targets: object,
     *,
     mode: ScoringMode = "eval",
     chunk: int | None = None,
@@ -35,15 +33,17 @@ def gradient_norms(
 
     Parameters
     ----------
-    model, loss_fn
-        As for :class:`SelectiveStep`. The model is left as it was.
+    model
+        Called as :class:`SelectiveStep` calls it, and left as it was.
+    loss_fn
+        ``loss_fn(outputs, targets)``, one loss per sample, shape (n,).
     inputs, targets
         A batch of tensors, or tuples, lists and dicts of them, samples along dimension 0.
     mode
-        As for :func:`scoring_pass`.
+        ``"eval"`` (the default) or ``"train"``, as for :func:`scoring_pass`.
     chunk
-        Samples at a time; None takes as many as have gradients of 8 MiB together on a CPU, of
-        256 MiB elsewhere, and at least 1.
+        Number of samples at a time, at least 1. None takes as many as have 8 MiB of gradients
+        together on a CPU, and 256 MiB on other devices.
 
     Returns
     -------
@@ -112,16 +112,18 @@ def gradient_norms(
 
 
 def _wide(values: Tensor) -> Tensor:
+    """Return values in at least single precision."""
     return values if values.dtype.itemsize >= 4 else values.float()
 
 
 def _as_wide_as(parameter: Tensor, values: Tensor) -> Tensor:
-    """Return values in the type of a parameter if theirs is narrower, as autocast allows it."""
+    """Return values in the dtype of a parameter where theirs is narrower, as under autocast."""
     narrow = values.is_floating_point() and values.dtype.itemsize < parameter.dtype.itemsize
     return values.to(parameter.dtype) if narrow else values
 
 
 def _chunk(trained: dict[str, Tensor], kind: str) -> int:
+    """Return how many samples' gradients are held at a time on a type of device."""
     each = sum(p.numel() * p.itemsize for p in trained.values())
     return max(1, _CHUNK_BYTES.get(kind, _OTHER_CHUNK_BYTES) // max(1, each))
 
@@ -135,6 +137,7 @@ def _unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _refuse_mixing(model: nn.Module) -> None:
+    """Raise if a layer mixes the samples of a batch."""
     running = {id(module) for module in norm_modules(model)}
     for name, module in model.named_modules():
         if id(module) in running and module.training:

@@ -8,7 +8,7 @@ per sample).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +25,7 @@ from subsetopt.policies import (
     row_norms,
 )
 from subsetopt_torch.model.batches import call_model
-from subsetopt_torch.model.losses import check_per_sample
+from subsetopt_torch.model.losses import LossFunction, check_per_sample
 from subsetopt_torch.model.outputs import find_logits, with_logits
 from subsetopt_torch.model.scoring_pass import ScoringMode
 from subsetopt_torch.signals.known_losses import closed_form, is_known
@@ -34,12 +34,13 @@ from subsetopt_torch.signals.sample_gradients import gradient_norms
 
 __all__ = ["DERIVED", "ScoringForward", "from_logits", "learned", "learns_from"]
 
-LossFn = Callable[[Any, Any], Tensor]
-
-# Made of the logits alone, so that the training forward gives them as well.
+# Signals that follow from the logits alone, so that the training forward gives them as well.
 _OF_LOGITS = frozenset({"logit_gradients", "upper_bound"})
+# Signals that need what goes into the last layer.
 _OF_LAYER = frozenset({"features", "last_layer_gradients"})
+# Signals that a scoring forward makes besides losses and logits.
 DERIVED = _OF_LOGITS | _OF_LAYER | {"gradient_norms"}
+# Signals that need the gradients with respect to the logits.
 _NEED_GRADIENTS = _OF_LOGITS | {"last_layer_gradients"}
 
 
@@ -49,16 +50,18 @@ class ScoringForward:
 
     Attributes
     ----------
-    model, loss_fn
-        Of the step.
+    model
+        The model that scores.
+    loss_fn
+        ``loss_fn(outputs, targets)``, one loss per sample.
     last_layer
         The linear layer whose input is ``features``.
     mode
-        That of the scoring pass.
+        The mode of the scoring pass, ``"eval"`` (the default) or ``"train"``.
     """
 
     model: nn.Module
-    loss_fn: LossFn
+    loss_fn: LossFunction
     last_layer: LastLayer
     mode: ScoringMode = "eval"
 
@@ -72,17 +75,17 @@ class ScoringForward:
         Parameters
         ----------
         inputs, targets
-            The samples.
+            The samples, along dimension 0.
         n
-            How many.
+            The number of samples.
         wanted
-            Names of derived signals.
+            Names of the derived signals to make; none by default.
 
         Returns
         -------
         tuple[Tensor, dict[str, Tensor]]
-            Losses (n,), detached; ``logits`` where the outputs have them, and the signals wanted,
-            one row per sample.
+            Losses, shape (n,), detached; ``logits`` where the outputs have them, and the signals
+            wanted, one row per sample.
 
         Raises
         ------
@@ -118,7 +121,7 @@ def learns_from(policy: Policy) -> frozenset[str]:
     Raises
     ------
     OptionError
-        If its attribute ``learns_from`` names one that does not follow from the logits.
+        If its attribute ``learns_from`` names a signal that does not follow from the logits.
     """
     names = frozenset(policy.learns_from if has(policy, WithLearnsFrom) else ())
     if not names <= _OF_LOGITS:
@@ -130,9 +133,22 @@ def learns_from(policy: Policy) -> frozenset[str]:
 
 
 def learned(
-    loss_fn: LossFn, outputs: Any, targets: Any, n: int, wanted: frozenset[str]
+    loss_fn: LossFunction, outputs: Any, targets: Any, n: int, wanted: frozenset[str]
 ) -> dict[str, Tensor]:
     """Return derived signals of a training forward, from its outputs alone, detached.
+
+    Parameters
+    ----------
+    loss_fn
+        ``loss_fn(outputs, targets)``, one loss per sample.
+    outputs
+        What the model returned for n samples.
+    targets
+        The targets of these samples.
+    n
+        The number of samples.
+    wanted
+        Names of the signals: any of ``upper_bound`` and ``logit_gradients``.
 
     Raises
     ------
@@ -156,10 +172,10 @@ def from_logits(signals: Mapping[str, Any], names: frozenset[str]) -> dict[str, 
     Parameters
     ----------
     signals
-        What is known, by name.
+        The signals that are known, by name.
     names
-        What is wanted. ``upper_bound`` and ``logit_gradients`` are added where they are missing
-        and there are ``logits``, shape (n, C), and ``targets`` for them.
+        Names of the signals that are wanted. ``upper_bound`` and ``logit_gradients`` are added
+        where they are missing and there are ``logits``, shape (n, C), and ``targets`` for them.
     """
     missing = frozenset(name for name in names & _OF_LOGITS if signals.get(name) is None)
     logits, targets = signals.get("logits"), signals.get("targets")
@@ -170,7 +186,7 @@ def from_logits(signals: Mapping[str, Any], names: frozenset[str]) -> dict[str, 
 
 
 def _with_gradients(
-    loss_fn: LossFn, outputs: Any, logits: Tensor, targets: Any, n: int
+    loss_fn: LossFunction, outputs: Any, logits: Tensor, targets: Any, n: int
 ) -> tuple[Tensor, Tensor]:
     """Return losses and the gradients with respect to the logits, of their shape."""
     if is_known(loss_fn):
@@ -182,9 +198,9 @@ def _with_gradients(
 
 
 def _by_autograd(
-    loss_fn: LossFn, outputs: Any, logits: Tensor, targets: Any, n: int
+    loss_fn: LossFunction, outputs: Any, logits: Tensor, targets: Any, n: int
 ) -> tuple[Tensor, Tensor]:
-    """Return losses and gradients by one call of autograd that stops at the logits."""
+    """Return losses and logit gradients by one call of autograd that stops at the logits."""
     if not logits.is_floating_point():
         raise ProblemError(f"logits must be real numbers to have gradients, got {logits.dtype}.")
     leaf = logits.detach().requires_grad_()
@@ -204,25 +220,35 @@ def _by_autograd(
 
 
 def _of_gradients(gradients: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
-    """Return the signals made of logit gradients, which become one row per sample."""
+    """Return the signals that follow from logit gradients, one row per sample."""
     rows = gradients.reshape(gradients.shape[0], -1)
-    made: dict[str, Tensor] = {}
+    signals: dict[str, Tensor] = {}
     if "logit_gradients" in wanted:
-        made["logit_gradients"] = rows
+        signals["logit_gradients"] = rows
     if "upper_bound" in wanted:
-        made["upper_bound"] = _norms(rows)
-    return made
+        signals["upper_bound"] = _norms(rows)
+    return signals
 
 
 def _norms(rows: Tensor) -> Tensor:
-    """Return the norms of rows; in float64, where there is one, their squares never underflow."""
+    """Return the norms of rows, computed in float64, in which their squares do not underflow.
+
+    MPS has no float64; there, as for float64 values, scaling keeps the squares in range.
+    """
     if rows.device.type == "mps" or rows.dtype == torch.float64:
         return torch.as_tensor(row_norms(rows))
     norms: Tensor = torch.linalg.vector_norm(rows, dim=1, dtype=torch.float64)
     return norms.to(rows.dtype)
 
 
-def _logits_of(outputs: Any, n: int) -> Tensor:
+def _logits_of(outputs: object, n: int) -> Tensor:
+    """Return the logits within outputs that must have them.
+
+    Raises
+    ------
+    ProblemError
+        If they have none.
+    """
     logits = find_logits(outputs, n)
     if logits is None:
         raise ProblemError(
