@@ -18,7 +18,6 @@ from subsetopt.inputs import checked_choice, checked_integer
 from subsetopt.objectives import MeanMatching, VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext, Solver
-from subsetopt.solvers.mip.search import size_obstacle
 from subsetopt.status import StopReason
 
 __all__ = ["Auto", "Choice", "choose_solver", "opening_work"]
@@ -234,10 +233,9 @@ class Auto:
         if not timed or max_iterations is not None:
             return
         if _backend_due(problem, context):
-            usable = registry.available_solvers(problem)
             vectors = isinstance(problem.objective, VectorMatching)
             share = _BACKEND_SHARE if vectors and first == "swap" else 1.0
-            for name in [name for name in _MIP_ORDER if name in usable]:
+            for name in [name for name in _MIP_ORDER if _keeps_limit(name, problem)]:
                 before = len(failures)
                 yield name, partial(registry.create, name), None, _part(deadline, share)
                 if len(failures) == before:
@@ -276,7 +274,7 @@ def _backend_due(problem: Problem, context: SolveContext) -> bool:
     remaining = context.deadline.remaining()
     if math.isinf(remaining) or context.max_iterations is not None:
         return False
-    if remaining <= _MIP_ROOM or size_obstacle(problem) is not None:
+    if remaining <= _MIP_ROOM or not any(_takes(name, problem) for name in _MIP_ORDER):
         return False
     objective = problem.objective
     if not isinstance(objective, VectorMatching) or objective.weights != "uniform":
@@ -294,6 +292,15 @@ def _part(deadline: Deadline, share: float) -> Deadline:
 def _takes(name: str, problem: Problem) -> bool:
     """Whether a solver can take a problem."""
     return registry.spec_of(name).obstacle(problem) is None
+
+
+def _keeps_limit(name: str, problem: Problem) -> bool:
+    """Whether a solver is usable here and takes a problem under a time limit.
+
+    A license that is too small for it is left to the solver to tell of.
+    """
+    takes = registry.spec_of(name).obstacle(problem, timed=True) is None
+    return takes and registry.availability(name).usable
 
 
 def _enumerable(problem: Problem) -> bool:

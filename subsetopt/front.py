@@ -324,7 +324,9 @@ def _run(problem: Problem, plan: list[tuple[str, str | Solver]], context: SolveC
         last = position == len(plan) - 1
         try:
             if isinstance(candidate, str):
-                registry.require_support(registry.spec_of(name), problem)
+                registry.require_support(
+                    registry.spec_of(name), problem, timed=context.deadline.limited
+                )
                 candidate = registry.create(name)
             raw = candidate.solve(problem, context)
             solution = judge(problem, raw, name, context.deadline, context.warm_start)

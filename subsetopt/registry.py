@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import importlib.util
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,7 @@ from subsetopt.inputs import check_options
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import Solver
 from subsetopt.solvers.rows import BUILTIN
-from subsetopt.solvers.spec import FEATURES, SolverSpec
+from subsetopt.solvers.spec import FEATURES, Licensed, SolverSpec
 
 __all__ = [
     "Availability",
@@ -117,8 +117,8 @@ def availability(name: str) -> Availability:
     except ImportError as error:
         return Availability(True, False, False, f"import failed: {error}")
     if name not in _licenses:
-        probe: Callable[[], str | None] = getattr(solver_class, "license_problem", lambda: None)
-        _licenses[name] = probe()
+        licensed = isinstance(solver_class, Licensed)
+        _licenses[name] = solver_class.license_problem() if licensed else None
     if (problem := _licenses[name]) is not None:
         return Availability(True, True, False, problem)
     return Availability(True, True, True)
@@ -130,9 +130,10 @@ def available_solvers(problem: Problem | None = None, *, feature: str | None = N
     Parameters
     ----------
     problem
-        Only those that can take this problem.
+        Only those that can take this problem, whose sizes and licenses cover it.
     feature
-        Only those with this feature.
+        Only those with this feature; with ``"time_limit"`` only those that keep a limit on this
+        problem.
 
     Raises
     ------
@@ -144,26 +145,43 @@ def available_solvers(problem: Problem | None = None, *, feature: str | None = N
             f"unknown feature {feature!r}.{did_you_mean(feature, FEATURES)} "
             f"Known: {', '.join(sorted(FEATURES))}."
         )
+    timed = feature == "time_limit"
     return [
         spec.name
         for spec in _rows.values()
-        if (problem is None or spec.obstacle(problem) is None)
+        if (problem is None or spec.obstacle(problem, timed=timed) is None)
         and (feature is None or feature in spec.features)
         and availability(spec.name).usable
+        and (problem is None or _licensed(spec, problem))
     ]
 
 
-def require_support(spec: SolverSpec, problem: Problem) -> None:
+def _licensed(spec: SolverSpec, problem: Problem) -> bool:
+    """Whether the license of a usable solver, if it needs one, covers a problem."""
+    solver_class = _load(spec)
+    return not isinstance(solver_class, Licensed) or solver_class.license_problem(problem) is None
+
+
+def require_support(spec: SolverSpec, problem: Problem, *, timed: bool = False) -> None:
     """Raise unless a solver can take a problem.
+
+    Parameters
+    ----------
+    spec
+        The solver's row.
+    problem
+        The problem.
+    timed
+        Whether it is to be solved under a time limit.
 
     Raises
     ------
     UnsupportedProblemError
         With the solvers that can.
     """
-    obstacle = spec.obstacle(problem)
+    obstacle = spec.obstacle(problem, timed=timed)
     if obstacle is not None:
-        able = [row.name for row in _rows.values() if row.obstacle(problem) is None]
+        able = [row.name for row in _rows.values() if row.obstacle(problem, timed=timed) is None]
         raise UnsupportedProblemError(
             f"solver {spec.name!r} cannot take {obstacle}. "
             + (f"Solvers that can: {', '.join(able)}." if able else "No registered solver can.")

@@ -56,6 +56,12 @@ class Remaining:
     costs: NDArray[np.float64] | None
     capacity: float
 
+    def affordable(self) -> NDArray[np.int64]:
+        """Return the items each of which fits into the capacity by itself."""
+        if self.costs is None:
+            return self.items
+        return self.items[self.costs[self.items] <= self.capacity]
+
     def stand_ins(self) -> NDArray[np.int64]:
         """Return an item of -1, "one fewer", for each place that may stay empty.
 

@@ -128,10 +128,6 @@ def test_every_module_imports_without_extras_but_the_backends(bare: Path) -> Non
         for spec in so.list_solvers()
         if spec.extra is not None
     }
-    # What the solvers of a backend share; nothing else imports these.
-    mip = "subsetopt.solvers.mip."
-    backends |= {mip + "gurobi_programs": "gurobipy", mip + "cpsat_programs": "ortools",
-                 mip + "mathopt_programs": "ortools"}  # fmt: skip
     assert {"subsetopt.cli", "subsetopt.solvers.swap", "subsetopt.policies.obtf"} <= set(missing)
     for module, package in missing.items():
         expected = backends.get(module, "-")

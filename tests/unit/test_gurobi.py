@@ -12,7 +12,7 @@ import pytest
 import subsetopt as so
 
 pytest.importorskip("gurobipy")
-from subsetopt.solvers.mip import gurobi_programs as milp_gurobi
+from subsetopt.solvers.mip import gurobi_
 from subsetopt.solvers.mip.gurobi_ import Gurobi
 
 needs_license = pytest.mark.skipif(
@@ -48,15 +48,15 @@ def test_a_missing_license_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(**_: object) -> None:
         raise gp.GurobiError(10009, "License expired 2020-01-01")
 
-    monkeypatch.setattr(milp_gurobi, "_env", None)
-    monkeypatch.setattr(milp_gurobi.gp, "Env", refuse)
+    monkeypatch.setattr(gurobi_, "_env", None)
+    monkeypatch.setattr(gurobi_.gp, "Env", refuse)
     assert "License expired 2020-01-01" in str(Gurobi.license_problem())
     with pytest.raises(so.SolverLicenseError, match="solver='cpsat'"):
         so.select([1.0, 2.0, 3.5], k=1, solver="gurobi")
 
 
 def test_nothing_is_printed(capfd: pytest.CaptureFixture[str]) -> None:
-    milp_gurobi._env = None
+    gurobi_._env = None
     so.select([1.0, 2.0, 3.5, 7.0], k=2, solver="gurobi")
     assert capfd.readouterr() == ("", "")
 
@@ -81,7 +81,7 @@ def test_a_busy_environment_is_waited_for_no_longer_than_the_limit() -> None:
     held, release = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with milp_gurobi.environment(None):
+        with gurobi_.environment(None):
             held.set()
             release.wait(20.0)
 

@@ -20,14 +20,14 @@ from subsetopt.budget import Deadline
 from subsetopt.inputs import checked_integer, checked_positive
 from subsetopt.solvers.base import RawResult
 from subsetopt.solvers.mip.calls import import_within, run_interruptible
-from subsetopt.solvers.mip.frame import Row, accepted
-from subsetopt.solvers.mip.linear_model import LinearModel, formulate
+from subsetopt.solvers.mip.frame import Frame, Row, accepted, frame
+from subsetopt.solvers.mip.linear_model import LinearForm
 
 
-def model_of(problem: so.Problem) -> LinearModel:
-    model = formulate(problem)
-    assert isinstance(model, LinearModel)
-    return model
+def form_of(problem: so.Problem) -> LinearForm:
+    made = frame(problem)
+    assert isinstance(made, Frame)
+    return LinearForm.of(problem, made)
 
 
 def total(row: Row, chosen: NDArray[np.bool_]) -> float:
@@ -55,38 +55,42 @@ def constrained(objective: so.MeanMatching | so.TopScores, cardinality: str) -> 
 def test_rows_and_value_agree_with_the_problem(cardinality: str, target: float | None) -> None:
     losses = np.random.default_rng(0).exponential(size=8)
     problem = constrained(so.MeanMatching(losses, target), cardinality)
-    model = model_of(problem)
-    for bits in itertools.product([False, True], repeat=model.size):
+    form = form_of(problem)
+    for bits in itertools.product([False, True], repeat=form.frame.size):
         chosen = np.array(bits)
-        indices = model.subset(chosen)
-        holds = all(row.low <= total(row, chosen) <= row.high for row in model.rows)
+        indices = form.frame.subset(chosen)
+        holds = all(row.low <= total(row, chosen) <= row.high for row in form.frame.rows)
         assert holds == (not problem.constraints.violations(indices))
         if holds:
             objective = problem.objective
             true = objective.evaluate(indices, objective.weights_for(indices, problem.k))
-            assert model.bound(model.value(chosen)) == pytest.approx(true, abs=1e-12)
-            assert accepted(problem, model, chosen) is not None
+            assert form.factor * form.value(chosen) == pytest.approx(true, abs=1e-12)
+            program = form.program(1e3, chosen)
+            assert program.start is not None
+            bound = program.bound(float(program.costs @ program.start)) + program.leak
+            assert form.factor * bound == pytest.approx(true, abs=1e-12)
+            assert accepted(problem, form.frame, chosen) is not None
         else:
-            assert accepted(problem, model, chosen) is None
+            assert accepted(problem, form.frame, chosen) is None
 
 
 def test_a_target_out_of_reach_needs_no_absolute_value() -> None:
     losses = [1.0, 2.0, 3.0, 4.0]
-    assert model_of(so.Problem(so.MeanMatching(losses), k=2)).absolute
-    assert not model_of(so.Problem(so.MeanMatching(losses, target=9.0), k=2)).absolute
-    assert not model_of(so.Problem(so.MeanMatching(losses, target=-9.0), k=2)).absolute
+    assert form_of(so.Problem(so.MeanMatching(losses), k=2)).absolute
+    assert not form_of(so.Problem(so.MeanMatching(losses, target=9.0), k=2)).absolute
+    assert not form_of(so.Problem(so.MeanMatching(losses, target=-9.0), k=2)).absolute
 
 
 @pytest.mark.parametrize("scale", [1e300, 1e-300, 5e-324, 0.0])
 def test_units_survive_extreme_losses(scale: float) -> None:
-    model = model_of(so.Problem(so.MeanMatching(np.arange(6) * scale), k=2))
-    assert np.isfinite(model.values).all()
-    assert np.abs(model.values).max() <= 6.0
-    assert 0.0 < model.precision < 100.0
+    form = form_of(so.Problem(so.MeanMatching(np.arange(6) * scale), k=2))
+    assert np.isfinite(form.values).all()
+    assert np.abs(form.values).max(initial=0.0) <= 6.0
+    assert 0.0 < form.precision < 100.0
 
 
 def test_nothing_to_choose_is_answered_at_once() -> None:
-    raw = formulate(so.Problem(so.TopScores([1.0, 2.0, 3.0]), k=2, include=[0, 1]))
+    raw = frame(so.Problem(so.TopScores([1.0, 2.0, 3.0]), k=2, include=[0, 1]))
     assert isinstance(raw, RawResult)
     assert raw.indices is not None
     assert raw.indices.tolist() == [0, 1]
@@ -94,18 +98,19 @@ def test_nothing_to_choose_is_answered_at_once() -> None:
 
 
 def test_a_clash_is_infeasible_and_says_why() -> None:
-    raw = formulate(so.Problem(so.TopScores([1.0, 2.0]), k=1, costs=[2.0, 3.0], capacity=1.0))
+    raw = frame(so.Problem(so.TopScores([1.0, 2.0]), k=1, costs=[2.0, 3.0], capacity=1.0))
     assert isinstance(raw, RawResult)
     assert raw.infeasible
     assert "capacity" in raw.extras["why"]
 
 
 def test_choice_inverts_subset() -> None:
-    model = model_of(so.Problem(so.TopScores(np.arange(6.0)), k=3, include=[4], exclude=[0]))
-    chosen = model.choice(np.array([1, 4, 5]))
+    made = frame(so.Problem(so.TopScores(np.arange(6.0)), k=3, include=[4], exclude=[0]))
+    assert isinstance(made, Frame)
+    chosen = made.choice(np.array([1, 4, 5]))
     assert chosen is not None
-    assert model.subset(chosen).tolist() == [1, 4, 5]
-    assert model.choice(None) is None
+    assert made.subset(chosen).tolist() == [1, 4, 5]
+    assert made.choice(None) is None
 
 
 @pytest.mark.parametrize("value", [-1, 1.5, True, "1", None])

@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 
 import subsetopt as so
-from subsetopt.solvers.mip import cpsat_programs as milp_cpsat
-from subsetopt.solvers.mip import mathopt_search as milp_mathopt
 
 pytest.importorskip("ortools")
-from subsetopt.solvers.mip import cpsat_ as ortools_
+from subsetopt.solvers.mip import cpsat_, mathopt_
 from subsetopt.solvers.mip.cpsat_ import CPSat
 from subsetopt.solvers.mip.mathopt_ import Highs, Scip
 
@@ -178,8 +176,8 @@ def test_a_model_is_not_built_for_a_limit_that_it_would_outlast(
 
     losses = np.random.default_rng(6).exponential(size=50_000)
     so.select(losses[:10], k=2, solver=name, time_limit=20)
-    monkeypatch.setattr(milp_mathopt, "_mathopt_model", never)
-    monkeypatch.setattr(ortools_._Integers, "build", never)
+    monkeypatch.setattr(mathopt_, "_build", never)
+    monkeypatch.setattr(cpsat_, "_build", never)
     late = so.select(losses, rate=0.1, solver=name, time_limit=0.05)
     assert late.status is so.Status.NO_SOLUTION and late.stop_reason is so.StopReason.TIME
 
@@ -266,9 +264,9 @@ def test_hyperparameters_are_checked(make: Any, message: str) -> None:
 
 def test_an_unknown_native_status_is_never_optimal() -> None:
     deadline = so.Deadline(None)
-    assert milp_cpsat.meaning("NEW_STATUS", deadline, False) is so.StopReason.OTHER
+    assert cpsat_.meaning("NEW_STATUS", deadline, False) is so.StopReason.OTHER
     termination = SimpleNamespace(reason=SimpleNamespace(name="NEW_STATUS"))
-    word, reason = milp_mathopt.meaning(SimpleNamespace(termination=termination), interrupted=False)
+    word, reason = mathopt_.meaning(SimpleNamespace(termination=termination), interrupted=False)
     assert (word, reason) == ("NEW_STATUS", so.StopReason.OTHER)
 
 

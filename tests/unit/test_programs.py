@@ -14,8 +14,7 @@ import subsetopt as so
 from subsetopt import auto, registry
 from subsetopt.instances import vectors
 from subsetopt.solvers.base import Solver
-from subsetopt.solvers.mip import mathopt_programs as program_mathopt
-from subsetopt.solvers.mip import mathopt_search as milp_mathopt
+from subsetopt.solvers.mip import mathopt_
 from subsetopt.solvers.mip.program import Answer, Form, Links, Program, stacked
 from subsetopt.solvers.mip.search import search
 
@@ -39,10 +38,10 @@ def need(name: str) -> None:
 
 
 def limited_license() -> bool:
-    from subsetopt.solvers.mip import gurobi_programs as milp_gurobi
+    from subsetopt.solvers.mip import gurobi_
 
-    with milp_gurobi.environment(None) as env:
-        return not milp_gurobi.unlimited(env)
+    with gurobi_.environment(None) as env:
+        return not gurobi_.unlimited(env)
 
 
 def test_rows_of_both_kinds_are_stacked() -> None:
@@ -210,15 +209,16 @@ def test_a_failing_backend_gets_further_tries(
     failures: set[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     tolerances: list[float] = []
+    native_call = mathopt_.call
 
     def call(*args: Any) -> object:
         native = args[3].highs.double_options
         tolerances.append(native["mip_feasibility_tolerance"])
         if len(tolerances) in failures:
             raise so.SolverError("HIGHS: broken")
-        return milp_mathopt.call(*args)
+        return native_call(*args)
 
-    monkeypatch.setattr(program_mathopt, "call", call)
+    monkeypatch.setattr(mathopt_, "call", call)
     problem = so.Problem(so.VectorMatching(vectors(20, 6, seed=4)), k=5)
     if failures == {1, 2, 3, 4}:
         with pytest.raises(so.SolverError, match="HIGHS: broken"):

@@ -7,29 +7,50 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
+from typing import Any, NamedTuple
 
 from subsetopt.budget import Deadline
-from subsetopt.solvers.base import RawResult
+from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.status import StopReason
 
 __all__ = [
+    "Limits",
     "Outcome",
+    "Pace",
     "import_within",
     "out_of_time",
     "run_interruptible",
+    "work_left",
 ]
 
-_T = TypeVar("_T")
-
+# Seconds between two looks at whether a call has ended; its end wakes the waiting thread earlier.
 _POLL = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome(Generic[_T]):
-    """What a backend call returned, and whether the user or the clock asked it to stop."""
+class Pace:
+    """How long a backend is busy with a program outside of its search, in seconds.
 
-    result: _T
+    Attributes
+    ----------
+    building
+        Per coefficient: to build the native model and to hand it over.
+    leaving
+        Per coefficient: from the backend's own limit to its answer.
+    presolve
+        Per binary: before the backend looks at the clock for the first time.
+    """
+
+    building: float = 0.0
+    leaving: float = 0.0
+    presolve: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a backend call returned, and whether the user interrupted it."""
+
+    result: Any
     interrupted: bool = False
 
 
@@ -61,8 +82,8 @@ def import_within(name: str, deadline: Deadline) -> Any | None:
 
 
 def run_interruptible(
-    work: Callable[[], _T], stop: Callable[[], None], deadline: Deadline
-) -> Outcome[_T]:
+    work: Callable[[], Any], stop: Callable[[], None], deadline: Deadline
+) -> Outcome:
     """Run a backend call beside this thread, so that Ctrl-C and the deadline can stop it.
 
     Parameters
@@ -74,7 +95,7 @@ def run_interruptible(
     deadline
         The limit; the call is expected to know it too.
     """
-    results: list[_T] = []
+    results: list[Any] = []
     failures: list[BaseException] = []
     # Not Thread.join: interrupted by Ctrl-C it takes the thread for dead (Python 3.10 to 3.12).
     done = threading.Event()
@@ -100,6 +121,35 @@ def run_interruptible(
     if failures:
         raise failures[0]
     return Outcome(results[0], interrupted)
+
+
+class Limits(NamedTuple):
+    """What limits a run besides the clock: nodes or conflicts, and work; None is no limit."""
+
+    iterations: int | None = None
+    work: float | None = None
+
+
+def work_left(context: SolveContext, used: int, number: int, work: float) -> Limits | None:
+    """Return the limits of a run, or None where there is nothing left.
+
+    Parameters
+    ----------
+    context
+        Says what is limited at all.
+    used
+        Nodes or conflicts of the runs before.
+    number
+        How many runs there were before; the first is never refused.
+    work
+        What is left of the default limit of work, where the context has none.
+    """
+    if context.max_iterations is not None:
+        left = context.max_iterations - used
+        return Limits(iterations=max(0, left)) if left > 0 or number == 0 else None
+    if context.deadline.limited:
+        return Limits()
+    return Limits(work=work) if work > 0.0 else None
 
 
 def out_of_time(deadline: Deadline) -> RawResult:

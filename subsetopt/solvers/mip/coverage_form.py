@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from subsetopt.budget import Deadline
 from subsetopt.objectives import FacilityLocation, KCenter
 from subsetopt.problem import Problem
-from subsetopt.solvers.mip.frame import FINEST, Frame
-from subsetopt.solvers.mip.program import Links, Program, float_gap, float_leak
+from subsetopt.solvers.mip.frame import FINEST, GAP, LEAK, Frame
+from subsetopt.solvers.mip.program import Form, Links, Program
 
 __all__ = ["CoverForm", "FacilityForm", "squared_distances"]
 
@@ -21,7 +21,7 @@ _ROUNDING = 0.1
 
 
 @dataclass(eq=False, slots=True)
-class FacilityForm:
+class FacilityForm(Form):
     r"""Each client is served by at most one chosen candidate.
 
     .. math:: \max \sum_i b_i + \sum_{ij} g_{ij} y_{ij} \quad\text{s.t.}\quad
@@ -41,14 +41,11 @@ class FacilityForm:
         The number of clients that have a pair.
     """
 
-    frame: Frame
     clients: NDArray[np.int64]
     candidates: NDArray[np.int64]
     gains: NDArray[np.float64]
     base: float
     served: int
-    precision: float
-    factor: float
 
     @classmethod
     def of(cls, problem: Problem, frame: Frame) -> FacilityForm:
@@ -68,16 +65,12 @@ class FacilityForm:
         served = np.unique(clients).size
         base = math.fsum(sure) / unit
         pairs = gains[clients, candidates]
-        return cls(frame, clients, candidates, pairs, base, served, precision, unit)
+        return cls(frame, precision, unit, clients, candidates, pairs, base, served)
 
     @property
     def whole_scale(self) -> float:
         """Return the scale at which rounding, half a one per client, costs little."""
         return 0.5 * max(1, self.served) / (_ROUNDING * self.precision)
-
-    def refine(self, choices: list[NDArray[np.bool_]]) -> bool:
-        """Return that the program is exact."""
-        return False
 
     def program(
         self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False
@@ -102,11 +95,11 @@ class FacilityForm:
             rows=self.frame.rows,
             links=links,
             start=None if start is None else self._point(start),
-            gap=float_gap(self.precision, scale),
+            gap=GAP * self.precision * scale,
             scale=scale,
             error=0.5 * self.served / scale if whole else 0.0,
             offset=-self.base,
-            leak=0.0 if whole else float_leak(self.precision),
+            leak=0.0 if whole else LEAK * self.precision,
         )
 
     def _point(self, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
@@ -121,7 +114,7 @@ class FacilityForm:
 
 
 @dataclass(eq=False, slots=True)
-class CoverForm:
+class CoverForm(Form):
     r"""Whether candidates can be chosen that have every sample within a radius of one of them.
 
     .. math:: \textstyle\sum_{j:\, D_{ij} \le \rho} z_j \ge 1 \quad\text{for every sample } i
@@ -132,19 +125,7 @@ class CoverForm:
         Which candidate covers which sample not covered by an included one, shape (c, m).
     """
 
-    frame: Frame
     near: NDArray[np.bool_]
-    precision: float = 1.0
-    factor: float = 1.0
-
-    @property
-    def whole_scale(self) -> float:
-        """Return 1: there are only ones."""
-        return 1.0
-
-    def refine(self, choices: list[NDArray[np.bool_]]) -> bool:
-        """Return that the program is exact."""
-        return False
 
     def program(
         self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False

@@ -13,18 +13,33 @@ from subsetopt.constraints.remaining import Remaining
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult
 
-__all__ = ["CAPACITY_UNITS", "FINEST", "GAP", "LEAK", "Frame", "Row", "accepted", "frame"]
+__all__ = [
+    "CAPACITY_UNITS",
+    "FINEST",
+    "GAP",
+    "LEAK",
+    "STOP_AT",
+    "Frame",
+    "Row",
+    "accepted",
+    "frame",
+]
 
-# Shares of the tolerance: the gap at which a backend of floats may stop, and what is taken off
-# its bound for its own tolerances. Together below 1, so that its proof survives our judgment.
+# GAP is the share of the tolerance at which a backend of floats may stop, LEAK the share that is
+# taken off its bound for its own tolerances. Both together are below 1, so that its proof survives
+# our judgment.
 GAP = 0.5
 LEAK = 0.25
+# Share of the tolerance at which a value is as good as 0; the rest is for rounding.
+STOP_AT = 0.95
 
-# Right-hand side of the cost row after scaling: a backend's absolute tolerance of 1e-6 is then
+# The right-hand side of the cost row after scaling: a backend's absolute tolerance of 1e-6 is then
 # 1e-10 of the capacity, a fifth of what the normal form of the constraints leaves for rounding.
 CAPACITY_UNITS = 1e4
+# Share of the capacity that the cost row is lowered by: half of what the normal form widened it by
+# is room for the backend's tolerance.
 _CAPACITY_SLACK = 0.5e-9
-# Least precision asked of a backend, relative to mean|l|: the resolution of float64 sums.
+# The least precision asked of a backend, relative to mean|l|: the resolution of float64 sums.
 FINEST = 1e-14
 
 
@@ -35,7 +50,7 @@ class Row:
     Attributes
     ----------
     positions
-        Which variables, as positions in ``LinearModel.items``.
+        Which variables, as positions in ``Frame.items``.
     coefficients
         Their coefficients; None counts (all ones, integral ends).
     low, high
@@ -74,11 +89,6 @@ class Frame:
         """The number of variables for items."""
         return self.items.size
 
-    @property
-    def entries(self) -> int:
-        """The number of coefficients of the constraints, and one for each variable."""
-        return self.size + sum(row.positions.size for row in self.rows)
-
     def subset(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the original indices of a choice, sorted."""
         return np.sort(np.concatenate([self.forced, self.items[chosen]]))
@@ -94,7 +104,7 @@ def frame(problem: Problem) -> Frame | RawResult:
     if problem.constrained and (why := rules.infeasibility()) is not None:
         return RawResult(None, infeasible=True, extras={"why": why, "native_status": "not called"})
     remaining = rules.remaining
-    items, size = _affordable(remaining), remaining.size
+    items, size = remaining.affordable(), remaining.size
     if size == 0 or items.size == 0 or (items.size == size and not rules.at_most):
         chosen = items[:size] if not rules.at_most else items[:0]
         return _only(problem, np.sort(np.concatenate([rules.forced, chosen])))
@@ -123,14 +133,6 @@ def _only(problem: Problem, indices: NDArray[np.int64]) -> RawResult:
     assert weights is not None
     value = objective.evaluate(indices, weights)
     return RawResult(indices, bound=value, extras={"native_status": "not called"})
-
-
-def _affordable(remaining: Remaining) -> NDArray[np.int64]:
-    """Return the items that fit into what the forced ones leave of the capacity."""
-    items = remaining.items
-    if remaining.costs is None:
-        return items
-    return items[remaining.costs[items] <= remaining.capacity]
 
 
 def _size_rows(remaining: Remaining, items: NDArray[np.int64]) -> list[Row]:

@@ -2,49 +2,78 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import contextlib
+import math
+import os
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import gurobipy as gp
 import numpy as np
 from gurobipy import GRB
+from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
-from subsetopt.errors import OptionError, SolverLicenseError, UnsupportedProblemError
-from subsetopt.inputs import checked_integer, checked_positive
-from subsetopt.objectives import VectorMatching
+from subsetopt.errors import (
+    OptionError,
+    SolverError,
+    SolverLicenseError,
+    UnsupportedProblemError,
+    did_you_mean,
+)
+from subsetopt.inputs import checked_choice, checked_integer, checked_positive
+from subsetopt.objectives import KCenter, VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.mip.calls import out_of_time, run_interruptible
-from subsetopt.solvers.mip.frame import GAP, LEAK, accepted, frame
-from subsetopt.solvers.mip.gurobi_programs import (
-    LICENSED,
-    SCALE,
-    STARTUP,
-    GurobiPrograms,
-    environment,
-    license_errors,
-    meaning,
-    set_native,
-    too_large,
-    unlimited,
-)
-from subsetopt.solvers.mip.linear_model import LinearModel, formulate
-from subsetopt.solvers.mip.search import improve, needs_programs, require_size, search
+from subsetopt.solvers.mip.calls import Limits, out_of_time, run_interruptible, work_left
+from subsetopt.solvers.mip.frame import Frame, frame
+from subsetopt.solvers.mip.program import Answer, Form, Program, stacked
+from subsetopt.solvers.mip.search import form_of, require_size, search
 from subsetopt.solvers.mip.vector_form import SquareForm
+from subsetopt.solvers.rows import PROGRAM_LIMITS
 from subsetopt.status import StopReason
 
 __all__ = ["Gurobi", "VectorNorm"]
 
 VectorNorm = Literal["auto", "quadratic", "absolute"]
 
-# Share of the tolerance at which to stop; the rest is for rounding.
-_STOP_AT = 0.95
+_STATUS = {
+    GRB.OPTIMAL: ("OPTIMAL", StopReason.COMPLETED),
+    GRB.INFEASIBLE: ("INFEASIBLE", StopReason.COMPLETED),
+    GRB.ITERATION_LIMIT: ("ITERATION_LIMIT", StopReason.ITERATION),
+    GRB.NODE_LIMIT: ("NODE_LIMIT", StopReason.NODE),
+    GRB.TIME_LIMIT: ("TIME_LIMIT", StopReason.TIME),
+    GRB.SOLUTION_LIMIT: ("SOLUTION_LIMIT", StopReason.OTHER),
+    GRB.INTERRUPTED: ("INTERRUPTED", StopReason.INTERRUPTED),
+    GRB.NUMERIC: ("NUMERIC", StopReason.NUMERICAL),
+    GRB.SUBOPTIMAL: ("SUBOPTIMAL", StopReason.NUMERICAL),
+    GRB.USER_OBJ_LIMIT: ("USER_OBJ_LIMIT", StopReason.TARGET),
+    GRB.WORK_LIMIT: ("WORK_LIMIT", StopReason.ITERATION),
+    GRB.MEM_LIMIT: ("MEM_LIMIT", StopReason.MEMORY),
+}
+
+# Losses of mean 1e3 with tolerances of 1e-9: a residual of 1e-7 of the mean is then far above
+# what feasibility and integrality tolerances can hide (scaling alone makes IntFeasTol leak).
+_SCALE = 1e3
 _TOLERANCE = 1e-9
-# What building the model takes at least, per candidate.
-_SECONDS_PER_CANDIDATE = 1.5e-6
-# Variables that the license which comes with pip takes in a quadratic model.
+# Seconds that starting a solve takes, and that building a model takes at least per coefficient.
+_STARTUP = 2e-3
+_BUILDING = 5e-7
+
+# Variables, and rows, that the license which comes with pip takes; variables that it takes where
+# the objective is quadratic.
+_LICENSED = 2_000
 _LICENSED_SQUARES = 200
+
+_lock = threading.RLock()
+_env: gp.Env | None = None
+_env_pid = -1
+# Environments that came over a fork, kept so that the child does not close them.
+_of_parents: list[gp.Env | None] = []
+_unlimited: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,180 +135,282 @@ class Gurobi:
         if self.mip_focus > 3:
             raise OptionError(f"mip_focus must be 0, 1, 2 or 3, got {self.mip_focus}.")
         checked_positive("work_limit", self.work_limit)
-        if self.form not in ("auto", "quadratic", "absolute"):
-            raise OptionError(f"form must be 'auto', 'quadratic' or 'absolute', got {self.form!r}.")
+        checked_choice("form", self.form, ("auto", "quadratic", "absolute"))
 
     @staticmethod
-    def license_problem() -> str | None:
-        """Return why no Gurobi environment can be made here, or None when one can."""
+    def license_problem(problem: Problem | None = None) -> str | None:
+        """Return why the license here does not do, or None when it does.
+
+        Parameters
+        ----------
+        problem
+            What it is to cover; None asks only whether an environment can be made.
+        """
         try:
-            with environment(None):
-                return None
+            with environment(None) as env:
+                if env is None or problem is None:
+                    return None
+                if not isinstance(problem.objective, KCenter):
+                    made = frame(problem)
+                    if isinstance(made, Frame):
+                        program = Gurobi()._form(env, problem, made).program(_SCALE, None)
+                        if not _covered(env, program):
+                            raise _too_large(program)
         except SolverLicenseError as error:
             return str(error)
+        return None
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found within the context's limits."""
-        if needs_programs(problem):
-            return self._solve_programs(problem, context)
-        model = formulate(problem)
-        if isinstance(model, RawResult):
-            return model
-        deadline = context.deadline
-        wait = deadline.remaining() if deadline.limited else None
-        with environment(wait) as env:
-            needed = STARTUP + _SECONDS_PER_CANDIDATE * model.size
-            if env is None or deadline.remaining() < needed:
-                return out_of_time(deadline)
-            size = model.size + model.absolute
-            if size > LICENSED and not unlimited(env):
-                raise too_large(model.size, size)  # before a large model is built in vain
-            with (
-                license_errors(model.size, size),
-                gp.Model(env=env) as native,
-            ):
-                variables, magnitude = _build(native, model)
-                _hint(variables, magnitude, model, context)
-                self._configure(native, model, context)
-                setup = deadline.elapsed()
-                outcome = run_interruptible(native.optimize, native.terminate, deadline)
-                return _read(
-                    native, variables, problem, model, deadline, setup, outcome.interrupted
-                )
-
-    def _solve_programs(self, problem: Problem, context: SolveContext) -> RawResult:
-        """Solve a problem of vectors, facilities or centers."""
-        require_size(problem)
+        require_size(PROGRAM_LIMITS, problem, context)
         deadline = context.deadline
         with environment(deadline.remaining() if deadline.limited else None) as env:
-            if env is None or deadline.remaining() < STARTUP:
+            if env is None or deadline.remaining() < _STARTUP:
                 return out_of_time(deadline)
-            run = GurobiPrograms(env, context, self._settings(), self.work_limit)
-            form = self._square(problem, env)
-            if form is None:
-                return search(problem, context, run)
-            if isinstance(form, RawResult):
-                return form
-            raw = improve(problem, context, form, run)
-            if raw.stop_reason is not StopReason.NUMERICAL or form.weighted:
-                return raw
-            # The root of a tiny square is not to be trusted: absolute values can prove it.
-            start = raw.indices if raw.indices is not None else context.warm_start
-            more = search(problem, replace(context, warm_start=start), run)
-            bounds = [bound for bound in (raw.bound, more.bound) if bound is not None]
-            return replace(
-                more, bound=max(bounds, default=None), iterations=raw.iterations + more.iterations
-            )
+            run = _Run(env, self, context)
+            raw = search(problem, context, run, partial(self._form, env))
+            raw.extras["work"] = run.work
+            return raw
 
-    def _square(self, problem: Problem, env: gp.Env) -> SquareForm | RawResult | None:
-        """Return the quadratic form where it is wanted, or the answer; None for the linear one."""
+    def _form(self, env: gp.Env, problem: Problem, made: Frame) -> Form:
+        """Return the form of a problem: for vectors the one that is wanted and licensed.
+
+        Raises
+        ------
+        SolverLicenseError
+            If the license does not take a quadratic form that has no other in its place.
+        UnsupportedProblemError
+            If nonnegative weights are asked for by absolute values.
+        """
         objective = problem.objective
         if not isinstance(objective, VectorMatching):
-            return None
+            return form_of(problem, made)
         weighted = objective.weights == "nonnegative"
         if self.form == "absolute":
             if weighted:
                 raise UnsupportedProblemError(
                     "absolute values cannot bound nonnegative weights; use form='quadratic'."
                 )
-            return None
-        made = frame(problem)
-        if isinstance(made, RawResult):
-            return made
+            return form_of(problem, made)
         form = SquareForm.of(problem, made)
         if form.variables <= _LICENSED_SQUARES or unlimited(env):
             return form
-        if weighted:
-            raise too_large(made.size, form.variables, "solver='omp' or 'auto'")
-        if self.form == "quadratic":
-            raise too_large(made.size, form.variables, "form='absolute'")
-        return None
+        if weighted or self.form == "quadratic":
+            others = "solver='omp' or 'auto'" if weighted else "form='absolute'"
+            raise _too_large(form.program(_SCALE, None), others)
+        return form_of(problem, made)
 
-    def _settings(self) -> dict[str, Any]:
-        return {
-            "Threads": self.threads,
-            "MIPFocus": self.mip_focus,
+
+@contextlib.contextmanager
+def environment(wait: float | None) -> Iterator[gp.Env | None]:
+    """Hold this process's environment; None when others hold it for longer than ``wait``."""
+    if not _lock.acquire(timeout=-1 if wait is None else min(wait, threading.TIMEOUT_MAX)):
+        yield None
+        return
+    try:
+        yield _shared_environment()
+    finally:
+        _lock.release()
+
+
+def _shared_environment() -> gp.Env:
+    global _env, _env_pid
+    if _env is None or _env_pid != os.getpid():
+        # An environment inherited over a fork must be neither used nor closed by the child.
+        _of_parents.append(_env)
+        _env = None
+        try:
+            # The banner of the license is printed at the start unless told otherwise before it.
+            _env = gp.Env(params={"OutputFlag": 0, "LogToConsole": 0})
+        except gp.GurobiError as error:
+            raise SolverLicenseError(
+                f"Gurobi cannot start here (error {error.errno}: {error.message}). Check the "
+                "license file (GRB_LICENSE_FILE), or use solver='cpsat' or 'auto'."
+            ) from None
+        _env_pid = os.getpid()
+    return _env
+
+
+def _renew_lock() -> None:
+    global _lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+def unlimited(env: gp.Env) -> bool:
+    """Whether the license takes more than the 2,000 variables of the one that comes with pip."""
+    global _unlimited
+    if _unlimited is None:
+        with gp.Model(env=env) as native:
+            native.addMVar(_LICENSED + 1)
+            try:
+                native.optimize()
+                _unlimited = True
+            except gp.GurobiError as error:
+                if error.errno != GRB.Error.SIZE_LIMIT_EXCEEDED:
+                    raise
+                _unlimited = False
+    return _unlimited
+
+
+def _too_large(program: Program, others: str = "solver='cpsat' or 'auto'") -> SolverLicenseError:
+    """Return the error of a license that does not cover a program."""
+    return SolverLicenseError(
+        f"the size-limited Gurobi license does not cover this problem: {program.size:,} candidates "
+        f"make {program.costs.size:,} variables, the license that comes with pip takes 2,000 (mean "
+        "matching of 1,999 candidates, facility location of 44), and 200 when the objective is "
+        f"quadratic. Use {others}, or a full license."
+    )
+
+
+def _covered(env: gp.Env, program: Program) -> bool:
+    """Whether the license takes a program; told before a large model is built in vain."""
+    low = np.concatenate([[row.low for row in program.rows], program.links.low])
+    high = np.concatenate([[row.high for row in program.rows], program.links.high])
+    constraints = np.isfinite(low).sum() + (np.isfinite(high) & (low != high)).sum()
+    return max(program.costs.size, constraints) <= _LICENSED or unlimited(env)
+
+
+@contextlib.contextmanager
+def _native_errors(program: Program) -> Iterator[None]:
+    """Turn Gurobi's errors into ours."""
+    try:
+        yield
+    except gp.GurobiError as error:
+        if error.errno == GRB.Error.SIZE_LIMIT_EXCEEDED:
+            raise _too_large(program) from None
+        if error.errno == GRB.Error.NO_LICENSE:
+            raise SolverLicenseError(f"Gurobi's license is not valid: {error.message}.") from None
+        raise SolverError(f"Gurobi failed (error {error.errno}): {error.message}.") from None
+
+
+class _Run:
+    """Runs programs, one model each.
+
+    Attributes
+    ----------
+    work
+        Work of all runs so far, in Gurobi's unit.
+    """
+
+    def __init__(self, env: gp.Env, solver: Gurobi, context: SolveContext) -> None:
+        self.env, self.solver, self.context, self.work = env, solver, context, 0.0
+
+    def __call__(
+        self, form: Form, start: NDArray[np.bool_] | None, used: int, number: int
+    ) -> Answer:
+        """Run the program of a form."""
+        deadline = self.context.deadline
+        limits = work_left(self.context, used, number, self.solver.work_limit - self.work)
+        if limits is None:
+            return Answer.none("NODE_LIMIT", StopReason.NODE)
+        program = form.program(_SCALE, start)
+        if deadline.remaining() < _STARTUP + _BUILDING * program.entries:
+            return Answer.late()
+        if not _covered(self.env, program):
+            if number == 0:
+                raise _too_large(program)
+            # The subsets found before are worth more than the error.
+            return Answer.none("SIZE_LIMIT_EXCEEDED", StopReason.OTHER)
+        with _native_errors(program), gp.Model(env=self.env) as native:
+            x = _build(native, program)
+            self._configure(native, program, limits, number)
+            began = deadline.elapsed()
+            outcome = run_interruptible(native.optimize, native.terminate, deadline)
+            self.work += native.Work
+            return _read(native, x, program, deadline, began, interrupted=outcome.interrupted)
+
+    def _configure(self, native: gp.Model, program: Program, limits: Limits, number: int) -> None:
+        """Set all parameters, the caller's own last."""
+        context = self.context
+        settings: dict[str, Any] = {
+            "Threads": self.solver.threads,
+            "MIPFocus": self.solver.mip_focus,
             "FeasibilityTol": _TOLERANCE,
             "IntFeasTol": _TOLERANCE,
             "OptimalityTol": _TOLERANCE,
             "MIPGap": 0.0,
+            "Seed": (context.entropy + number) % GRB.MAXINT,
+            "MIPGapAbs": program.gap,
         }
-
-    def _configure(self, native: gp.Model, model: LinearModel, context: SolveContext) -> None:
-        precision = model.precision * SCALE
-        settings: dict[str, Any] = {
-            **self._settings(),
-            "Seed": context.entropy % GRB.MAXINT,
-            "MIPGapAbs": GAP * precision,
-        }
-        if model.absolute:
-            settings["BestObjStop"] = _STOP_AT * precision
-        if context.max_iterations is not None:
-            settings["NodeLimit"] = context.max_iterations
-        elif not context.deadline.limited:
-            settings["WorkLimit"] = self.work_limit
+        if limits.iterations is not None:
+            settings["NodeLimit"] = limits.iterations
+        if limits.work is not None:
+            settings["WorkLimit"] = limits.work
+        if math.isfinite(program.goal):
+            settings["BestObjStop"] = program.goal
         for name, value in settings.items():
             native.setParam(name, value)
-        set_native(native, context.backend_params)
+        for name, value in context.backend_params.items():
+            try:
+                native.setParam(name, value)
+            except (gp.GurobiError, TypeError, ValueError, AttributeError) as error:
+                known = [p for p in dir(GRB.Param) if not p.startswith("_")]
+                near = "" if name in known else did_you_mean(name, known)
+                raise OptionError(
+                    f"Gurobi does not take backend_params[{name!r}] = {value!r}: {error}.{near}"
+                ) from None
         if context.deadline.limited and "TimeLimit" not in context.backend_params:
             native.setParam("TimeLimit", context.deadline.remaining())
 
 
-def _build(native: gp.Model, model: LinearModel) -> tuple[gp.MVar, gp.Var | None]:
-    """Add the model's variables, rows and objective, scaled."""
-    z = native.addMVar(model.size, vtype=GRB.BINARY)
-    for row in model.rows:
-        part = z[row.positions.tolist()]
-        total = part.sum() if row.coefficients is None else row.coefficients @ part
-        if row.low == row.high:
-            native.addConstr(total == row.high)
+def _build(native: gp.Model, program: Program) -> gp.MVar:
+    """Add a program to an empty model; return its variables."""
+    m, total = program.size, program.costs.size
+    low = np.zeros(total)
+    low[m : m + program.squares] = -GRB.INFINITY
+    high = np.concatenate([np.ones(m), program.upper])
+    kinds = np.repeat([GRB.BINARY, GRB.CONTINUOUS], [m, total - m])
+    x: gp.MVar = native.addMVar(total, lb=low, ub=high, vtype=kinds)
+    variables = x.tolist()
+    matrix = stacked(program.rows, program.links)
+    starts, columns, entries = matrix.starts, matrix.columns.tolist(), matrix.coefficients.tolist()
+    for row, (least, most) in enumerate(zip(matrix.low, matrix.high, strict=True)):
+        part = slice(starts[row], starts[row + 1])
+        sums = gp.LinExpr(entries[part], [variables[c] for c in columns[part]])
+        if least == most:
+            native.addLConstr(sums, GRB.EQUAL, most)
             continue
-        if np.isfinite(row.low) and (row.coefficients is not None or row.low > 0.0):
-            native.addConstr(total >= row.low)
-        if np.isfinite(row.high):
-            native.addConstr(total <= row.high)
-    values = model.values * SCALE
-    if not model.absolute:
-        native.setObjective(values @ z, GRB.MINIMIZE)
-        return z, None
-    t = native.addVar(lb=0.0, obj=1.0)
-    offset = model.offset * SCALE
-    native.addConstr(values @ z - t <= -offset)
-    native.addConstr(values @ z + t >= -offset)
-    return z, t
-
-
-def _hint(z: gp.MVar, t: gp.Var | None, model: LinearModel, context: SolveContext) -> None:
-    chosen = model.choice(context.warm_start)
-    if chosen is None:
-        return
-    z.setAttr("Start", chosen.astype(np.float64))
-    if t is not None:
-        t.setAttr("Start", model.value(chosen) * SCALE)
+        if np.isfinite(least):
+            native.addLConstr(sums, GRB.GREATER_EQUAL, least)
+        if np.isfinite(most):
+            native.addLConstr(sums, GRB.LESS_EQUAL, most)
+    for z, y in [] if program.switches is None else program.switches:
+        native.addGenConstrIndicator(variables[z], False, variables[m + y], GRB.EQUAL, 0.0)
+    if program.squares:
+        free = x[m : m + program.squares]
+        native.setObjective(free @ free, GRB.MINIMIZE)
+    else:
+        native.setObjective(program.costs @ x, GRB.MINIMIZE)
+    if program.start is not None:
+        x.setAttr("Start", program.start)
+    return x
 
 
 def _read(
     native: gp.Model,
-    z: gp.MVar,
-    problem: Problem,
-    model: LinearModel,
+    x: gp.MVar,
+    program: Program,
     deadline: Deadline,
-    setup: float,
+    began: float,
+    *,
     interrupted: bool,
-) -> RawResult:
-    word, reason = meaning(native, deadline, interrupted=interrupted)
-    indices = accepted(problem, model, np.asarray(z.X) > 0.5) if native.SolCount > 0 else None
-    bound = None
-    if native.SolCount > 0 or native.Status != GRB.INFEASIBLE:
-        # ObjBound of the linear form lacks the constant.
-        constant = 0.0 if model.absolute else model.offset
-        bound = model.bound(native.ObjBound / SCALE + constant, LEAK * model.precision)
-    return RawResult(
-        indices,
-        bound=bound,
-        stop_reason=reason,
-        iterations=int(native.NodeCount),
-        setup_time=setup,
-        infeasible=native.Status == GRB.INFEASIBLE,
-        extras={"native_status": word, "work": native.Work},
-    )
+) -> Answer:
+    """Return what came of a solve."""
+    word, reason = _STATUS.get(native.Status, (str(native.Status), StopReason.OTHER))
+    if native.Status == GRB.INTERRUPTED and not interrupted and deadline.expired():
+        reason = StopReason.TIME
+    if native.Status == GRB.INF_OR_UNBD:
+        # Nothing that is minimized here is unbounded.
+        word, reason = "INFEASIBLE", StopReason.COMPLETED
+    choices = []
+    for solution in range(native.SolCount):
+        native.setParam("SolutionNumber", solution)
+        choices.append(np.asarray(x.Xn)[: program.size] > 0.5)
+    bound = -math.inf
+    if word != "INFEASIBLE" and abs(native.ObjBound) < GRB.INFINITY:
+        bound = program.bound(native.ObjBound)
+    return Answer(choices, bound, word, reason, int(native.NodeCount), began)

@@ -1,155 +1,167 @@
-"""Mean matching, top scores and scored matching as one linear model.
+"""Mean matching, top scores and scored matching: one value per candidate, and a constant.
 
-The model is neutral: rows, values and an offset, in units in which losses are near 1. A backend
-scales it to its own tolerances, solves it, and hands numbers back to be turned into a subset and
-a bound in the objective's units.
+All numbers are in units in which losses or scores are near 1; a backend scales them to its own
+tolerances.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.constraints.normal_form import Constraints
 from subsetopt.objectives import MeanMatching, ScoredMatching, TopScores
 from subsetopt.problem import Problem
-from subsetopt.solvers.base import RawResult
-from subsetopt.solvers.mip.frame import CAPACITY_UNITS, FINEST, Frame, Row, frame
+from subsetopt.solvers.mip.frame import CAPACITY_UNITS, FINEST, GAP, LEAK, STOP_AT, Frame, Row
+from subsetopt.solvers.mip.program import Form, Kind, Links, Program
 
-__all__ = ["LinearModel", "formulate"]
+__all__ = ["LinearForm"]
+
+# A whole number is a hundredth of the tolerance of one chosen item: finer steps are slower, coarser
+# ones have fewer solutions.
+_STEPS = 100.0
+# Largest magnitude of a sum of whole numbers, and that up to which float64 holds each of them.
+_LARGEST = 2.0**60
+_EXACT = 2.0**53
+# Share of the tolerance, less what rounding costs, at which whole numbers may stop.
+_WHOLE_GAP = 0.95
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class LinearModel(Frame):
-    r"""Minimize ``offset + values @ z``, or its magnitude, over binary ``z`` subject to rows.
+@dataclass(eq=False, slots=True)
+class LinearForm(Form):
+    r"""A sum of values, its magnitude by a bound t on both signs, or a band about 0.
 
-    .. math:: \min_z \; d + v \cdot z \quad\text{or}\quad \min_z \; |d + v \cdot z|
+    .. math:: \min_z \; d + v \cdot z \quad\text{or}\quad
+              \min_{z, t} \; t \quad\text{s.t.}\quad -t \le d + v \cdot z \le t
 
-    Forced items are in the offset.
+    Forced items are in the constant, and a band on the losses is among the frame's rows.
 
     Attributes
     ----------
     values
-        Value of each variable, shape (m,), in multiples of ``unit``.
+        Value of each candidate, shape (m,).
     offset
-        The constant, in multiples of ``unit``.
+        The constant d.
     absolute
-        Whether the magnitude is minimized.
-    precision
-        Difference of two values that counts as none: the objective's tolerance in these units.
-    factor
-        What a value is multiplied by to be an objective: ``unit/k``, or ``-unit`` for scores.
-    at_least_zero
-        Whether the objective is a magnitude, also where its sign is known and the model linear.
+        Whether it is the magnitude.
+    share
+        The share of the precision that the magnitude may have, with nothing to minimize; 0
+        minimizes.
     """
 
     values: NDArray[np.float64]
     offset: float
     absolute: bool
-    precision: float
-    factor: float
-    at_least_zero: bool
+    share: float = 0.0
 
     @property
-    def span(self) -> float:
-        """A bound on ``|offset + values @ z|`` over all z."""
-        return abs(self.offset) + float(np.abs(self.values).sum())
+    def kind(self) -> Kind:
+        """Return "band" where there is nothing to minimize, "scalar" otherwise."""
+        return "band" if self.share else "scalar"
+
+    @classmethod
+    def of(cls, problem: Problem, frame: Frame) -> LinearForm:
+        """Return the form of a problem."""
+        objective, forced = problem.objective, frame.forced
+        if isinstance(objective, MeanMatching):
+            unit = objective.scale or 1.0
+            values, offset, sign = _residual(problem, unit)
+            absolute, factor = sign == 0, unit / problem.k
+            precision = problem.k * objective.tolerance / unit
+        else:
+            assert isinstance(objective, (TopScores, ScoredMatching))
+            unit = factor = float(np.abs(objective.values).max()) or 1.0
+            values, offset, sign, absolute = objective.values / unit, 0.0, -1, False
+            precision = objective.tolerance / unit
+        if isinstance(objective, ScoredMatching):
+            frame = replace(frame, rows=(*frame.rows, _band(problem, frame)))
+        offset = (sign or 1) * (offset + math.fsum(values[forced]))
+        values = (sign or 1) * values[frame.items]
+        if absolute and not values.any():
+            offset, absolute = abs(offset), False
+        return cls(frame, max(precision, FINEST), factor, values, offset, absolute)
+
+    @property
+    def whole_scale(self) -> float:
+        """Return the scale at which rounding costs a hundredth of the precision, or the largest."""
+        span = float(np.abs(self.values).sum()) + (abs(self.offset) if self.absolute else 0.0)
+        fine = _STEPS * max(1.0, self.frame.rows[0].high) / self.precision
+        return min(fine, _LARGEST / (span or 1.0))
 
     def value(self, chosen: NDArray[np.bool_]) -> float:
-        """Return the value to minimize of a choice, a bool per variable."""
+        """Return the value to minimize of a choice, a bool per candidate."""
         total = self.offset + float(self.values[chosen].sum())
         return abs(total) if self.absolute else total
 
-    def bound(self, value: float, leak: float = 0.0) -> float | None:
-        """Return a lower bound on the value as a bound on the objective, in its own units.
+    def within(self, share: float) -> LinearForm:
+        """Return the form that asks for a magnitude within a share of the precision."""
+        return replace(self, share=share)
 
-        Parameters
-        ----------
-        value
-            The backend's lower bound, scaled back to the units of ``values``.
-        leak
-            By how much the backend's tolerances may have overstated it.
-        """
+    def program(
+        self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False
+    ) -> Program:
+        """Return the program over z, and t where a magnitude is minimized."""
+        m, rows = self.frame.size, self.frame.rows
+        values, offset, precision = self.values * scale, self.offset * scale, self.precision * scale
+        gap, error, leak = GAP * precision, 0.0, LEAK * self.precision
+        if whole:
+            values, offset = np.rint(values), float(round(offset))
+            # Half a whole number for each chosen item and the constant.
+            error, leak = 0.5 * (rows[0].high + 1.0) / scale, 0.0
+            gap = max(0.0, math.floor(_WHOLE_GAP * (self.precision - 2.0 * error) * scale))
         if not self.values.any():
-            value, leak = self.value(np.zeros(self.size, dtype=np.bool_)), 0.0
-        objective = (value - leak) * self.factor
-        if not math.isfinite(objective):
-            return None
-        return max(0.0, objective) if self.at_least_zero else objective
+            error = leak = 0.0  # The value is the constant.
+        point = None if start is None else start.astype(np.float64)
+        if self.share:
+            low, high = -self.share * precision - offset, self.share * precision - offset
+            band = Links.joined([np.arange(m)], [values], np.array([low]), np.array([high]))
+            return Program(np.zeros(m), np.empty(0), rows, band, point, 0.0, scale)
+        if not self.absolute:
+            nothing = Links.joined([], [], np.empty(0), np.empty(0))
+            return Program(
+                values, np.empty(0), rows, nothing, point, gap, scale,
+                error=error, offset=self.offset, leak=leak,
+            )  # fmt: skip
+        both = Links.joined(
+            [np.arange(m + 1)] * 2,
+            [np.append(values, -1.0), np.append(values, 1.0)],
+            np.array([-math.inf, -offset]),
+            np.array([-offset, math.inf]),
+        )
+        most = math.inf
+        if whole:
+            most = abs(offset) + math.fsum(np.abs(values))
+            most = most if most < _EXACT else math.nextafter(most, math.inf)
+        if start is not None:
+            point = np.append(start, abs(offset + math.fsum(values[start])))
+        return Program(
+            np.append(np.zeros(m), 1.0), np.array([most]), rows, both, point, gap, scale,
+            goal=STOP_AT * precision, error=error, leak=leak,
+        )  # fmt: skip
 
 
-def formulate(problem: Problem) -> LinearModel | RawResult:
-    """Return the linear model of a problem, or its answer where there is nothing to choose.
-
-    Parameters
-    ----------
-    problem
-        A problem with a :class:`MeanMatching`, :class:`TopScores` or :class:`ScoredMatching`
-        objective.
-
-    Returns
-    -------
-    LinearModel or RawResult
-        The result when the constraints clash (``infeasible``) or leave one subset only.
-    """
-    made = frame(problem)
-    if isinstance(made, RawResult):
-        return made
-    rules, items = problem.constraints, made.items
-    rows = (*made.rows, *_band_rows(problem, rules, items))
-    values, offset, absolute, precision, factor = _objective(problem, rules, items)
-    at_least_zero = isinstance(problem.objective, MeanMatching)
-    return LinearModel(
-        items, rules.forced, rows, values, offset, absolute, precision, factor, at_least_zero
-    )
-
-
-def _band_rows(problem: Problem, rules: Constraints, items: NDArray[np.int64]) -> list[Row]:
+def _band(problem: Problem, frame: Frame) -> Row:
     """Return the band of scored matching, about 0 where the size is exact."""
-    objective = problem.objective
-    if not isinstance(objective, ScoredMatching):
-        return []
-    # As for costs: a backend's tolerance is then a small part of the width left for rounding.
+    objective, items = problem.objective, frame.items
+    assert isinstance(objective, ScoredMatching)
+    # As for costs, a backend's tolerance is then a small part of the width left for rounding.
     unit = (objective.matching.scale or 1.0) / CAPACITY_UNITS
-    center = 0.0 if rules.at_most else objective.target
+    center = 0.0 if problem.constraints.at_most else objective.target
     losses = objective.losses / unit - center / unit
     low, high = (end / unit - problem.k * (center / unit) for end in objective.window(problem.k))
-    settled = math.fsum(losses[rules.forced])
-    return [Row(np.arange(items.size), losses[items], low - settled, high - settled)]
+    forced = math.fsum(losses[frame.forced])
+    return Row(np.arange(items.size), losses[items], low - forced, high - forced)
 
 
-def _objective(
-    problem: Problem, rules: Constraints, items: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], float, bool, float, float]:
-    """Return values, offset, absolute, precision and factor of the objective."""
-    objective = problem.objective
-    if isinstance(objective, (TopScores, ScoredMatching)):
-        unit = float(np.abs(objective.values).max()) or 1.0
-        scores = objective.values / unit
-        offset = -math.fsum(scores[rules.forced])
-        precision = max(objective.tolerance / unit, FINEST)
-        return -scores[items], offset, False, precision, -unit
-    assert isinstance(objective, MeanMatching)
-    unit = objective.scale or 1.0
-    precision = max(problem.k * objective.tolerance / unit, FINEST)
-    values, offset, sign = _residual(problem, rules, unit)
-    signed = values[items] if sign == 0 else sign * values[items]
-    offset = offset + math.fsum(values[rules.forced])
-    return signed, sign * offset if sign else offset, sign == 0, precision, unit / problem.k
-
-
-def _residual(
-    problem: Problem, rules: Constraints, unit: float
-) -> tuple[NDArray[np.float64], float, int]:
+def _residual(problem: Problem, unit: float) -> tuple[NDArray[np.float64], float, int]:
     """Return values and offset of the sum to bring to 0, and its sign where that is known.
 
     With an exact size the target is taken from every value, which keeps the numbers small; a sum
     that is on one side of 0 for every subset needs no absolute value.
     """
-    objective = problem.objective
+    objective, rules = problem.objective, problem.constraints
     assert isinstance(objective, MeanMatching)
     plain = objective.values / unit
     offset = -problem.k * (objective.target / unit)

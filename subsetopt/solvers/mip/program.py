@@ -1,25 +1,30 @@
-"""A mixed-integer program in neutral form, and what a backend makes of one.
+"""A mixed-integer program in neutral form, the forms that state one, and what a backend answers.
 
-Forms (``vector_form`` and ``coverage_form``) state a problem as programs; each backend knows how
-to run one. A search over a form may run several.
+A form (``linear_model``, ``vector_form`` and ``coverage_form``) states a problem as programs, and
+each backend knows how to run one. A search over a form may run several.
 """
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.solvers.mip.frame import GAP, LEAK, Frame, Row
+from subsetopt.solvers.mip.frame import Frame, Row
 from subsetopt.status import StopReason
 
-__all__ = ["Answer", "Form", "Links", "Program", "Run", "float_gap", "float_leak", "stacked"]
+__all__ = ["Answer", "Form", "Kind", "Links", "Program", "Run", "stacked"]
 
-# What the square of a norm, as Gurobi bounds it, may be off by: relative, and absolute in the
-# units of the scaled program, where it is far above the tolerances of 1e-9 that are asked for.
+# What a backend's tuning goes by: one dense row of losses or scores, the same row as a band that
+# only has to be met, one dense row of large numbers per dimension, or sparse rows of ones.
+Kind = Literal["scalar", "band", "dense", "sparse"]
+
+# Gurobi's bound on the square of a norm may be off by this share of it, and by this much in the
+# units of the scaled program, which is far above the tolerances of 1e-9 that are asked for.
 _SQUARE_SHARE = 1e-11
 _SQUARE_LEAK = 1e-6
 
@@ -47,6 +52,21 @@ class Links:
         """Where each row begins among the entries, and the end: shape (r + 1,)."""
         return np.searchsorted(self.rows, np.arange(self.low.size + 1))
 
+    @classmethod
+    def joined(
+        cls,
+        columns: list[NDArray[np.int64]],
+        coefficients: list[NDArray[np.float64]],
+        low: NDArray[np.float64],
+        high: NDArray[np.float64],
+    ) -> Links:
+        """Return rows from lists with the columns and the coefficients of each row."""
+        sizes = [row.size for row in columns]
+        rows = np.repeat(np.arange(low.size), sizes)
+        if not sizes:
+            return cls(rows, np.empty(0, dtype=np.int64), np.empty(0), low, high)
+        return cls(rows, np.concatenate(columns), np.concatenate(coefficients), low, high)
+
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Program:
@@ -63,28 +83,26 @@ class Program:
     rows
         Constraints on z alone.
     links
-        Those that tie y to z.
+        Constraints that tie y to z, or are of the objective.
     start
         A feasible point (z, y), or None.
     gap
         The absolute gap at which a backend may stop, in the units of the costs.
+    scale
+        What a value of the form was multiplied by; ``gap`` and ``goal`` are in scaled units,
+        ``error``, ``offset`` and ``leak`` in those of the form.
     goal
         A value that is as good as the least possible one; -inf when there is none.
     error
         By how much rounding may have lifted the least value.
     offset
         What the costs leave out.
-    scale
-        What a value of the form was multiplied by; ``gap`` and ``goal`` are in scaled units,
-        ``error`` and ``offset`` in those of the form.
     leak
-        By how much a backend's tolerances may lift its bound, in the units of the form.
+        By how much a backend's tolerances may lift its bound.
     squares
         How many of the first y are free, with their sum of squares minimized; 0 if linear.
     switches
         Pairs (position in z, position in y), shape (s, 2): y is 0 where z is.
-    dense
-        Whether the links are dense rows of large numbers, of which cutting planes make worse ones.
     """
 
     costs: NDArray[np.float64]
@@ -100,12 +118,17 @@ class Program:
     leak: float = 0.0
     squares: int = 0
     switches: NDArray[np.int64] | None = None
-    dense: bool = False
 
     @property
     def size(self) -> int:
         """The number of binaries."""
         return int(self.costs.size - self.upper.size)
+
+    @property
+    def entries(self) -> int:
+        """The number of coefficients of rows and links, and of costs on the binaries."""
+        in_rows = sum(row.positions.size for row in self.rows)
+        return int(in_rows + self.links.columns.size + np.count_nonzero(self.costs[: self.size]))
 
     def bound(self, native: float) -> float:
         """Return a backend's bound in the units of the form, what it may be off by taken away."""
@@ -114,41 +137,9 @@ class Program:
         return native / self.scale + self.offset - self.error - self.leak
 
 
-@dataclass(frozen=True, eq=False, slots=True)
-class Answer:
-    """What a backend made of a program.
-
-    Attributes
-    ----------
-    choices
-        Subsets it found, a bool per binary, the best by its own account first.
-    bound
-        Lower bound in the units of the form; -inf without.
-    word, reason
-        The native status, and what it means.
-    iterations
-        Its work.
-    """
-
-    choices: list[NDArray[np.bool_]]
-    bound: float
-    word: str
-    reason: StopReason
-    iterations: int
-
-    @property
-    def infeasible(self) -> bool:
-        """Whether the program was proved to have no point."""
-        return self.word == "INFEASIBLE"
-
-    @classmethod
-    def late(cls) -> Answer:
-        """Return the answer of a backend that there was no time to call."""
-        return cls([], -math.inf, "not called", StopReason.TIME, 0)
-
-
-class Form(Protocol):
-    """A problem as a mixed-integer program.
+@dataclass(eq=False, slots=True)
+class Form(ABC):
+    """A problem as mixed-integer programs.
 
     Attributes
     ----------
@@ -165,16 +156,80 @@ class Form(Protocol):
     factor: float
 
     @property
-    def whole_scale(self) -> float:
-        """The scale at which rounding to whole numbers costs little of the precision."""
+    def kind(self) -> Kind:
+        """Return what the tuning of a backend goes by."""
+        return "sparse"
 
+    @property
+    def whole_scale(self) -> float:
+        """Return the scale at which rounding costs little; 1 where there is nothing to round."""
+        return 1.0
+
+    @abstractmethod
     def program(
         self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False
     ) -> Program:
-        """Return the program in scaled units, of whole numbers if asked for."""
+        """Return the program.
+
+        Parameters
+        ----------
+        scale
+            What all values are multiplied by.
+        start
+            A choice to begin with, a bool per candidate; None is none.
+        whole
+            Whether all numbers are to be whole.
+        """
 
     def refine(self, choices: list[NDArray[np.bool_]]) -> bool:
         """Sharpen what the program says of some choices; False where it is exact already."""
+        return False
+
+    @property
+    def alternative(self) -> Form | None:
+        """Return the form to go on with where a backend's numbers cannot prove this one."""
+        return None
+
+
+@dataclass(frozen=True, eq=False, slots=True)
+class Answer:
+    """What a backend made of a program.
+
+    Attributes
+    ----------
+    choices
+        Subsets it found, a bool per binary, the best by its own account first.
+    bound
+        Lower bound in the units of the form; -inf without.
+    word, reason
+        The native status, and what it means.
+    iterations
+        Its work.
+    began
+        Seconds from the start of the deadline to that of the native search.
+    """
+
+    choices: list[NDArray[np.bool_]]
+    bound: float
+    word: str
+    reason: StopReason
+    iterations: int
+    began: float = 0.0
+
+    @property
+    def infeasible(self) -> bool:
+        """Whether the program was proved to have no point."""
+        return self.word == "INFEASIBLE"
+
+    @classmethod
+    def none(cls, word: str, reason: StopReason) -> Answer:
+        """Return the answer of a backend that did nothing, and why."""
+        return cls([], -math.inf, word, reason, 0)
+
+    @classmethod
+    def late(cls) -> Answer:
+        """Return the answer of a backend that there was no time to call."""
+        return cls.none("not called", StopReason.TIME)
 
 
 class Run(Protocol):
@@ -212,13 +267,3 @@ def stacked(frame_rows: tuple[Row, ...], links: Links) -> Links:
         np.concatenate([[float(row.low) for row in frame_rows], links.low]),
         np.concatenate([[float(row.high) for row in frame_rows], links.high]),
     )
-
-
-def float_gap(precision: float, scale: float) -> float:
-    """Return the gap at which a backend of floats may stop, in scaled units."""
-    return GAP * precision * scale
-
-
-def float_leak(precision: float) -> float:
-    """Return what is taken off the bound of a backend of floats."""
-    return LEAK * precision

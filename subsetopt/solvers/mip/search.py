@@ -1,9 +1,10 @@
-"""From a backend that runs programs to a solver: vectors, facility location, k-center."""
+"""The search that all objectives and backends share: from runs of programs to a solver."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,76 +18,69 @@ from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import out_of_time
 from subsetopt.solvers.mip.coverage_form import CoverForm, FacilityForm, squared_distances
 from subsetopt.solvers.mip.frame import Frame, accepted, frame
+from subsetopt.solvers.mip.linear_model import LinearForm
 from subsetopt.solvers.mip.program import Answer, Form, Run
 from subsetopt.solvers.mip.vector_form import AbsoluteForm
+from subsetopt.solvers.spec import Limit, oversize
 from subsetopt.status import StopReason
 
-__all__ = ["form_of", "improve", "needs_programs", "require_size", "search", "size_obstacle"]
+__all__ = ["form_of", "require_size", "search"]
 
-# Largest sizes: numbers n * d, and samples, whose pairs are variables or entries. Beyond them a
-# backend takes too long to build and to stop a model for a time limit to hold within 50 ms.
-_NUMBERS = 25_000
-_FACILITIES = 100
-_CENTERS = 300
-# A little below the tolerance, so that rounding in the final check cannot undo the proof.
+# Share of the tolerance within which value and bound count as equal: rounding in the final check
+# cannot undo such a proof.
 _CLOSED = 0.99
+# What a proved radius is multiplied by, so that rounding cannot lift it above the optimum.
 _ROUNDING = 1.0 - 1e-12
 
 
-def needs_programs(problem: Problem) -> bool:
-    """Whether a problem goes to a backend as programs, not as a linear model."""
-    return isinstance(problem.objective, (VectorMatching, FacilityLocation, KCenter))
-
-
-def size_obstacle(problem: Problem) -> str | None:
-    """Return why a problem is too large for a mixed-integer backend, or None."""
-    objective = problem.objective
-    n = objective.n
-    if isinstance(objective, VectorMatching) and n * objective.d > _NUMBERS:
-        return (
-            f"vectors of at most {_NUMBERS:,} numbers in all, got {n:,} x {objective.d:,}; "
-            "use 'swap' or 'omp'"
-        )
-    if isinstance(objective, FacilityLocation) and n > _FACILITIES:
-        return (
-            f"FacilityLocation of at most {_FACILITIES} samples (every pair is a variable), got "
-            f"n = {n:,}; use 'lazy-greedy'"
-        )
-    if isinstance(objective, KCenter) and n > _CENTERS:
-        return f"KCenter of at most {_CENTERS} samples, got n = {n:,}; use 'farthest-first'"
-    return None
-
-
-def require_size(problem: Problem) -> None:
-    """Raise unless a problem is small enough for a mixed-integer backend.
+def require_size(limits: Iterable[Limit], problem: Problem, context: SolveContext) -> None:
+    """Raise unless a problem is within a backend's limits.
 
     Raises
     ------
     UnsupportedProblemError
         With the limit, and a solver without it.
     """
-    if (obstacle := size_obstacle(problem)) is not None:
-        raise UnsupportedProblemError(f"mixed-integer backends take {obstacle}.")
+    message = oversize(limits, problem, timed=context.deadline.limited)
+    if message is not None:
+        raise UnsupportedProblemError(f"{message}.")
 
 
 def form_of(problem: Problem, made: Frame) -> Form:
-    """Return the linear form of a problem of vectors or facilities."""
+    """Return the linear form of a problem of any objective but KCenter."""
     if isinstance(problem.objective, VectorMatching):
         return AbsoluteForm.of(problem, made)
-    return FacilityForm.of(problem, made)
+    if isinstance(problem.objective, FacilityLocation):
+        return FacilityForm.of(problem, made)
+    return LinearForm.of(problem, made)
 
 
-def search(problem: Problem, context: SolveContext, run: Run) -> RawResult:
-    """Solve a problem by programs in linear form."""
+def search(
+    problem: Problem,
+    context: SolveContext,
+    run: Run,
+    form_of: Callable[[Problem, Frame], Form] = form_of,
+) -> RawResult:
+    """Solve a problem by programs.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    context
+        Limits, seed and warm start.
+    run
+        The backend.
+    form_of
+        What states the problem as programs, unless it is one of centers; by default in linear form.
+    """
     made = frame(problem)
     if isinstance(made, RawResult):
         return made
     if isinstance(problem.objective, KCenter):
         radii = _Radii.of(problem, made, context.deadline)
-        if radii is None:
-            return out_of_time(context.deadline)
-        return radii.search(problem, context, run)
-    return improve(problem, context, form_of(problem, made), run)
+        return out_of_time(context.deadline) if radii is None else radii.search(context, run)
+    return _improve(problem, context, form_of(problem, made), run)
 
 
 @dataclass(slots=True)
@@ -109,8 +103,58 @@ class _Best:
         if value < self.value:
             self.indices, self.value = indices, value
 
+    def closed(self, bound: float) -> StopReason | None:
+        """Return why nothing is left to gain or to prove, given a lower bound; None where it is."""
+        objective = self.problem.objective
+        if objective.sense == "minimize" and self.value <= objective.tolerance:
+            return StopReason.TARGET
+        return StopReason.COMPLETED if self.value - bound <= _CLOSED * objective.tolerance else None
 
-def improve(problem: Problem, context: SolveContext, form: Form, run: Run) -> RawResult:
+
+@dataclass(slots=True)
+class _Runs:
+    """Runs one program after the other, and keeps count of them."""
+
+    run: Run
+    used: int = 0
+    number: int = 0
+    first: Answer = field(default_factory=Answer.late)
+    last: Answer = field(default_factory=Answer.late)
+
+    def ask(self, form: Form, start: NDArray[np.bool_] | None) -> Answer:
+        """Return a backend's answer to the program of a form."""
+        self.last = self.run(form, start, self.used, self.number)
+        if self.number == 0:
+            self.first = self.last
+        self.used, self.number = self.used + self.last.iterations, self.number + 1
+        return self.last
+
+    @property
+    def late(self) -> bool:
+        """Whether there was no time for any program."""
+        return self.first.word == "not called"
+
+    def result(
+        self,
+        indices: NDArray[np.int64] | None,
+        bound: float | None,
+        reason: StopReason,
+        *,
+        infeasible: bool = False,
+    ) -> RawResult:
+        """Return what came of all runs."""
+        return RawResult(
+            indices,
+            bound=bound,
+            stop_reason=reason,
+            iterations=self.used,
+            setup_time=self.first.began,
+            infeasible=infeasible,
+            extras={"native_status": self.last.word, "programs": self.number},
+        )
+
+
+def _improve(problem: Problem, context: SolveContext, form: Form, run: Run) -> RawResult:
     """Run programs until the best subset is proved, or a limit is reached.
 
     What a form leaves out is added between runs (:meth:`Form.refine`): every subset found is then
@@ -118,42 +162,41 @@ def improve(problem: Problem, context: SolveContext, form: Form, run: Run) -> Ra
     """
     objective, frame_ = problem.objective, form.frame
     sign = 1.0 if objective.sense == "minimize" else -1.0
-    best = _Best(problem)
+    best, runs, bound, infeasible = (
+        _Best(problem),
+        _Runs(run),
+        sign * objective.trivial_bound,
+        False,
+    )
     best.offer(context.warm_start)
-    bound = sign * objective.trivial_bound
-    setup, used, number = context.deadline.elapsed(), 0, 0
     while True:
-        answer = run(form, frame_.choice(best.indices), used, number)
-        used, number = used + answer.iterations, number + 1
+        answer = runs.ask(form, frame_.choice(best.indices))
         for chosen in answer.choices:
             best.offer(accepted(problem, frame_, chosen))
         if math.isfinite(answer.bound):
             bound = max(bound, answer.bound * form.factor)
-        stop = answer.reason
-        if best.value - bound <= _CLOSED * objective.tolerance:
-            near_zero = sign > 0.0 and best.value <= objective.tolerance
-            stop = StopReason.TARGET if near_zero else StopReason.COMPLETED
+        closed, stop = best.closed(bound), answer.reason
+        # TARGET is by the program's own value, which is not yet ours.
+        if closed is not None or stop not in (StopReason.COMPLETED, StopReason.TARGET):
+            stop = closed or stop
             break
-        if stop is StopReason.TARGET:
-            stop = StopReason.COMPLETED  # by the program's own value: not yet by ours
-        if stop is not StopReason.COMPLETED:
+        # The frame can be met, as was checked: only an objective's own constraint cannot.
+        if answer.infeasible and objective.restricts and best.indices is None:
+            infeasible, stop = True, StopReason.COMPLETED
             break
-        if answer.infeasible or not form.refine(_tangible(answer, frame_, best)):
+        if not answer.infeasible and form.refine(_tangible(answer, frame_, best)):
+            continue
+        if form.alternative is None:
             stop = StopReason.NUMERICAL
             break
-    if answer.word == "not called" and number == 1:
+        form = form.alternative
+    if runs.late:
         return out_of_time(context.deadline)
-    return RawResult(
-        best.indices,
-        bound=sign * bound,
-        stop_reason=stop,
-        iterations=used,
-        setup_time=setup,
-        extras={"native_status": answer.word, "programs": number},
-    )
+    return runs.result(best.indices, sign * bound, stop, infeasible=infeasible)
 
 
 def _tangible(answer: Answer, made: Frame, best: _Best) -> list[NDArray[np.bool_]]:
+    """Return the choices of an answer, the best one before them."""
     known = made.choice(best.indices)
     return answer.choices if known is None else [known, *answer.choices]
 
@@ -172,6 +215,7 @@ class _Radii:
         Their different values, ascending.
     """
 
+    problem: Problem
     frame: Frame
     squares: NDArray[np.float64]
     sure: NDArray[np.float64]
@@ -190,7 +234,7 @@ class _Radii:
         levels = np.unique(np.concatenate([squares.ravel(), finite]))
         # No choice has a radius below that of all candidates together.
         least = np.minimum(squares.min(axis=1), sure).max()
-        return cls(made, squares, sure, levels[levels >= least])
+        return cls(problem, made, squares, sure, levels[levels >= least])
 
     def square(self, chosen: NDArray[np.bool_]) -> float:
         """Return the squared radius of a choice; infinite for an empty one."""
@@ -204,27 +248,26 @@ class _Radii:
     def cover(self, at: int) -> CoverForm:
         """Return the form that asks for a radius of at most a level."""
         square = self.levels[at]
-        return CoverForm(self.frame, self.squares[self.sure > square] <= square)
+        return CoverForm(self.frame, 1.0, 1.0, self.squares[self.sure > square] <= square)
 
-    def search(self, problem: Problem, context: SolveContext, run: Run) -> RawResult:
+    def search(self, context: SolveContext, run: Run) -> RawResult:
         """Bisect the levels by asking for covers."""
-        objective, made = problem.objective, self.frame
-        assert isinstance(objective, KCenter)
-        best, first = self._begin(problem, context)
-        low, high, used, number = min(first, self.levels.size), self.levels.size, 0, 0
-        setup, stop, word = context.deadline.elapsed(), StopReason.COMPLETED, "not called"
+        best, first = self._begin(context)
+        runs, stop = _Runs(run), StopReason.COMPLETED
+        low, high = min(first, self.levels.size), self.levels.size
         if best is not None:
             high = self.level(self.square(best))
             low = min(low, high)
         while low < high:
             # Without a subset, first whether there is any.
             middle = (low + high) // 2 if best is not None else self.levels.size - 1
-            answer = run(self.cover(middle), best, used, number)
-            used, number, word = used + answer.iterations, number + 1, answer.word
-            found = [c for c in answer.choices if accepted(problem, made, c) is not None]
-            found = [c for c in found if self.square(c) <= self.levels[middle]]
-            if found:
-                best = min(found, key=self.square)
+            answer = runs.ask(self.cover(middle), best)
+            covers = [
+                c for c in answer.choices if accepted(self.problem, self.frame, c) is not None
+            ]
+            covers = [c for c in covers if self.square(c) <= self.levels[middle]]
+            if covers:
+                best = min(covers, key=self.square)
                 high = self.level(self.square(best))
             elif answer.infeasible:
                 low = middle + 1
@@ -232,23 +275,15 @@ class _Radii:
                 stop = answer.reason
                 stop = StopReason.NUMERICAL if stop is StopReason.COMPLETED else stop
                 break
-        proved = low < self.levels.size
-        radius = objective.distance(float(self.levels[low])) if proved else math.inf
-        return RawResult(
-            None if best is None else made.subset(best),
-            bound=radius * _ROUNDING if proved else None,
-            stop_reason=stop,
-            iterations=used,
-            setup_time=setup,
-            infeasible=not proved and best is None,
-            extras={"native_status": word, "programs": number},
-        )
+        objective, proved = self.problem.objective, low < self.levels.size
+        assert isinstance(objective, KCenter)
+        bound = objective.distance(float(self.levels[low])) * _ROUNDING if proved else None
+        indices = None if best is None else self.frame.subset(best)
+        return runs.result(indices, bound, stop, infeasible=not proved and best is None)
 
-    def _begin(
-        self, problem: Problem, context: SolveContext
-    ) -> tuple[NDArray[np.bool_] | None, int]:
+    def _begin(self, context: SolveContext) -> tuple[NDArray[np.bool_] | None, int]:
         """Return a choice to begin with, if one is easily found, and the first possible level."""
-        taken, spread = _farthest_first(problem, self)
+        taken, spread = _farthest_first(self.problem, self)
         starts = [taken, context.warm_start]
         known = [c for c in map(self.frame.choice, starts) if c is not None]
         # Of k + 1 samples two share a center: no radius is below half their least distance.

@@ -10,24 +10,23 @@ from numpy.typing import NDArray
 
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
-from subsetopt.solvers.mip.frame import FINEST, Frame
-from subsetopt.solvers.mip.program import Links, Program, float_gap, float_leak
+from subsetopt.solvers.mip.frame import FINEST, GAP, LEAK, STOP_AT, Frame
+from subsetopt.solvers.mip.program import Form, Kind, Links, Program
 
 __all__ = ["AbsoluteForm", "SquareForm"]
 
-# Whole numbers: 1/sqrt(d) as a fraction over this, and the largest magnitude of a sum.
+# In whole numbers 1/sqrt(d) is a fraction with this denominator.
 _FRACTION = 2**16
+# Largest magnitude of a sum of whole numbers.
 _LARGEST = 2.0**60
 # Share of the precision that rounding to whole numbers may cost.
 _ROUNDING = 0.1
-# Share of the precision at which a residual is as good as none.
-_STOP_AT = 0.95
-# Cosine of the angle within which two tangents are one.
+# Tangents whose cosine is above this count as one.
 _SAME = 1.0 - 1e-14
 
 
 @dataclass(eq=False, slots=True)
-class AbsoluteForm:
+class AbsoluteForm(Form):
     r"""The residual's size by sums of absolute values first, then by its tangents.
 
     .. math:: \min t \quad\text{s.t.}\quad \|r\|_1 \le \sqrt d\, t,\;
@@ -49,13 +48,15 @@ class AbsoluteForm:
         Whether the rows besides the sum are there.
     """
 
-    frame: Frame
     matrix: NDArray[np.float64]
     offset: NDArray[np.float64]
-    precision: float
-    factor: float
     tangents: list[NDArray[np.float64]] = field(default_factory=list)
     refined: bool = False
+
+    @property
+    def kind(self) -> Kind:
+        """Return "dense": a row of large numbers per dimension."""
+        return "dense"
 
     @classmethod
     def of(cls, problem: Problem, frame: Frame) -> AbsoluteForm:
@@ -70,7 +71,7 @@ class AbsoluteForm:
             vectors, offset = vectors - target, np.zeros(objective.d)
         offset = offset + vectors[frame.forced].sum(axis=0)
         precision = max(k * objective.tolerance / unit, FINEST)
-        return cls(frame, vectors[frame.items], offset, precision, unit / k)
+        return cls(frame, precision, unit / k, vectors[frame.items], offset)
 
     @property
     def reach(self) -> float:
@@ -110,104 +111,80 @@ class AbsoluteForm:
     def program(
         self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False
     ) -> Program:
-        """Return the program over z, the residual's two parts (each d), and t."""
+        """Return the program over z, the residual's positive and negative part, and t."""
         (m, d), rounded = self.matrix.shape, np.rint if whole else np.asarray
-        rows = [self.matrix.T, *(u @ self.matrix.T for u in self.tangents)]
-        at_zero = [self.offset, *(np.array([u @ self.offset]) for u in self.tangents)]
-        dense = np.asarray(rounded(np.vstack(rows) * scale))
-        constants = np.asarray(rounded(np.concatenate(at_zero) * scale))
-        ends = np.ceil(np.abs(constants[:d]) + np.abs(dense[:d]).sum(axis=1)) + 1.0
-        most = np.ceil(math.sqrt(float(ends @ ends)) + self._steps)
+        tangents = np.array(self.tangents).reshape(-1, d)
+        dense = rounded(np.vstack([self.matrix.T, tangents @ self.matrix.T]) * scale)
+        constants = rounded(np.append(self.offset, tangents @ self.offset) * scale)
         share, unit = 1.0 / math.sqrt(d), 1.0
         if whole:
             share, unit = float(math.floor(_FRACTION * share)), float(_FRACTION)
-        links = _links(m, d, dense, constants, share, unit, refined=self.refined)
+        ends = np.ceil(np.abs(constants[:d]) + np.abs(dense[:d]).sum(axis=1)) + 1.0
+        most = np.ceil(math.sqrt(float(ends @ ends)) + self._steps)
         point = None
         if start is not None:
-            point = _point(start, d, dense, constants, share / unit, refined=self.refined)
+            point = self._point(start, constants + dense[:, start].sum(axis=1), share / unit)
             point[-1] = np.ceil(point[-1]) if whole else point[-1]
         return Program(
-            costs=_last(m + 2 * d + 1),
+            costs=np.append(np.zeros(m + 2 * d), 1.0),
             upper=np.concatenate([ends, ends, [most]]),
             rows=self.frame.rows,
-            links=links,
+            links=self._links(dense, constants, share, unit),
             start=point,
-            gap=float_gap(self.precision, scale),
+            gap=GAP * self.precision * scale,
             scale=scale,
-            goal=_STOP_AT * self.precision * scale / math.sqrt(d),
+            goal=STOP_AT * self.precision * scale / math.sqrt(d),
             error=self._steps / scale if whole else 0.0,
-            leak=0.0 if whole else float_leak(self.precision),
-            dense=True,
+            leak=0.0 if whole else LEAK * self.precision,
         )
 
+    def _links(
+        self,
+        dense: NDArray[np.float64],
+        constants: NDArray[np.float64],
+        share: float,
+        unit: float,
+    ) -> Links:
+        """Return the rows over z, the positive and negative parts, and t.
 
-def _last(size: int) -> NDArray[np.float64]:
-    costs = np.zeros(size)
-    costs[-1] = 1.0
-    return costs
+        Parameters
+        ----------
+        dense, constants
+            Coefficients on z, shape (d + c, m), and constants, shape (d + c,), of the residual's d
+            coordinates and of its products with c tangents.
+        share, unit
+            The sum of the parts is at most ``unit / share`` times t.
+        """
+        m, d = self.matrix.shape
+        z, parts, t = np.arange(m), m + np.arange(2 * d).reshape(2, d), m + 2 * d
+        # b + a z is the positive less the negative part.
+        columns = [np.append(z, parts[:, j]) for j in range(d)]
+        entries = [np.append(row, [-1.0, 1.0]) for row in dense[:d]]
+        columns.append(np.arange(m, t + 1))
+        entries.append(np.append(np.full(2 * d, share), -unit))
+        high = [*-constants[:d], 0.0]
+        if self.refined:
+            columns += [np.append(parts[:, j], t) for j in range(d)]
+            entries += [np.array([1.0, 1.0, -1.0])] * d
+            columns += [np.append(z, t)] * len(self.tangents)
+            entries += [np.append(row, -1.0) for row in dense[d:]]
+            high += [*np.zeros(d), *-constants[d:]]
+        low = np.append(high[:d], np.full(len(high) - d, -np.inf))
+        return Links.joined(columns, entries, low, np.array(high))
 
-
-def _links(
-    m: int,
-    d: int,
-    dense: NDArray[np.float64],
-    constants: NDArray[np.float64],
-    share: float,
-    unit: float,
-    *,
-    refined: bool,
-) -> Links:
-    """Return the rows over z, the positive and negative parts, and t."""
-    plus, minus, t = m + np.arange(d), m + d + np.arange(d), m + 2 * d
-    one = np.ones(d)
-    z = np.arange(m)
-    # b + a z is plus - minus; the sum of both, divided by sqrt(d), is at most t.
-    rows = [
-        (np.append(z, [plus[j], minus[j]]), np.append(dense[j], [-1.0, 1.0]), -constants[j], True)
-        for j in range(d)
-    ]
-    sums = np.concatenate([plus, minus, [t]])
-    rows.append((sums, np.concatenate([share * one, share * one, [-unit]]), 0.0, False))
-    if refined:
-        rows += [
-            (np.array([plus[j], minus[j], t]), np.array([1.0, 1.0, -1.0]), 0.0, False)
-            for j in range(d)
-        ]
-        rows += [
-            (np.append(z, t), np.append(dense[c], -1.0), -constants[c], False)
-            for c in range(d, dense.shape[0])
-        ]
-    high = np.array([row[2] for row in rows])
-    return Links(
-        np.repeat(np.arange(len(rows)), [row[0].size for row in rows]),
-        np.concatenate([row[0] for row in rows]),
-        np.concatenate([row[1] for row in rows]),
-        np.where([row[3] for row in rows], high, -np.inf),
-        high,
-    )
-
-
-def _point(
-    start: NDArray[np.bool_],
-    d: int,
-    dense: NDArray[np.float64],
-    constants: NDArray[np.float64],
-    share: float,
-    *,
-    refined: bool,
-) -> NDArray[np.float64]:
-    """Return the point (z, y) of a choice."""
-    values = constants + dense[:, start].sum(axis=1)
-    residual = values[:d]
-    size = share * float(np.abs(residual).sum())
-    if refined:
-        size = max(size, float(np.abs(residual).max()), float(values[d:].max(initial=0.0)))
-    parts = [np.maximum(residual, 0.0), np.maximum(-residual, 0.0)]
-    return np.concatenate([start.astype(np.float64), *parts, [size]])
+    def _point(
+        self, start: NDArray[np.bool_], values: NDArray[np.float64], share: float
+    ) -> NDArray[np.float64]:
+        """Return the point (z, y) of a choice, given what its rows in z sum to."""
+        d = self.offset.size
+        residual, t = values[:d], share * float(np.abs(values[:d]).sum())
+        if self.refined:
+            t = max(t, float(np.abs(residual).max()), float(values[d:].max(initial=0.0)))
+        return np.concatenate([start, np.maximum(residual, 0.0), np.maximum(-residual, 0.0), [t]])
 
 
 @dataclass(eq=False, slots=True)
-class SquareForm:
+class SquareForm(Form):
     r"""The residual's square, for a backend that takes a quadratic objective.
 
     .. math:: \min \|r\|^2 \quad\text{s.t.}\quad r = b + \sum_i z_i a_i \quad\text{or}\quad
@@ -224,12 +201,14 @@ class SquareForm:
         Whether there are weights.
     """
 
-    frame: Frame
     matrix: NDArray[np.float64]
     offset: NDArray[np.float64]
-    precision: float
-    factor: float
     weighted: bool
+
+    @property
+    def kind(self) -> Kind:
+        """Return "dense": a row of large numbers per dimension."""
+        return "dense"
 
     @classmethod
     def of(cls, problem: Problem, frame: Frame) -> SquareForm:
@@ -238,12 +217,12 @@ class SquareForm:
         assert isinstance(objective, VectorMatching)
         if objective.weights == "uniform":
             plain = AbsoluteForm.of(problem, frame)
-            return cls(frame, plain.matrix, plain.offset, plain.precision, plain.factor, False)
+            return cls(frame, plain.precision, plain.factor, plain.matrix, plain.offset, False)
         unit = objective.scale or 1.0
         chosen = np.concatenate([frame.items, frame.forced])
         precision = max(objective.tolerance / unit, FINEST)
         vectors = objective.vectors[chosen] / unit
-        return cls(frame, vectors, -objective.target / unit, precision, unit, True)
+        return cls(frame, precision, unit, vectors, -objective.target / unit, True)
 
     @property
     def variables(self) -> int:
@@ -252,13 +231,11 @@ class SquareForm:
         return int(self.frame.size + d + (m if self.weighted else 0))
 
     @property
-    def whole_scale(self) -> float:
-        """Return 1: a square is not rounded to whole numbers."""
-        return 1.0
-
-    def refine(self, choices: list[NDArray[np.bool_]]) -> bool:
-        """Return that the program is exact."""
-        return False
+    def alternative(self) -> AbsoluteForm | None:
+        """Return absolute values, which can prove a tiny norm: the root of its square cannot."""
+        if self.weighted:
+            return None
+        return AbsoluteForm(self.frame, self.precision, self.factor, self.matrix, self.offset)
 
     def program(
         self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False
@@ -286,8 +263,8 @@ class SquareForm:
             start=point,
             gap=0.0,
             scale=scale,
-            goal=(_STOP_AT * self.precision * scale) ** 2,
-            leak=float_leak(self.precision),
+            goal=(STOP_AT * self.precision * scale) ** 2,
+            leak=LEAK * self.precision,
             squares=d,
             switches=switches,
         )
