@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,11 +90,11 @@ class IssuedBatches:
         waiting = [batch for batches in self._waiting.values() for batch in batches]
         return sorted(waiting, key=lambda batch: batch.number)
 
-    def state(self) -> list[Any]:
+    def state(self) -> list[tuple[int, list[int], list[float]]]:
         """Return the batches that wait as plain values."""
         return [(b.number, b.ids.tolist(), b.weights.tolist()) for b in self.in_order()]
 
-    def load(self, state: Sequence[Any]) -> None:
+    def load(self, state: Sequence[tuple[int, Sequence[int], Sequence[float]]]) -> None:
         """Replace the batches that wait by those of a saved state."""
         self.clear()
         for number, ids, weights in state:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypedDict, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 import subsetopt as so
+from subsetopt.problem import Quotas
 from subsetopt_torch.arguments import Constraints
 from subsetopt_torch.selection.transfer import constraints_to_host
 
-__all__ = ["checked_constraints", "constrained"]
-
-_CONSTRAINTS = ("include", "exclude", "groups", "quotas", "costs", "capacity")
+__all__ = ["Rules", "checked_constraints", "constrained"]
 
 
-def checked_constraints(constraints: Constraints | None) -> dict[str, Any]:
+class Rules(TypedDict, total=False):
+    """Constraints on the host, as :class:`subsetopt.Problem` takes them."""
+
+    include: ArrayLike
+    exclude: ArrayLike
+    groups: ArrayLike
+    quotas: Quotas
+    costs: ArrayLike
+    capacity: float
+
+
+_CONSTRAINTS = tuple(Rules.__annotations__)
+
+
+def checked_constraints(constraints: Constraints | None) -> Rules:
     """Return constraints on the host, after a look at their names.
 
     Raises
@@ -30,10 +43,10 @@ def checked_constraints(constraints: Constraints | None) -> dict[str, Any]:
             raise so.OptionError(
                 f"no constraint named {name!r}; known are {', '.join(_CONSTRAINTS)}."
             )
-    return on_host
+    return cast(Rules, on_host)
 
 
-def constrained(problem: so.Problem, rules: dict[str, Any], bad: NDArray[np.int64]) -> so.Problem:
+def constrained(problem: so.Problem, rules: Rules, bad: NDArray[np.int64]) -> so.Problem:
     """Return the policy's problem with the user's constraints and without the bad samples.
 
     Parameters

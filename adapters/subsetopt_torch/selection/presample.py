@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 
 import subsetopt as so
 from subsetopt.policies import SelectionState, WithPresample, has, to_host
+from subsetopt.policies.arrays import Array
+from subsetopt_torch.arguments import Signal
 from subsetopt_torch.model.batches import take
+from subsetopt_torch.selection.constraints import Rules
 from subsetopt_torch.selection.named_policy import NamedPolicy
 
 __all__ = ["Presample", "presampled"]
@@ -41,7 +44,7 @@ class Presample:
         """Return the positions as a tensor on a device, shape (m,), int64."""
         return torch.from_numpy(self.positions).to(device)
 
-    def rows(self, signals: Mapping[str, Any]) -> dict[str, Any]:
+    def rows(self, signals: Mapping[str, Signal]) -> dict[str, Any]:
         """Return signals of the whole batch, cut down to these candidates.
 
         A signal that does not have n rows is passed on as it is; the selector refuses it.
@@ -49,7 +52,7 @@ class Presample:
         indices = torch.from_numpy(self.positions)
         return {name: take(value, indices, self.n) for name, value in signals.items()}
 
-    def rules(self, rules: Mapping[str, Any]) -> dict[str, Any]:
+    def rules(self, rules: Rules) -> Rules:
         """Return constraints on the whole batch as constraints on these candidates.
 
         Groups and costs keep the rows of these candidates. Indices to include or exclude become
@@ -72,7 +75,8 @@ class Presample:
             "costs": None if whole.costs is None else whole.costs[self.positions],
             "capacity": whole.capacity,
         }
-        return {name: value for name, value in cut.items() if value is not None}
+        kept = {name: value for name, value in cut.items() if value is not None}
+        return cast(Rules, kept)
 
     def _within(self, indices: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
         """Return the numbers among these candidates of those that ``indices`` names."""
@@ -83,7 +87,7 @@ def presampled(
     named: NamedPolicy,
     state: SelectionState,
     rng: np.random.Generator,
-    rules: Mapping[str, Any],
+    rules: Rules,
 ) -> Presample | None:
     """Return the candidates that a policy wants scored; None when it wants all of them.
 
@@ -114,7 +118,7 @@ def presampled(
     return Presample(positions, state.n)
 
 
-def _checked(drawn: Any, name: str, n: int) -> NDArray[np.int64]:
+def _checked(drawn: Array, name: str, n: int) -> NDArray[np.int64]:
     array = np.asarray(drawn)
     expected = f"presample of the policy {name!r} must return distinct positions in [0, {n})"
     if array.ndim != 1 or (array.size and array.dtype.kind not in "iu"):

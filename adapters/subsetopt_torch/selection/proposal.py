@@ -13,10 +13,11 @@ from numpy.typing import NDArray
 
 import subsetopt as so
 from subsetopt.policies.base import FORWARD_SIGNALS
-from subsetopt_torch.selection.constraints import constrained
+from subsetopt_torch.arguments import Signal
+from subsetopt_torch.selection.constraints import Rules, constrained
 from subsetopt_torch.selection.named_policy import NamedPolicy
 from subsetopt_torch.selection.presample import Presample
-from subsetopt_torch.selection.transfer import cleared, policy_signals
+from subsetopt_torch.selection.transfer import Both, cleared, policy_signals
 from subsetopt_torch.signals.scoring_forward import from_logits
 
 __all__ = ["Request", "mended", "nonfinite_error", "proposed"]
@@ -52,8 +53,8 @@ class Request:
     presample: Presample | None
     device: torch.device
     dtype: torch.dtype
-    signals: Mapping[str, Any]
-    rules: Mapping[str, Any]
+    signals: Mapping[str, Signal | Both]
+    rules: Rules
     bad: NDArray[np.int64]
     deadline: so.Deadline
 
@@ -103,7 +104,7 @@ def proposed(
     known = policy_signals(signals, names, n, request.device)
     known.update({s: cleared(known[s], request.bad) for s in names & _MENDABLE})
     known["positions"] = np.arange(n) if presample is None else presample.positions
-    rules = dict(request.rules) if presample is None else presample.rules(request.rules)
+    rules = request.rules if presample is None else presample.rules(request.rules)
     return constrained(policy.propose(known, k, rng), rules, request.bad)
 
 

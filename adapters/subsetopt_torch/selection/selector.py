@@ -23,7 +23,7 @@ from subsetopt_torch.arguments import (
 )
 from subsetopt_torch.model.losses import as_loss_vector, weight_dtype
 from subsetopt_torch.selection.answers import no_answer, training_weights, uniform_draw
-from subsetopt_torch.selection.constraints import checked_constraints
+from subsetopt_torch.selection.constraints import Rules, checked_constraints
 from subsetopt_torch.selection.named_policy import NamedPolicy, SolverLike
 from subsetopt_torch.selection.picked import Picked, first_of
 from subsetopt_torch.selection.presample import Presample, presampled
@@ -358,10 +358,10 @@ class BatchSelector:
             raise nonfinite_error(positions, values, where)
         self.excluded += int(positions.size)
 
-    def _rules(self, constraints: Constraints | None) -> dict[str, Any]:
+    def _rules(self, constraints: Constraints | None) -> Rules:
         return {**self.constraints, **checked_constraints(constraints)}
 
-    def _presample(self, n: int, rules: Mapping[str, Any]) -> Presample | None:
+    def _presample(self, n: int, rules: Rules) -> Presample | None:
         state = SelectionState(self.step, n, self.size(n))
         if not state.k or not self.needs_scoring(n):
             return None

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from subsetopt import ProblemError
 from subsetopt.policies import to_host
-from subsetopt_torch.arguments import Constraints
+from subsetopt.policies.arrays import Array
+from subsetopt_torch.arguments import Constraints, Signal
 
 __all__ = [
     "Both",
@@ -53,8 +54,11 @@ def to_device(
 
 
 def policy_signals(
-    signals: Mapping[str, Any], names: frozenset[str], n: int, device: torch.device
-) -> dict[str, Any]:
+    signals: Mapping[str, Signal | Both],
+    names: frozenset[str],
+    n: int,
+    device: torch.device,
+) -> dict[str, Array]:
     """Return the named signals, all as NumPy vectors or all as tensors on the device.
 
     Where all are vectors, they go to the host. Where one of them has more dimensions (logits), all
@@ -103,7 +107,7 @@ def _shape(value: Any) -> tuple[int, ...]:
     return tuple(value.shape) if isinstance(value, Tensor) else np.shape(value)
 
 
-def cleared(signal: Any, rows: NDArray[np.int64]) -> Any:
+def cleared(signal: Array, rows: NDArray[np.int64]) -> Array:
     """Return a NumPy or torch signal with zeros in the given rows; the signal is not changed."""
     if not rows.size:
         return signal
@@ -114,7 +118,7 @@ def cleared(signal: Any, rows: NDArray[np.int64]) -> Any:
     return copied
 
 
-def constraints_to_host(constraints: Constraints | None) -> dict[str, Any]:
+def constraints_to_host(constraints: Constraints | None) -> dict[str, object]:
     """Return constraints with every tensor as a NumPy array; None entries are dropped."""
     return {
         name: to_host(value) if isinstance(value, Tensor) else value

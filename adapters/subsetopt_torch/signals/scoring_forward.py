@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,8 @@ from subsetopt_torch.signals.last_layer import LastLayer
 from subsetopt_torch.signals.sample_gradients import gradient_norms
 
 __all__ = ["DERIVED", "ScoringForward", "from_logits", "learned", "learns_from"]
+
+_Signal = TypeVar("_Signal")
 
 # Signals that follow from the logits alone, so that the training forward gives them as well.
 _OF_LOGITS = frozenset({"logit_gradients", "upper_bound"})
@@ -66,7 +68,7 @@ class ScoringForward:
     mode: ScoringMode = "eval"
 
     def __call__(
-        self, inputs: Any, targets: Any, n: int, wanted: frozenset[str] = frozenset()
+        self, inputs: object, targets: object, n: int, wanted: frozenset[str] = frozenset()
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the losses of n samples and their signals: the logits, and what is wanted.
 
@@ -133,7 +135,7 @@ def learns_from(policy: Policy) -> frozenset[str]:
 
 
 def learned(
-    loss_fn: LossFunction, outputs: Any, targets: Any, n: int, wanted: frozenset[str]
+    loss_fn: LossFunction, outputs: object, targets: object, n: int, wanted: frozenset[str]
 ) -> dict[str, Tensor]:
     """Return derived signals of a training forward, from its outputs alone, detached.
 
@@ -166,7 +168,9 @@ def learned(
     return _of_gradients(gradients, wanted)
 
 
-def from_logits(signals: Mapping[str, Any], names: frozenset[str]) -> dict[str, Any]:
+def from_logits(
+    signals: Mapping[str, _Signal], names: frozenset[str]
+) -> dict[str, _Signal | Tensor]:
     """Return signals with those added that follow from logits and targets by cross entropy.
 
     Parameters
@@ -186,7 +190,7 @@ def from_logits(signals: Mapping[str, Any], names: frozenset[str]) -> dict[str, 
 
 
 def _with_gradients(
-    loss_fn: LossFunction, outputs: Any, logits: Tensor, targets: Any, n: int
+    loss_fn: LossFunction, outputs: object, logits: Tensor, targets: object, n: int
 ) -> tuple[Tensor, Tensor]:
     """Return losses and the gradients with respect to the logits, of their shape."""
     if is_known(loss_fn):
@@ -198,7 +202,7 @@ def _with_gradients(
 
 
 def _by_autograd(
-    loss_fn: LossFunction, outputs: Any, logits: Tensor, targets: Any, n: int
+    loss_fn: LossFunction, outputs: object, logits: Tensor, targets: object, n: int
 ) -> tuple[Tensor, Tensor]:
     """Return losses and logit gradients by one call of autograd that stops at the logits."""
     if not logits.is_floating_point():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +35,7 @@ class Forward:
 
     selected: SelectedBatch
     losses: Tensor
-    outputs: Any
+    outputs: object
 
     def weighted_loss(self) -> Tensor:
         """Return the loss to make gradients of, a scalar."""

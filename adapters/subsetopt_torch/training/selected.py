@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from subsetopt_torch.arguments import Ids
 from subsetopt_torch.model.batches import take
 from subsetopt_torch.model.losses import weight_dtype
 from subsetopt_torch.selection.picked import Picked
@@ -31,9 +31,9 @@ class Batch:
         The device of the inputs.
     """
 
-    inputs: Any
-    targets: Any
-    ids: Any
+    inputs: object
+    targets: object
+    ids: Ids | None
     n: int
     device: torch.device
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
 
+from subsetopt_torch.arguments import Constraints, Signal
 from subsetopt_torch.selection.selector import BatchSelector
 from subsetopt_torch.signals.scoring_forward import DERIVED
 from subsetopt_torch.training.scoring import Scoring
@@ -73,8 +73,8 @@ class Selecting:
     def __call__(
         self,
         batch: Batch,
-        constraints: Mapping[str, Any] | None,
-        signals: Mapping[str, Any],
+        constraints: Constraints | None,
+        signals: Mapping[str, Signal],
         clock: Clock,
     ) -> SelectedBatch:
         """Return a batch with the samples picked from it.
@@ -104,8 +104,8 @@ class Selecting:
     def _scored(
         self,
         batch: Batch,
-        constraints: Mapping[str, Any] | None,
-        known: dict[str, Any],
+        constraints: Constraints | None,
+        known: dict[str, Signal],
         clock: Clock,
     ) -> SelectedBatch:
         """Return a batch with the samples picked after a scoring pass over the candidates."""
@@ -124,7 +124,7 @@ class Selecting:
         return SelectedBatch.scored(batch, picked, Scores(losses, indices))
 
 
-def _with_samples(signals: Mapping[str, Any], batch: Batch) -> dict[str, Any]:
+def _with_samples(signals: Mapping[str, Signal], batch: Batch) -> dict[str, Signal]:
     """Return signals with targets, unless they are passed already, and with ids."""
     known = dict(signals)
     if batch.ids is not None:
