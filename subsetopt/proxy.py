@@ -46,7 +46,7 @@ def rank_combination(scores: ArrayLike) -> NDArray[np.float64]:
 
     References
     ----------
-    Coleman et al., Select via Proxy, section 4.1.
+    Coleman et al., Select via Proxy, sections 3.1 and 4.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def alternating_selection(scores: ArrayLike, k: int) -> NDArray[np.int64]:
 
     References
     ----------
-    Coleman et al., Select via Proxy, section 4.1.
+    Coleman et al., Select via Proxy, sections 3.1 and 4.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def class_balanced_selection(scores: ArrayLike, labels: ArrayLike, k: int) -> ND
 
     References
     ----------
-    Coleman et al., Select via Proxy, section 4.1.
+    Coleman et al., Select via Proxy, section 4.
 
     Examples
     --------
