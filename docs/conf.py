@@ -30,7 +30,7 @@ nitpicky = True
 # an underscore is a type variable.
 nitpick_ignore_regex = [
     (r"py:.*", r"(np|numpy|torch|nn|npt)\..*"),
-    (r"py:.*", r"(ArrayLike|NDArray|Tensor|Path|AbstractContextManager|Enum)"),
+    (r"py:.*", r"(ArrayLike|NDArray|Tensor|Dataset|Path|AbstractContextManager|Enum)"),
     (r"py:.*", r"(collections\.abc|contextlib|pathlib|enum)\..*"),
     (r"py:.*", r"(.*\.Constraints|_\w+)"),
     (r"py:.*", r"(Any|Callable|Iterable|Iterator|Literal|Mapping|Sequence|Set)"),
