@@ -71,7 +71,7 @@ def pairs(rows: Sequence[Row], name: str) -> list[tuple[Row, Row]]:
 
 def _compare(result: Result, rows: list[Row], names: list[str], sizes: list[int]) -> None:
     table = []
-    # The optimum is below tolerance where anybody reached it.
+    # The optimum is below the tolerance wherever some solver reached it.
     reachable = {row.instance for row in rows if row.within}
     for name in names:
         for n in [*sizes, 0]:

@@ -22,9 +22,9 @@ METHOD_CARDS = Path(__file__).parents[2] / "docs" / "methods"
 BASELINES = ("full batch", "uniform")
 _RATE, _BATCH, _LR = 0.1, 128, 0.1
 _HALVES_SEED = 0
-# These choose over the data set before loading: `sampling` trains them, and draws their plot.
+# These policies choose over the data set before loading; the command `sampling` trains them.
 _ELSEWHERE = ("online-batch", "prioritized")
-# Settings that a card speaks of besides the default.
+# These settings are trained besides the defaults, because the cards speak of them.
 _VARIANTS: dict[str, dict[str, Any]] = {
     "adaselection": {"beta": -0.5},
     "importance": {"tau_threshold": 1.8},

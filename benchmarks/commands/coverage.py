@@ -24,10 +24,11 @@ from benchmarks.harness.output import Result, console, ms
 from benchmarks.rivals.peers import OF_FEATURES, OF_SIMILARITIES, Peer, cosines, missing
 
 _D = 64
-# Clusters, and the spread of their centers over that within them: apart, and all but one cloud.
+# Each cloud has a number of clusters, and a spread of their centers relative to that within them:
+# the first lie apart, the second all but coincide.
 _CLOUDS = ((50, 4.0), (500, 1.0))
 _SAME = 1e-6
-# Above this many samples no matrix of all distances is made.
+# Above this number of samples no matrix of all distances is made.
 _MATRIX = 10_000
 _COLUMNS = ("what", "median", "over lazy-greedy", "objective", "remark")
 Way = Callable[[], Any]
@@ -80,7 +81,7 @@ def _facilities(
     result: Result, title: str, features: NDArray[np.float64], k: int, repeats: int
 ) -> None:
     similarity = cosines(features)
-    similarity = np.maximum(similarity, similarity.T)  # symmetric in the last bit too
+    similarity = np.maximum(similarity, similarity.T)  # rounding must not break the symmetry
 
     def worth(chosen: Indices) -> float:
         return float(similarity[:, chosen].max(axis=1).sum())
@@ -118,7 +119,7 @@ def _own(matrix: NDArray[Any], make: Callable[..., so.FacilityLocation], k: int)
 
 def in_turn(ways: dict[str, Way], repeats: int) -> tuple[dict[str, list[float]], dict[str, Any]]:
     """Return the times of each way, in turn so that noise hits all alike, and its last answer."""
-    answers = {name: way() for name, way in ways.items()}  # warmed up: nothing is compiled later
+    answers = {name: way() for name, way in ways.items()}  # this first call compiles everything
     times: dict[str, list[float]] = {name: [] for name in ways}
     for _ in range(repeats):
         for name, way in ways.items():
@@ -263,7 +264,7 @@ def _main(task: str) -> None:
     start = time.perf_counter()
     answer = so.solve(so.Problem(so.FacilityLocation(features), k), solver, seed=0)
     seconds = time.perf_counter() - start
-    peak = memory.peak()  # of this program alone: getrusage may tell the parent's
+    peak = memory.peak()  # getrusage may tell the parent's peak
     print(json.dumps({
         "seconds": seconds, "peak": peak, "objective": answer.objective, "bound": answer.bound,
         "stopped": answer.stop_reason.name.lower(),

@@ -25,10 +25,10 @@ from subsetopt.kernels.designs import cube as kernel
 from subsetopt.solvers.base import SolveContext
 from subsetopt.solvers.designs import Cube, Flight
 
-_ERRORS = 4.5  # standard errors that a frequency or a mean may be off
+_ERRORS = 4.5  # the largest deviation of a frequency or a mean, in standard errors
 _AT = (0.5, 0.9, 0.99, 1.0)
 _PLAIN = "cube in NumPy"
-# How far rounding may move a total, relative to the total of magnitudes.
+# Rounding may move a total by this share of the total of magnitudes.
 _ROUNDING = 1e-9
 Vector = NDArray[np.float64]
 
@@ -102,7 +102,8 @@ _BALANCE = (
     ("constant", 128, 13, 2), ("mixed", 1024, 102, 2), ("mixed", 1024, 102, 10),
 )  # fmt: skip
 _WORTH = ((128, 13, 0.03), (1024, 102, 0.005))
-# Where a batch of 128 is drawn, 60 us are a tenth of the time of its forward pass.
+# Each row is (n, k, balancing variables, target in seconds); for a batch of 128, 60 us are a tenth
+# of its forward pass.
 _SPEED = ((128, 13, 1, 60e-6), (128, 13, 2, 60e-6), (1024, 102, 2, None), (4096, 410, 10, 10e-3))
 
 
@@ -288,7 +289,7 @@ def _spread(result: Result, draws: int) -> None:
     for n, k, p in ((128, 13, 2), (1024, 102, 2)):
         design, rows = Design.make("mixed", n, k, p), []
         for name, way in ways(design).items():
-            # The textbook's method is a hundred times slower: fewer draws tell its spread.
+            # The textbook's method is a hundred times slower, so fewer draws estimate its spread.
             count = max(2, draws // 20) if name == _PLAIN else draws
             errors, seconds = _drawn(design, way, count, _clock(name))
             bias = float(np.mean(errors)) / (np.std(errors) / np.sqrt(count))

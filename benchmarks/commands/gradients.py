@@ -19,7 +19,7 @@ from benchmarks.harness.output import RESULTS, Result, bar, us
 from benchmarks.rivals.gradient_methods import METHODS, ORACLE, Method
 from subsetopt import OptionError
 
-# Steps of 128: digits has 12 an epoch, MNIST 469.
+# Moments are counted in updates with batches of 128: an epoch has 12 on digits, 469 on MNIST.
 _STEPS = {"digits": "20,60,400,1500", "mnist": "20,469,3752,7035"}
 _EARLY = 0
 Cells = dict[tuple[str, int, int, str], list[tuple[float, float]]]
@@ -156,7 +156,7 @@ def _plot(cells: dict[tuple[int, int, str], Any], data: str, path: Path) -> None
     sizes = list(dict.fromkeys(k for _, k, _ in cells))
     steps = list(dict.fromkeys(step for step, _, _ in cells))
     names = list(dict.fromkeys(name for *_, name in cells))
-    # As high as the legend needs.
+    # The legend sets the height.
     size = (4.2 * len(sizes) + 4.5, max(5.0, 0.18 * len(names) + 0.4))
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)

@@ -26,9 +26,9 @@ _NATIVE = ("swap", "exact", "auto")
 _AT = (0.5, 0.99, 0.999)
 _LIMITS = "50e-6,100e-6,500e-6,1e-3,1e-2,1e-1,1"
 _BACKEND_LIMITS = (0.05, 0.2, 1.0)
-# What the pip license of Gurobi takes, and for what HiGHS keeps a limit.
+# Gurobi's pip license takes this many candidates, and HiGHS keeps a limit for this many.
 _LARGEST = {"gurobi": 1999, "highs": 1100}
-# auto hands over to a backend when more than this is left of its limit.
+# auto hands over to a backend when more than this many seconds are left of its limit.
 _AUTO_BACKEND = 0.25
 _N = 128
 
@@ -119,7 +119,8 @@ def _cell(name: str, n: int, limit: float, load: str, repeats: int, seconds: flo
 def _once(cell: Cell, seed: int) -> None:
     instance = hard_instance(seed % 16, cell.n)
     problem = instance.problem()
-    # As in timeit: a collection takes up to a millisecond, for objects that are not the solver's.
+    # A garbage collection takes up to a millisecond for objects that are not the solver's, so it is
+    # off while a call is timed.
     gc.disable()
     try:
         start = time.perf_counter()

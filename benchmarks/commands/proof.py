@@ -20,7 +20,7 @@ _FAMILIES = ("exponential", "uniform", "gaussian", "integer", "two-decimal")
 _SIZES = (64, 128, 256)
 _RATES = (0.1, 0.25)
 _LIMIT = 0.010
-# Recorded losses: (n, limit).
+# Recorded losses are solved at these (n, limit in seconds).
 _RECORDED = ((64, 0.2), (128, 0.1), (256, 0.1))
 _AT = (0.5, 0.95, 0.999)
 

@@ -19,9 +19,9 @@ from subsetopt.proxy import class_balanced_selection, rank_combination
 _LR, _BATCH = 0.05, 64
 _WIDTH, _TARGET_WIDTH = 16, 256
 _PROXIES = 3
-_TARGET_SEED = 100  # the target never starts from the seed of a proxy
+_TARGET_SEED = 100  # larger than the seed of any proxy
 Rows = NDArray[np.int64]
-# From the proxies' scores (P, n), the labels, k and a seed to the rows that are kept.
+# A selection maps the proxies' scores (P, n), the labels, k and a seed to the rows that are kept.
 Way = Callable[[NDArray[np.float64], NDArray[np.int64], int, int], Rows]
 
 

@@ -54,7 +54,7 @@ def write(out: Path, *, save: bool) -> None:
     rows = read_rows(path)
     if not rows:
         raise OptionError(f"{path} has no rows; run 'python -m benchmarks solvers' first.")
-    # Solvers come in one order, whichever were run first.
+    # Solvers are listed in the order of the registry, whichever ran first.
     places = {name: place for place, name in enumerate(SPECS)}
     rows.sort(key=lambda row: places.get(row.solver, len(places)))
     stored = MemoryStore(out / "memory.csv").peaks

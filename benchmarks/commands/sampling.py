@@ -18,7 +18,7 @@ POLICIES = ("uniform", "online-batch", "prioritized")
 _LR = 0.1
 _POINTS = 12
 _METHOD_CARDS = Path(__file__).parents[2] / "docs" / "methods"
-# (noise, policy) -> accuracy (seeds, points)
+# The accuracy (seeds, points) of each (noise, policy).
 Curves = dict[tuple[float, str], Any]
 
 
@@ -69,7 +69,7 @@ def cost(n: int, policy: str, batch: int, batches: int) -> tuple[float, float]:
         middle = time.perf_counter()
         sampler.observe(ids, rng.exponential(size=len(ids)))
         end = time.perf_counter()
-        if number:  # the first batch sorts the data set
+        if number:  # the first batch sorts the data set and is not timed
             chosen.append(middle - start)
             learned.append(end - middle)
         if number == batches:

@@ -23,10 +23,11 @@ from subsetopt import instances
 _SIZES, _RATES, _BAND = (64, 256), (0.1, 0.5), 1e-3
 _MIPS = ("gurobi", "cpsat", "scip", "highs")
 _WITHIN = 0.01
-# Sums of up to 256 scores in float64.
+# This covers the rounding of sums of up to 256 scores in float64, relative to the sum.
 _ROUNDING = 1e-12
 _AT = (0.5, 0.9, 0.99, 0.999, 1.0)
-# Draws per instance wanted before giving up: some families often have no subset within the band.
+# This many instances are drawn per instance wanted: some families often have no subset within the
+# band.
 _DRAWS = 4
 
 
@@ -107,7 +108,7 @@ def problem(index: int, families: Sequence[str]) -> tuple[str, str, so.Problem]:
     n = int(rng.integers(_SIZES[0], _SIZES[1] + 1))
     k = max(1, int(n * rng.uniform(*_RATES) + 0.5))
     family = families[index % len(families)]
-    # All kinds of scores with every family, whatever their number.
+    # Every family meets all kinds of scores.
     kind = list(_SCORES)[index // len(families) % len(_SCORES)]
     losses = instances.losses(family, n, k, index)
     scores = _SCORES[kind](rng, np.abs(losses.astype(np.float64)))

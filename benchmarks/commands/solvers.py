@@ -20,7 +20,7 @@ from benchmarks.harness.store import Store
 
 _SIZES = "16,64,128,1024,8192,65536,1000000"
 _RATES = "0.01,0.1,0.25,0.5"
-# Where anytime solvers are sampled over limits: one place that every solver can take.
+# Anytime solvers are sampled over limits at this rate and size, which every solver can take.
 _LADDER_RATE = 0.1
 _LADDER_SIZE = 128
 _MEMORY_LIMIT = 1.0

@@ -26,11 +26,11 @@ from benchmarks.rivals import published
 from subsetopt import instances as generators
 
 _N, _D, _K = 128, 10, 13
-# Updates before a batch is recorded, early to late, as in the benchmark of gradients.
+# Batches are recorded after these numbers of updates, as in the benchmark of gradients.
 _STEPS = (20, 60, 400, 1500)
-# Random subsets that an error is compared with.
+# An error is compared with that of this many random subsets.
 _DRAWS = 32
-# (seconds, largest share of a random subset's error) of the small families, and of larger ones.
+# Each target is (seconds, largest share of a random subset's error).
 _SMALL = ((0.0005, 0.055),)
 _LARGER = (
     (1024, 16, 102, ((0.0005, 0.006), (0.005, 0.004))),
@@ -39,7 +39,7 @@ _LARGER = (
 _AGAINST_GUROBI = ((0.05, 1.2), (0.5, 1.0))
 _WEIGHTED = (1024, 256, 64)
 _FULL_RANK = (1024, 16)
-# Calls of which the fastest counts: what else the machine does only ever adds to a time.
+# The fastest of this many calls counts, since other work on the machine only adds to a time.
 _REPEATS = 25
 _ROUNDING = 1e-9
 _TINY = 1e-300
@@ -136,7 +136,7 @@ def recorded(count: int) -> list[Instance]:
     if not count:
         return []
     batches = -(-count // len(_STEPS))
-    # A training run per step: how many batches are recorded changes none of the others.
+    # Each step has a training run of its own, so the number of batches changes no other step.
     moments = [record_moments("digits", None, [step], batches) for step in _STEPS[:count]]
     turns = [moment for turn in zip(*moments, strict=True) for moment in turn]
     return [
@@ -286,7 +286,7 @@ def references(path: Path, family: Sequence[Instance], seconds: float) -> Refere
                 stored[instance.key] = Reference(error, proved)
                 row = {"key": instance.key, "limit": seconds, "seconds": taken, "error": error,
                        "bound": answer.bound, "status": answer.status.name}  # fmt: skip
-                # With a line break before it, a line that an earlier run left torn stays alone.
+                # The line break keeps the line apart from one that an earlier run left torn.
                 file.write("\n" + json.dumps(row) + "\n")
                 file.flush()
             progress.advance(task)

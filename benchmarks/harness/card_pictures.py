@@ -14,10 +14,10 @@ _BASE = ("#4d4d4d", "#0072b2")
 _OWN = ("#d55e00", "#009e73")
 _WIDTH, _HEIGHT = 6.0, 3.5
 _TICKS = (10, 50, 80, 90, 95, 98)
-_SAMPLES = (100, 130_000)  # the same in every card
+_SAMPLES = (100, 130_000)  # the axis is the same in every card
 _POINTS = 20
-_NEAR = 25  # steps around the first and the last switch
-_COLORS = 96  # of a file: a quarter of the bytes of full color, and no difference to be seen
+_NEAR = 25  # this many steps are shown around the first and the last switch
+_COLORS = 96  # a file takes a quarter of the bytes of full color and looks the same
 
 Curves = Mapping[str, tuple[Sequence[int], Sequence[float]]]
 
@@ -36,7 +36,7 @@ def accuracy(runs: Mapping[str, Sequence[Any]], path: Path) -> None:
         axes.plot(across, values.mean(**over), color=color, label=label, lw=1.5, marker="o", ms=2.5)
         axes.fill_between(across, values.min(**over), values.max(**over), color=color, alpha=0.15,
                           lw=0)  # fmt: skip
-    # Errors on a logarithmic scale: 90 to 95% is as much as 80 to 90%.
+    # Errors are on a logarithmic scale, where 90 to 95% is as far as 80 to 90%.
     axes.set_yscale("function", functions=(_stretched, _unstretched))
     axes.set(xscale="log", xlabel="samples backpropagated", ylabel="test accuracy, %",
              yticks=_TICKS, xlim=_SAMPLES, ylim=(5, 99))  # fmt: skip
@@ -88,7 +88,9 @@ def _grouped(runs: Sequence[Any], name: str) -> Any:
     """Return a field of the points after the first, shape (seeds, points, epochs of a point)."""
     values = np.array([[getattr(point, name) for point in run.curve[1:]] for run in runs])
     size = max(1, values.shape[1] // _POINTS)
-    rest = values.shape[1] % size  # the last epoch always belongs to a whole point
+    rest = (
+        values.shape[1] % size
+    )  # the first point takes the remainder, so that the last one is whole
     return values[:, rest:].reshape(len(runs), -1, size)
 
 

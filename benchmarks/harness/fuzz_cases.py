@@ -50,7 +50,7 @@ def brute_force(instance: Instance) -> float:
 
 def _library(name: str) -> Maker:
     def make(rng: np.random.Generator, n: int, k: int) -> NDArray[Any]:
-        # Outliers are placed by k, which must leave something to place them against.
+        # The outlier's place depends on k, and exists only for 0 < k < n and n of at least 3.
         if name == "edge-outlier" and (n < 3 or not 0 < k < n):
             return rng.exponential(size=n).astype(np.float32)
         return instances.FAMILIES[name](rng, n, k)

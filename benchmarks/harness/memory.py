@@ -27,7 +27,7 @@ def measure(solver: str, n: int, rate: float, constrained: bool, limit: float) -
         )
     except subprocess.TimeoutExpired:
         return float("nan")
-    # The last line: a backend may print lines of its own before it.
+    # A backend may print lines of its own, so only the last line counts.
     return float(done.stdout.splitlines()[-1]) if done.returncode == 0 else float("nan")
 
 

@@ -26,10 +26,10 @@ from benchmarks.harness import machine
 
 __all__ = ["RESULTS", "Result", "bar", "console", "ms", "us"]
 
-# Seconds between two drawings of a bar.
+# A bar is drawn at most once in this many seconds.
 _REDRAWN = 0.2
 RESULTS = Path(__file__).parents[1] / "results"
-# A pipe tells no width, and tables squeezed into 80 columns cannot be read.
+# A pipe tells no width, and the tables cannot be read in 80 columns.
 console = Console(width=None if sys.stdout.isatty() else 160)
 
 

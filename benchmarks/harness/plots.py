@@ -15,7 +15,8 @@ from benchmarks.harness.tables import penalized, whole
 
 __all__ = ["draw", "pareto_points", "scaling_points"]
 
-# Below this relative residual float64 sums say nothing more; without a subset nothing is matched.
+# A relative residual below the first number is rounding of float64 sums; the second stands for
+# no subset at all.
 _FLOOR, _NOTHING = 1e-10, 1.0
 _LEAST_OVERRUN = 1e-6
 
@@ -114,7 +115,7 @@ def _plot(
     colors = rcParams["axes.prop_cycle"].by_key()["color"]
     markers = "osv^D<>PX"
     for name, found in points.items():
-        i = order.index(name)  # the same look in every plot
+        i = order.index(name)  # a solver looks the same in every plot
         x, y = zip(*found, strict=True)
         axes.plot(
             x, y, label=name, color=colors[i % len(colors)], markersize=4,
@@ -123,5 +124,5 @@ def _plot(
     axes.set(xscale="log", yscale="log", xlabel=labels[0], ylabel=labels[1], title=title)
     axes.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize="small")
-    # Without a date in the file, equal rows give equal bytes.
+    # No date is written, so that equal rows give equal bytes.
     figure.savefig(path, dpi=100, metadata={"Software": None})

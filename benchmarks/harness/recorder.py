@@ -73,7 +73,7 @@ def record(
     model = make_model(found.train_x.shape[1], found.classes, seed)
     optimizer = torch.optim.SGD(model.parameters(), lr=LEARNING_RATE)
     order = torch.Generator().manual_seed(seed)
-    # One thread: threads that share their cores with anything else wait for each other.
+    # Training uses one thread, because threads that share their cores wait for each other.
     with torch_threads(1):
         kept = {0: _losses(model, found)} if 0 in epochs else {}
         for epoch in track(range(1, max(epochs) + 1), f"Training on {data}", transient=True):

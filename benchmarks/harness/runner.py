@@ -15,11 +15,11 @@ from subsetopt.errors import SolverLicenseError, UnsupportedProblemError
 
 __all__ = ["LADDER", "ladder", "run"]
 
-# Limits at which anytime solvers are sampled: 1, 2, 5 per decade from 20 microseconds to 10 s.
+# Anytime solvers are sampled at limits of 1, 2, 5 per decade, from 20 microseconds to 10 seconds.
 LADDER = tuple(float(f"{m}e{e}") for e in range(-5, 2) for m in (1, 2, 5))[1:-2]
-# A backend has nothing to show before its model is built.
+# A backend is sampled from this many seconds on, since it first builds its model.
 _LEAST_BACKEND_LIMIT = 0.02
-# Calls shorter than this are repeated, and the median is taken.
+# Calls shorter than this many seconds are repeated, and the median is taken.
 _SHORT = 5e-3
 _REPEATS = 5
 
@@ -60,7 +60,7 @@ def _timed(spec: Spec, instance: Instance, limit: float, seed: int, row: Row) ->
     gc.disable()
     try:
         while not times or (len(times) < _REPEATS and times[-1] < _SHORT):
-            # A new one each time: solvers keep what they have worked out about a problem.
+            # Each call takes a new problem, since solvers keep what they have worked out about one.
             problem = instance.problem()
             start = time.perf_counter()
             solution = spec.solve(problem, limit if spec.timed else None, seed)

@@ -23,7 +23,7 @@ from subsetopt.registry import SolverSpec, availability
 __all__ = ["BACKENDS", "SPECS", "Spec", "register", "spec_names"]
 
 BACKENDS = ("gurobi", "cpsat", "scip", "highs")
-# Exhaustive search is the oracle of tiny instances, and no competitor beyond.
+# Exhaustive search takes part up to this number of subsets.
 _MOST_SUBSETS = 20_000_000
 
 

@@ -44,9 +44,9 @@ class Method:
 
 
 METHODS: dict[str, Method] = {}
-# Reads the gradients themselves, which no policy has before it has chosen.
+# The oracle reads the gradients themselves, which no policy has before it has chosen.
 ORACLE = "oracle: swap on whole gradients, uniform"
-# Seconds that it searches.
+# The oracle searches for this many seconds.
 _ORACLE_LIMIT = 1.0
 
 
@@ -94,7 +94,7 @@ def _vectors(signal: str, weights: Weights, solver: str) -> Callable[[Moment, in
 def _oracle(moment: Moment, k: int, seed: int) -> Pick:
     """Return a search for the least distance that equal weights can have."""
     values, bases = np.linalg.eigh(moment.gram)
-    # Rows with the same inner products as the gradients: a distance between means is theirs, too.
+    # These rows have the inner products of the gradients, so distances between means are equal, too.
     rows = bases * np.sqrt(np.maximum(values, 0.0))
     problem = so.Problem(so.VectorMatching(rows), k)
     answer = so.solve(problem, "swap", time_limit=_ORACLE_LIMIT, seed=seed).require()
@@ -138,7 +138,7 @@ def _published(
         rows = moment.signals["last_layer_gradients"].astype(np.float64)
         alive = np.flatnonzero(np.linalg.norm(rows, axis=1))
         chosen, weights = _nonzero(np.asarray(weigh(rows[alive], k), dtype=np.float64))
-        # The mean over those alone is larger than that of all by what they are fewer.
+        # The mean over the presampled is rescaled to the mean over all candidates.
         return alive[chosen], weights * (alive.size / len(rows))
 
     return pick
@@ -159,7 +159,7 @@ def _sklearn_lars(moment: Moment, k: int, seed: int) -> Pick:
     return _nonzero(path[:, few[-1]])
 
 
-# Policies that need another run's losses, or a history of this one, have nothing to read here.
+# These policies need losses of another run, or a history, which a single moment does not have.
 _WITH_HISTORY = ("rho-loss", "online-batch", "prioritized", "selective-backprop")
 _WITH_OPTIONS = ("importance", "balanced", "gradient-matching", "uncertainty")
 _RANDOM = ("uniform", "proportional-loss", "obtf", "adaselection")
@@ -175,7 +175,7 @@ for _score in ("entropy", "margin"):
                random=False)
     )  # fmt: skip
 for _signal in ("losses", "upper_bound", "gradient_norms"):
-    # The policy is off until it has seen that it pays: this is what it does while it is on.
+    # The policy starts switched off; this measures what it does while it is on.
     register(Method(f"importance, {_signal}", _signal, _drawn(_signal), weighted=True))
 for _score in ("upper_bound", "gradient_norm"):
     register(

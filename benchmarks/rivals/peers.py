@@ -43,7 +43,7 @@ def missing(package: str) -> str | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             importlib.import_module(package)
-    except Exception as error:  # broken by another version of what it needs
+    except Exception as error:  # a dependency's version may break it at import
         return f"import fails: {type(error).__name__}: {error}"
     return None
 
@@ -93,7 +93,7 @@ def submodlib(own: bool = False) -> Callable[[NDArray[Any], int], Indices]:
     def choose(matrix: NDArray[Any], k: int) -> Indices:
         given: dict[str, Any] = {"data": matrix, "metric": "cosine"} if own else {"sijs": matrix}
         with warnings.catch_warnings():
-            # It asks for scipy.sparse.csr, a name that SciPy 2 will not have.
+            # The library uses scipy.sparse.csr, which SciPy 2 will not have.
             warnings.simplefilter("ignore", DeprecationWarning)
             from submodlib import FacilityLocationFunction
 

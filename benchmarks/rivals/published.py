@@ -16,9 +16,9 @@ from scipy.optimize import nnls  # type: ignore[import-untyped]
 __all__ = ["frank_wolfe", "giga", "matching_pursuit", "residual", "single_swaps", "tuned_giga"]
 
 Floats = NDArray[np.floating[Any]]
-# Where a direction is shorter than this, it is rounding.
+# A direction shorter than this, relative to unit vectors, is rounding.
 _SHORT = 1e-14
-# Atoms this near to the point reached, as a squared sine, are that point.
+# An atom whose squared sine with the point reached is below this counts as that point.
 _SAME = 1e-6
 
 
