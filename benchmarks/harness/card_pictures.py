@@ -88,9 +88,8 @@ def _grouped(runs: Sequence[Any], name: str) -> Any:
     """Return a field of the points after the first, shape (seeds, points, epochs of a point)."""
     values = np.array([[getattr(point, name) for point in run.curve[1:]] for run in runs])
     size = max(1, values.shape[1] // _POINTS)
-    rest = (
-        values.shape[1] % size
-    )  # the first point takes the remainder, so that the last one is whole
+    # The first epochs are left out, so that every point stands for equally many.
+    rest = values.shape[1] % size
     return values[:, rest:].reshape(len(runs), -1, size)
 
 

@@ -94,7 +94,7 @@ def _vectors(signal: str, weights: Weights, solver: str) -> Callable[[Moment, in
 def _oracle(moment: Moment, k: int, seed: int) -> Pick:
     """Return a search for the least distance that equal weights can have."""
     values, bases = np.linalg.eigh(moment.gram)
-    # These rows have the inner products of the gradients, so distances between means are equal, too.
+    # Rows with the inner products of the gradients have the distances between their means, too.
     rows = bases * np.sqrt(np.maximum(values, 0.0))
     problem = so.Problem(so.VectorMatching(rows), k)
     answer = so.solve(problem, "swap", time_limit=_ORACLE_LIMIT, seed=seed).require()
@@ -138,7 +138,7 @@ def _published(
         rows = moment.signals["last_layer_gradients"].astype(np.float64)
         alive = np.flatnonzero(np.linalg.norm(rows, axis=1))
         chosen, weights = _nonzero(np.asarray(weigh(rows[alive], k), dtype=np.float64))
-        # The mean over the presampled is rescaled to the mean over all candidates.
+        # Samples without a gradient are left out, so the mean of the rest is scaled to that of all.
         return alive[chosen], weights * (alive.size / len(rows))
 
     return pick

@@ -104,7 +104,7 @@ def standard_errors(draws: Iterator[Draw]) -> np.ndarray:
     gradients = network()[0]
     mean = weights.mean(axis=0)
     spread = (weights - mean).T @ (weights - mean) / DRAWS
-    # Of W @ gradients, without making its 20,000 x 1,210 entries.
+    # This is the variance of W @ gradients, computed without its 20,000 x 1,210 entries.
     variance = np.einsum("ij,ik,kj->j", gradients, spread, gradients, optimize=True)
     error = np.sqrt(np.maximum(variance, 0.0) / DRAWS)
     missed = np.abs(mean @ gradients - gradients.mean(axis=0))
