@@ -15,16 +15,6 @@ from subsetopt.policies import Feedback, Signals, StatelessPolicy
 torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
-DEVICES = [
-    "cpu",
-    pytest.param(
-        "cuda",
-        marks=[
-            pytest.mark.cuda,
-            pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device"),
-        ],
-    ),
-]
 WEIGHT = torch.tensor([0.5, 2.0, 1.0, 0.0])
 
 LOSSES = {

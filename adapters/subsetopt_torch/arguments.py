@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
@@ -22,6 +22,7 @@ __all__ = [
     "Ids",
     "Signal",
     "check_size",
+    "check_state",
     "checked_seed",
     "process_rank",
 ]
@@ -55,6 +56,19 @@ def checked_seed(seed: object) -> int:
             "of every step and rank from it."
         )
     return int(seed)
+
+
+def check_state(owner: str, state: Mapping[str, object], names: Iterable[str]) -> None:
+    """Raise unless a saved state has every entry that its owner needs.
+
+    Raises
+    ------
+    OptionError
+        With the names of the entries that it lacks.
+    """
+    missing = set(names) - set(state)
+    if missing:
+        raise so.OptionError(f"the {owner} state lacks {sorted(missing)}.")
 
 
 def check_size(rate: float | None, k: int | None) -> None:

@@ -6,7 +6,8 @@ import copy
 from typing import Any
 
 import pytest
-from signal_parts import DEVICES, LOSSES, Taking
+from selector_parts import DEVICES
+from signal_parts import LOSSES, Taking
 from step_parts import CROSS_ENTROPY, batch, make, network
 
 import subsetopt as so

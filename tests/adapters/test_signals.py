@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as hst
-from signal_parts import DEVICES, LOSSES, WEIGHT, Taking, autograd
+from selector_parts import DEVICES
+from signal_parts import LOSSES, WEIGHT, Taking, autograd
 from step_parts import CROSS_ENTROPY, assert_same, batch, make, network, saved
 
 import subsetopt as so

@@ -24,7 +24,7 @@ from subsetopt.policies import (
     listens,
     to_host,
 )
-from subsetopt_torch.arguments import Ids, checked_seed, process_rank
+from subsetopt_torch.arguments import Ids, check_state, checked_seed, process_rank
 from subsetopt_torch.loading.arguments import check_needs, data_size, ids_on_host
 from subsetopt_torch.loading.issued_batches import IssuedBatch, IssuedBatches
 from subsetopt_torch.loading.map_style import MapStyle
@@ -60,7 +60,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
         The solver, and its hyperparameters, for the problem over all samples that a policy states
         where it has no other way to draw from a data set.
     rank
-        Number of this process; None asks ``torch.distributed``, and is 0 without it.
+        Number of this process; None asks ``torch.distributed``, and stands for 0 without it.
 
     Attributes
     ----------
@@ -301,9 +301,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
         OptionError
             If the state is incomplete, or of another policy, data size or batch size.
         """
-        missing = set(self.state_dict()) - set(state)
-        if missing:
-            raise so.OptionError(f"the sampler state lacks {sorted(missing)}.")
+        check_state("sampler", state, self.state_dict())
         own = (self.policy_name, (self.n, self.batch_size, self._length))
         saved = (state["policy_name"], tuple(state["shape"]))
         if saved != own:

@@ -18,6 +18,7 @@ from subsetopt_torch.arguments import (
     Constraints,
     Signal,
     check_size,
+    check_state,
     checked_seed,
     process_rank,
 )
@@ -32,6 +33,7 @@ from subsetopt_torch.selection.transfer import Both, to_device
 
 __all__ = ["BatchSelector", "SelectionWarning"]
 
+# Errors of a solver that training survives, with a uniform draw.
 _SURVIVABLE = (so.SolverError, so.SolverLicenseError, so.SolverUnavailableError)
 _NO_INDICES = np.empty(0, dtype=np.int64)
 
@@ -50,10 +52,11 @@ class BatchSelector:
     rate
         Fraction of each batch to choose, in [0, 1]: ``min(n, max(1, floor(rate * n + 0.5)))``.
     k
-        Number to choose; more than there are is all of them. Give rate or k, not both.
+        Number of samples to choose, at most all of the batch. Exactly one of rate and k is given.
     solver
-        ``"auto"``, a registered name, a solver object or a list to fall over along. A policy may
-        say what ``"auto"`` stands for (its attribute ``solver``), unless options are given.
+        ``"auto"``, a registered name, a solver object, or a list of these to fall over along. A
+        policy may say what ``"auto"`` stands for (its attribute ``solver``), unless options are
+        given.
     time_limit
         Seconds per selection, counted from the moment the losses are on the host. None stands for
         the solver's default work limit. Only work limits reproduce.
@@ -63,8 +66,8 @@ class BatchSelector:
         A nonnegative int. Selection t on rank r uses ``(seed, t, r)``. None draws one, which
         ``state_dict`` then holds.
     nonfinite
-        NaN and infinite losses: ``"raise"`` (the default), or ``"exclude"`` leaves these samples
-        out of the choice and of the mean, and counts them.
+        What to do about NaN and infinite losses: ``"raise"`` (the default) raises, ``"exclude"``
+        leaves these samples out of the choice and of the mean, and counts them.
     policy_options
         Hyperparameters of a policy given by name.
     options
@@ -75,7 +78,7 @@ class BatchSelector:
         Constraints on every batch, by the names of :class:`subsetopt.Problem`: typically
         ``{"quotas": {...}}`` or ``{"capacity": ...}``, with groups or costs passed per batch.
     rank
-        Number of this process; None asks ``torch.distributed``, and is 0 without it.
+        Number of this process; None asks ``torch.distributed``, and stands for 0 without it.
 
     Attributes
     ----------
@@ -89,7 +92,7 @@ class BatchSelector:
     Raises
     ------
     OptionError, SolverNotFoundError
-        If a name or an option is wrong; nothing waits for the first batch.
+        If a name or an option is wrong.
     ProblemError
         If both or none of rate and k are given, or the value is out of range.
 
@@ -225,7 +228,8 @@ class BatchSelector:
         Returns
         -------
         Picked
-            On the losses' device, indices into the whole batch. Empty for an empty batch.
+            The chosen samples on the losses' device, with indices into the whole batch; no samples
+            for an empty batch.
 
         Raises
         ------
@@ -276,9 +280,9 @@ class BatchSelector:
         n
             The size of the batch.
         device
-            Where the answer goes.
+            The device of the answer.
         dtype
-            The dtype of the weights, if it is at least as wide as float32.
+            The dtype of the weights; float32 where it is narrower.
         constraints, signals
             As when the selector is called with losses.
 
@@ -332,9 +336,8 @@ class BatchSelector:
         OptionError
             If the state was saved with another policy, or is incomplete.
         """
-        missing = {"policy_name", "policy", "step", "seed", "fallbacks", "excluded"} - set(state)
-        if missing:
-            raise so.OptionError(f"the selector state lacks {sorted(missing)}.")
+        names = ("policy_name", "policy", "step", "seed", "fallbacks", "excluded")
+        check_state("selector", state, names)
         if state["policy_name"] != self.policy_name:
             raise so.OptionError(
                 f"the state was saved with policy {state['policy_name']!r}, this selector has "

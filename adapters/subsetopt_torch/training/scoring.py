@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from subsetopt_torch.arguments import Autocast
-from subsetopt_torch.model.losses import LossFunction
-from subsetopt_torch.model.scoring_pass import ScoringMode, scoring_pass
-from subsetopt_torch.signals.last_layer import LastLayer
+from subsetopt_torch.model.scoring_pass import scoring_pass
 from subsetopt_torch.signals.scoring_forward import ScoringForward
 from subsetopt_torch.training.selected import Batch
 
@@ -22,14 +20,8 @@ class Scoring:
 
     Attributes
     ----------
-    model
-        The model that scores.
-    loss_fn
-        ``loss_fn(outputs, targets)``, one loss per sample.
-    last_layer
-        The layer that ``features`` and ``last_layer_gradients`` belong to.
-    mode
-        The mode of the scoring pass, ``"eval"`` or ``"train"``.
+    forward
+        Makes losses and signals.
     update_norm
         Whether normalization layers update their running statistics in the pass.
     autocast
@@ -38,10 +30,7 @@ class Scoring:
         Whether fewer candidates than usual are filled up with repeats.
     """
 
-    model: nn.Module
-    loss_fn: LossFunction
-    last_layer: LastLayer
-    mode: ScoringMode
+    forward: ScoringForward
     update_norm: bool
     autocast: Autocast
     pad: bool
@@ -62,13 +51,12 @@ class Scoring:
         """
         n = candidates.n
         rows = candidates.filled(full) if self.pad else candidates
-        forward = ScoringForward(self.model, self.loss_fn, self.last_layer, self.mode)
-        devices = (candidates.device,)
+        model, mode, devices = self.forward.model, self.forward.mode, (candidates.device,)
         with (
-            scoring_pass(self.model, self.mode, update_norm=self.update_norm, devices=devices),
+            scoring_pass(model, mode, update_norm=self.update_norm, devices=devices),
             self.autocast(),
         ):
-            losses, signals = forward(rows.inputs, rows.targets, rows.n, wanted)
+            losses, signals = self.forward(rows.inputs, rows.targets, rows.n, wanted)
         if rows.n > n:
             losses, signals = losses[:n], {name: value[:n] for name, value in signals.items()}
         return losses, signals

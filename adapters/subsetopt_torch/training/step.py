@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from subsetopt import OptionError
 from subsetopt.inputs import checked_choice
-from subsetopt_torch.arguments import Autocast, Constraints, Ids, Signal
+from subsetopt_torch.arguments import Autocast, Constraints, Ids, Signal, check_state
 from subsetopt_torch.model.batches import batch_size
 from subsetopt_torch.model.losses import LossFunction
 from subsetopt_torch.model.parameters import device_of, model_weight_dtype
@@ -23,7 +23,7 @@ from subsetopt_torch.model.scoring_pass import (
 )
 from subsetopt_torch.selection.selector import BatchSelector
 from subsetopt_torch.signals.last_layer import LastLayer
-from subsetopt_torch.signals.scoring_forward import learns_from
+from subsetopt_torch.signals.scoring_forward import ScoringForward, learns_from
 from subsetopt_torch.training.feedback import Reporting
 from subsetopt_torch.training.forward import Forward, TrainingForward
 from subsetopt_torch.training.gathering import Gathering, combined
@@ -43,61 +43,64 @@ class SelectiveStep:
     Parameters
     ----------
     model
-        Called as ``model(x)``, ``model(*x)`` for a tuple and ``model(**x)`` for a dict.
+        The model to train, called as ``model(x)``, ``model(*x)`` for a tuple and ``model(**x)``
+        for a dict.
     loss_fn
         ``loss_fn(outputs, targets)``, one loss per sample, shape (n,): ``reduction="none"``.
     optimizer
-        Any optimizer of the model's parameters.
+        An optimizer of the model's parameters.
     selector
-        Chooses the samples.
+        Chooses the samples of each batch.
     scoring_mode
-        ``"eval"``: the scoring pass runs in eval mode (the default). ``"train"``: in the modes the
-        modules are in, batch statistics and dropout included, without updating anything.
+        ``"eval"`` (the default) runs the scoring pass in eval mode. ``"train"`` leaves every module
+        in its mode, batch statistics and dropout included, and updates nothing.
     update_bn
-        Where BatchNorm's running statistics come from: ``"picked"``, the training forward (the
-        default), or ``"scored"``, the scoring pass over the whole batch; its normalization layers
-        in training mode then use batch statistics. Without a scoring pass, the training forward.
+        Where BatchNorm's running statistics come from: ``"picked"`` (the default) takes them from
+        the training forward, ``"scored"`` from the scoring pass over the whole batch, in which
+        normalization layers in training mode then use batch statistics. A step without a scoring
+        pass takes them from the training forward.
     last_batch
-        What to do with a batch smaller than ``batch_size``: ``"shrink"`` takes k from its own n
-        (the default), ``"drop"`` skips it, ``"pad"`` keeps the shapes of a full one: samples are
+        What to do with a batch smaller than ``batch_size``. ``"shrink"`` (the default) takes k from
+        its own n. ``"drop"`` skips it. ``"pad"`` keeps the shapes of a full batch: samples are
         repeated for scoring and ignored in the choice, and the training forward is filled up with
         repeated samples of weight 0.
     batch_size
-        Size of a full batch; None takes the largest seen so far.
+        Number of samples of a full batch, at least 1; None takes the largest seen so far.
     accumulate
-        Let picked samples gather until ``batch_size`` of them are there, then make one update on
-        those and carry the rest over. Off by default: every batch's picked samples make an update.
+        Whether to gather picked samples until there are ``batch_size`` of them, make one update on
+        these and carry the rest over. By default the picked samples of every batch make an update.
     last_layer
         The ``nn.Linear`` of the model, or its name, whose input is the signal ``features`` and
         whose weights ``last_layer_gradients`` are of. None finds the one that makes the logits.
     scaler
-        A ``torch.amp.GradScaler``.
+        Scales the loss for gradients in half precision; None scales nothing.
     autocast
         Makes the context that both forwards run in, for example
-        ``lambda: torch.autocast("cuda", torch.bfloat16)``.
+        ``lambda: torch.autocast("cuda", torch.bfloat16)``; None for no such context.
     synchronize
-        Wait for a CUDA device at the end of each part, so that ``timings`` says where time went.
-        Off by default: it costs speed.
+        Whether to wait for a CUDA device at the end of each part, so that ``timings`` says where
+        time went. Off by default, since it costs speed.
 
     Raises
     ------
     OptionError
-        If an option has a value it does not know.
+        If an option has none of its values, or ``last_layer`` is no linear layer of the model.
 
     Notes
     -----
-    With k = n (or a policy that wants no scores) the scoring pass is left out; with k = n the
-    parameters are bit-identical to those of ``loss_fn(model(x), y).mean().backward()``. A sample's
-    loss that is not finite raises before anything is updated, or is left out, as the selector's
-    ``nonfinite`` says; where there was no scoring pass this is asked of the training forward.
+    With k = n, or a policy that wants no scores, there is no scoring pass. With k = n the
+    parameters are bit-identical to those of ``loss_fn(model(x), y).mean().backward()``. The
+    selector's ``nonfinite`` says whether a loss that is not finite raises, before anything is
+    updated, or whether its sample is left out; without a scoring pass the losses of the training
+    forward are looked at.
 
-    With ``accumulate`` sample i of batch t, of weight w_i among k_t picked, has the weight
-    ``w_i * k_t / batch_size`` in its update: 1 / batch_size for equal weights, and the mean of the
-    batches' own estimates for any. Samples carried over are copies and part of the state;
-    :meth:`flush` trains on what is left at the end. Where a policy takes all of every full batch
-    there is nothing to gather, and the step is the plain one.
+    With ``accumulate``, sample i of batch t, which has the weight w_i among the k_t samples picked
+    there, has the weight ``w_i * k_t / batch_size`` in its update. Equal weights become
+    1 / batch_size, and an update is the mean of the estimates of its batches. Samples carried over
+    are copies and part of the state; :meth:`flush` trains on the rest at the end. Where a policy
+    takes all samples of every full batch there is nothing to gather.
 
-    A policy with a method ``presample`` has only the candidates scored that it names there.
+    Where a policy has a method ``presample``, only the candidates that it names are scored.
 
     Examples
     --------
@@ -230,9 +233,7 @@ class SelectiveStep:
             If the state is incomplete or belongs to another policy, or holds gathered samples and
             this step gathers none.
         """
-        missing = {"selector", "largest_batch", "gathered"} - set(state)
-        if missing:
-            raise OptionError(f"the step state lacks {sorted(missing)}.")
+        check_state("step", state, ("selector", "largest_batch", "gathered"))
         if state["gathered"] and not self.accumulate:
             raise OptionError(
                 "the step state holds gathered samples, which this step would never train on: make "
@@ -242,14 +243,12 @@ class SelectiveStep:
         self._sizes.largest_batch = int(state["largest_batch"])
         self._gathering.load(state["gathered"])
 
-    # The parts of a step, made anew for every batch from the attributes as they are then.
+    # The parts of a step are made for every batch, so that they follow the attributes above.
 
     def _scoring(self) -> Scoring:
+        forward = ScoringForward(self.model, self.loss_fn, self._last_layer, self.scoring_mode)
         return Scoring(
-            self.model,
-            self.loss_fn,
-            self._last_layer,
-            self.scoring_mode,
+            forward,
             update_norm=self.update_bn == "scored",
             autocast=self.autocast,
             pad=self.last_batch == "pad",
