@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,20 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.constraints.quotas import GroupQuotas
+from subsetopt.kernels.limits import UNLIMITED, Limits
 
-__all__ = ["UNLIMITED", "ItemPool", "Limits", "Remaining"]
-
-# Group number of each item, least and greatest count of each group, cost of each item, and the
-# largest total cost; empty arrays and infinity where there is no such constraint.
-Limits = tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.float64], float]
+__all__ = ["ItemPool", "Remaining"]
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
-
-_NO_INTS = np.empty(0, dtype=np.int64)
-_NO_FLOATS = np.empty(0, dtype=np.float64)
-
-#: The limits of items without quotas and without a capacity.
-UNLIMITED: Limits = (_NO_INTS, _NO_INTS, _NO_INTS, _NO_FLOATS, math.inf)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -79,7 +69,7 @@ class Remaining:
         return gathered
 
     def limits(self, items: NDArray[np.int64]) -> Limits:
-        """Return the constraints on items, stand-ins among them, as compiled loops take them.
+        """Return the constraints on items, stand-ins among them.
 
         Stand-ins cost nothing and belong to the group of labels without a quota.
         """
@@ -90,7 +80,7 @@ class Remaining:
             codes = self.gather(self.quotas.codes, items, low.size - 1)
         if self.costs is not None:
             costs = self.gather(self.costs, items, 0.0)
-        return codes, low, high, costs, self.capacity
+        return Limits(codes, low, high, costs, self.capacity)
 
 
 @dataclass(eq=False)
@@ -105,26 +95,19 @@ class ItemPool:
         Candidates that are in every subset.
     size
         How many items to choose.
-    codes, low, high
-        Group number at each position, and the counts that each group may have; empty without
-        quotas.
-    costs, capacity
-        Cost at each position, and what is left of the capacity; empty and infinity without one.
+    limits
+        The quotas and the capacity that the chosen positions must keep to.
     """
 
     items: NDArray[np.int64]
     forced: NDArray[np.int64]
     size: int
-    codes: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    costs: NDArray[np.float64]
-    capacity: float
+    limits: Limits
 
     @property
     def plain(self) -> bool:
         """Whether any items of the right number may be chosen."""
-        return not (self.codes.size or self.costs.size)
+        return not (self.limits.codes.size or self.limits.costs.size)
 
     def indices(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the subset of candidates whose items stand at ``positions``, forced ones too."""

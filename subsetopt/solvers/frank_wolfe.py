@@ -264,12 +264,12 @@ def _rounding_keys(weights: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _best_swap(pool: Pool, mark: NDArray[np.uint8], residual: float) -> tuple[int, int]:
     """Return the best single swap that keeps every quota; (-1, -1) when there is none."""
-    if not pool.codes.size:
+    if not pool.limits.codes.size:
         i, j, _ = best_single_swap(pool.values, mark, residual, 0.0)
         return int(i), int(j)
     best, smallest = (-1, -1), np.inf
-    for code in range(pool.low.size):
-        members = np.flatnonzero(pool.codes == code)
+    for code in range(pool.limits.low.size):
+        members = np.flatnonzero(pool.limits.codes == code)
         if members.size == 0:
             continue
         i, j, _ = best_single_swap(pool.values[members], mark[members], residual, 0.0)

@@ -14,6 +14,7 @@ from subsetopt.budget import Deadline
 from subsetopt.inputs import checked_choice, checked_integer
 from subsetopt.kernels.matching import swap as kernel
 from subsetopt.kernels.matching.quotas import quota_nodes, span_work
+from subsetopt.kernels.matching.swap_state import BUCKETS, MOVES, STATE, Subset, Table, reset
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.seeding import entropy_from, generator_from
@@ -148,9 +149,9 @@ class Swap:
         if before:
             search.go_on(before)
         stop = search.run(context, limit)
-        best, work = search.best, int(search.ints[kernel.I_WORK])
+        best, work = search.subset.best, search.work
         if self.choices > 1 and stop is StopReason.TARGET:
-            best, work = self._calmest(problem, pool, context, search.best, work)
+            best, work = self._calmest(problem, pool, context, search.subset.best, work)
         return RawResult(
             pool.indices(best),
             bound=search.bound / problem.k,
@@ -187,11 +188,11 @@ class Swap:
             entropy = entropy_from((context.entropy, number))
             search = _Search(problem, pool, self.start, context, entropy)
             stop = search.run(context, remaining)
-            work += int(search.ints[kernel.I_WORK])
+            work += search.work
             if stop is StopReason.INTERRUPTED:
                 break
-            if stop is StopReason.TARGET and _squares(pool, search.best) < squares:
-                best, squares = search.best, _squares(pool, search.best)
+            if stop is StopReason.TARGET and _squares(pool, search.subset.best) < squares:
+                best, squares = search.subset.best, _squares(pool, search.subset.best)
         return best, work
 
 
@@ -214,125 +215,111 @@ def _unsorted(problem: Problem, context: SolveContext, limit: int | None) -> Raw
     search = _Search(problem, pool, "random", context, context.entropy)
     enough = unsorted_work(problem.n, problem.k)
     stop = search.run(context, enough if limit is None else min(limit, enough))
-    work = int(search.ints[kernel.I_WORK])
-    return RawResult(pool.indices(search.best), bound=0.0, stop_reason=stop, iterations=work)
+    return RawResult(
+        pool.indices(search.subset.best), bound=0.0, stop_reason=stop, iterations=search.work
+    )
 
 
 class _Scratch(threading.local):
-    """Tables and lists of moves that searches of this thread are done with.
+    """Tables and states that searches of this thread are done with.
 
     Fresh memory would cost page faults. A search takes its own and gives it back, so that one
     started in the midst of another (by a clock, a signal handler) cannot write into it.
     """
 
     def __init__(self) -> None:
-        self.free: list[tuple[NDArray[Any], ...]] = []
+        self.free: list[tuple[Table, NDArray[Any]]] = []
 
-    def take(self) -> tuple[NDArray[Any], ...]:
-        """Return a table, two lists of positions and a list of differences."""
+    def take(self) -> tuple[Table, NDArray[Any]]:
+        """Return a table and a state with arbitrary contents."""
         if self.free:
             return self.free.pop()
-        return (
-            np.zeros(kernel.BUCKETS, dtype=np.int16),
-            np.zeros(kernel.PAIRS, dtype=np.int32),
-            np.zeros(kernel.PAIRS, dtype=np.int32),
-            np.zeros(kernel.PAIRS + 1, dtype=np.float64),
+        table = Table(
+            heads=np.zeros(BUCKETS, dtype=np.int16),
+            leaving=np.zeros(MOVES, dtype=np.int32),
+            entering=np.zeros(MOVES, dtype=np.int32),
+            gains=np.zeros(MOVES + 1, dtype=np.float64),
         )
+        return table, np.zeros(1, dtype=STATE)
 
 
 _scratch = _Scratch()
 
 
 class _Search:
-    """The state of one search: the arrays that the kernel works on."""
+    """One search: what the kernel works on, and the bound."""
 
     __slots__ = (
-        "arrays",
-        "best",
         "bound",
         "bound_after",
-        "floats",
-        "ints",
         "pool",
         "problem",
-        "scratch",
+        "rng",
+        "state",
+        "subset",
+        "table",
         "tolerance",
+        "work",
     )
 
     def __init__(
         self, problem: Problem, pool: Pool, start: Start, context: SolveContext, entropy: int
     ) -> None:
         self.problem, self.pool = problem, pool
-        self.bound = 0.0
+        self.bound, self.work = 0.0, 0
         self.bound_after = _BOUND_AFTER * pool.values.size
         self.tolerance = problem.objective.tolerance * problem.k
-        m, size = pool.values.size, pool.size
-        self.best = np.empty(size, dtype=np.int64)
-        self.ints = ints = np.zeros(kernel.N_INTS, dtype=np.int64)
-        self.floats = floats = np.zeros(kernel.N_FLOATS, dtype=np.float64)
-        floats[kernel.F_BEST] = np.inf
-        floats[kernel.F_GOAL] = GOAL_SHARE * self.tolerance
-        floats[kernel.F_TARGET] = pool.target
-        floats[kernel.F_CAPACITY] = pool.capacity
-        floats[kernel.F_SPAN] = pool.span
-        ints[kernel.I_UNSORTED] = not pool.ascending
-        sel = np.empty(size, dtype=np.int64)
-        out = np.empty(m - size, dtype=np.int64)
-        mark = np.empty(m, dtype=np.uint8)
-        rng = np.array([entropy], dtype=np.uint64)
-        count = np.zeros(pool.low.size, dtype=np.int64)
+        self.rng = np.array([entropy], dtype=np.uint64)
+        m, size, limits = pool.values.size, pool.size, pool.limits
+        self.subset = subset = Subset(
+            chosen=np.empty(size, dtype=np.int64),
+            rest=np.empty(m - size, dtype=np.int64),
+            mark=np.empty(m, dtype=np.uint8),
+            counts=np.zeros(limits.low.size, dtype=np.int64),
+            best=np.empty(size, dtype=np.int64),
+        )
+        cost = 0.0
         given = _given(problem, pool, start, context, entropy)
         if given is not None:
-            mark[:] = 0
-            mark[given] = 1
-            sel[:] = given
-            out[:] = np.flatnonzero(mark == 0)
-            ints[kernel.I_GIVEN] = 1
-            if pool.codes.size:
-                count[:] = np.bincount(pool.codes[given], minlength=count.size)
-            if pool.costs.size:
-                floats[kernel.F_COST] = pool.costs[given].sum()
+            subset.mark[:] = 0
+            subset.mark[given] = 1
+            subset.chosen[:] = given
+            subset.rest[:] = np.flatnonzero(subset.mark == 0)
+            if limits.codes.size:
+                subset.counts[:] = np.bincount(limits.codes[given], minlength=limits.low.size)
+            if limits.costs.size:
+                cost = limits.costs[given].sum()
         kick = min(2 * size + 8, _LARGEST_KICK)
-        ints[kernel.I_KICK] = RESTARTS.get(start, 8) if pool.plain else kick
-        self.scratch = _scratch.take()
-        self.arrays = (
-            pool.values,
-            sel,
-            out,
-            mark,
-            self.best,
-            *self.scratch,
-            ints,
-            floats,
-            rng,
-            pool.codes,
-            pool.low,
-            pool.high,
-            count,
-            pool.costs,
-        )
+        restart = RESTARTS.get(start, 8) if pool.plain else kick
+        self.table, self.state = _scratch.take()
+        reset(
+            self.state, pool.target, GOAL_SHARE * self.tolerance, pool.span, cost, restart,
+            given is not None, not pool.ascending,
+        )  # fmt: skip
 
     def go_on(self, work: int) -> None:
         """Count the work of a search that has failed: a bound is due at once."""
-        self.ints[kernel.I_WORK] = work
+        self.work = work
+        self.state["work"] = work
         self.bound_after = 0
 
     def run(self, context: SolveContext, limit: int | None) -> StopReason:
-        """Search until the goal, a limit or an interrupt; the best positions stay in ``best``."""
+        """Search until the goal, a limit or an interrupt; the best is ``subset.best`` then."""
         chunk = CHUNK
         bounded = False
         search: Callable[..., int] = kernel.search
+        pool, subset, table, state, rng = self.pool, self.subset, self.table, self.state, self.rng
         try:
             while True:
-                done = int(self.ints[kernel.I_WORK])
-                if limit is not None and done:
-                    if done >= limit:
+                if limit is not None and self.work:
+                    if self.work >= limit:
                         return StopReason.ITERATION
-                    chunk = min(CHUNK, limit - done)
-                outcome = search(*self.arrays, chunk)
+                    chunk = min(CHUNK, limit - self.work)
+                outcome = search(pool.values, subset, pool.limits, table, state, rng, chunk)
+                self.work = int(state["work"][0])
                 if outcome == kernel.REACHED:
                     return StopReason.TARGET
-                if not bounded and self.pool.ascending and self._bound_due(context.deadline):
+                if not bounded and pool.ascending and self._bound_due(context.deadline):
                     bounded = True
                     if self._prove():
                         return StopReason.TARGET
@@ -343,18 +330,18 @@ class _Search:
         except KeyboardInterrupt:
             return StopReason.INTERRUPTED
         finally:
-            _scratch.free.append(self.scratch)
+            _scratch.free.append((table, state))
 
     def _bound_due(self, deadline: Deadline) -> bool:
         """Whether to find the bound now: not before as much work is done as it takes, nor too late.
 
         Most searches end before. Under quotas its nodes take longer.
         """
-        if self.ints[kernel.I_WORK] < self.bound_after:
+        if self.work < self.bound_after:
             return False
-        if not self.pool.codes.size:
+        if not self.pool.limits.codes.size:
             return True
-        m, groups = self.pool.values.size, self.pool.low.size
+        m, groups = self.pool.values.size, self.pool.limits.low.size
         looks = 4 * m + quota_nodes(groups, m) * span_work(groups, m)
         return bool(deadline.remaining() >= _SECONDS_PER_LOOK * looks)
 
@@ -362,8 +349,8 @@ class _Search:
         """Find the lower bound, lift the goal to it, and tell whether the best is there."""
         self.bound = sum_distance(self.pool, 0.01 * self.tolerance)
         goal = self.bound + GOAL_SHARE * self.tolerance
-        self.floats[kernel.F_GOAL] = goal
-        return bool(self.floats[kernel.F_BEST] <= goal)
+        self.state["goal"] = goal
+        return bool(self.state["best_distance"][0] <= goal)
 
 
 def _given(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from numba import njit
-
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.random_ import next_below
 
 __all__ = ["stratified_start", "uniform_start"]
 
 
-@njit(cache=True)
+@uncounted
 def stratified_start(size, m, rng, sel, out, mark):
     """Draw one position from each of ``size`` consecutive strata of the sorted pool.
 
@@ -34,7 +33,7 @@ def stratified_start(size, m, rng, sel, out, mark):
         filled += 1
 
 
-@njit(cache=True)
+@uncounted
 def uniform_start(size, m, rng, sel, out, mark):
     """Draw a uniform subset; fills ``sel``, ``out`` and ``mark`` as ``stratified_start`` does."""
     for p in range(m):

@@ -7,24 +7,10 @@ from typing import Any
 import numpy as np
 from numba import njit, prange
 
+from subsetopt.kernels.limits import Limits
 from subsetopt.kernels.matching.interval import plain_distance
-from subsetopt.kernels.matching.swap import (
-    BUCKETS,
-    F_BEST,
-    F_CAPACITY,
-    F_GOAL,
-    F_SPAN,
-    F_TARGET,
-    I_KICK,
-    I_UNSORTED,
-    I_WORK,
-    N_FLOATS,
-    N_INTS,
-    PAIRS,
-    REACHED,
-    UNFINISHED,
-    search,
-)
+from subsetopt.kernels.matching.swap import REACHED, UNFINISHED, search
+from subsetopt.kernels.matching.swap_state import BUCKETS, MOVES, STATE, Subset, Table, reset
 from subsetopt.kernels.threads import on_all_cores
 
 __all__ = ["search_many"]
@@ -40,45 +26,36 @@ def _search_one(
 
     Returns whether the goal was reached, the lower bound, and the work done.
     """
-    v = np.empty(values.size)
-    least, most = np.inf, -np.inf
-    for p in range(v.size):
-        v[p] = values[order[p]]
-        least, most = min(least, v[p]), max(most, v[p])
-    none = np.empty(0, dtype=np.int64)
-    ints = np.zeros(N_INTS, dtype=np.int64)
-    ints[I_KICK] = restart
-    ints[I_UNSORTED] = 1 if unsorted else 0
-    floats = np.zeros(N_FLOATS)
-    floats[F_BEST] = np.inf
-    floats[F_GOAL] = share * tolerance
-    floats[F_TARGET] = target
-    floats[F_CAPACITY] = np.inf
-    floats[F_SPAN] = most - least
+    v = values[order]
+    m = v.size
+    state = np.zeros(1, STATE)
+    span = v.max() - v.min()
+    reset(state, target, share * tolerance, span, 0.0, restart, False, unsorted)
     rng = np.empty(1, dtype=np.uint64)
     rng[0] = entropy
-    sel = np.empty(size, dtype=np.int64)
-    out = np.empty(v.size - size, dtype=np.int64)
-    mark = np.empty(v.size, dtype=np.uint8)
-    head = np.empty(BUCKETS, dtype=np.int16)
-    pa = np.empty(PAIRS, dtype=np.int32)
-    pb = np.empty(PAIRS, dtype=np.int32)
-    pd = np.empty(PAIRS + 1)
+    none = np.empty(0, dtype=np.int64)
+    limits = Limits(none, none, none, np.empty(0), np.inf)
+    subset = Subset(
+        np.empty(size, dtype=np.int64), np.empty(m - size, dtype=np.int64),
+        np.empty(m, dtype=np.uint8), none, best,
+    )  # fmt: skip
+    table = Table(
+        np.empty(BUCKETS, dtype=np.int16), np.empty(MOVES, dtype=np.int32),
+        np.empty(MOVES, dtype=np.int32), np.empty(MOVES + 1),
+    )  # fmt: skip
+    now = state[0]
     bound = -1.0
     work = chunk
     outcome = UNFINISHED
     while outcome == UNFINISHED and work > 0:
-        outcome = search(
-            v, sel, out, mark, best, head, pa, pb, pd, ints, floats, rng,
-            none, none, none, none, np.empty(0), work,
-        )  # fmt: skip
+        outcome = search(v, subset, limits, table, state, rng, work)
         if outcome == UNFINISHED and bound < 0.0 and not unsorted:
             bound = plain_distance(v, v.view(np.int64), size, target, 0.01 * tolerance)
-            floats[F_GOAL] = bound + share * tolerance
-            if floats[F_BEST] <= floats[F_GOAL]:
+            now.goal = bound + share * tolerance
+            if now.best_distance <= now.goal:
                 outcome = REACHED
-        work = min(chunk, limit - ints[I_WORK])
-    return outcome == REACHED, max(0.0, bound), ints[I_WORK]
+        work = min(chunk, limit - now.work)
+    return outcome == REACHED, max(0.0, bound), now.work
 
 
 # Two loops, not one function compiled twice: the cache on disk tells functions by their name.

@@ -1,8 +1,8 @@
 """Swap search on a pool: reach a target sum with the fewest swaps from a random start.
 
-A subset S of ``size`` positions of the vector ``v``, as a rule ascending, is moved towards
-``sum(v[S]) == target`` by replacing one, two or three of its members. Let ``r = target -
-sum(v[S])``. A move ``(i, j)`` (i out of S, j into it) changes the sum by ``d = v[j] - v[i]``:
+A subset of ``size`` positions of the vector ``v``, as a rule ascending, is moved towards a target
+sum by replacing one, two or three of its members. Let ``r`` be the target less the sum of the
+subset. A move ``(i, j)`` (i leaves the subset, j enters it) changes the sum by ``d = v[j] - v[i]``:
 
 * one move: the best of all by two pointers, in one pass over the pool; under constraints, or where
   the values are in no order, random moves that bring the sum nearer;
@@ -24,58 +24,21 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.matching.draws import stratified_start, uniform_start
 from subsetopt.kernels.matching.swap_moves import (
+    NONE,
     PATIENCE,
-    fits,
-    remember,
-    residual,
+    goes_together,
+    is_reached,
     shuffle,
     swap_positions,
     walk,
 )
-from subsetopt.kernels.matching.swap_state import (
-    F_BEST,
-    F_CAPACITY,
-    F_COST,
-    F_ERROR,
-    F_GOAL,
-    F_RESIDUAL,
-    F_SPAN,
-    F_TARGET,
-    I_CURSOR,
-    I_EXPONENT,
-    I_GIVEN,
-    I_KICK,
-    I_MOVE,
-    I_PAIRS,
-    I_PHASE,
-    I_ROUNDS,
-    I_SECOND,
-    I_THIRD,
-    I_TRIES,
-    I_UNSORTED,
-    I_WORK,
-    N_FLOATS,
-    N_INTS,
-)
+from subsetopt.kernels.matching.swap_state import BUCKETS, MANTISSA_BITS, MOVES
 from subsetopt.kernels.random_ import next_below, next_bits
 
 __all__ = [
-    "BUCKETS",
-    "F_BEST",
-    "F_CAPACITY",
-    "F_COST",
-    "F_GOAL",
-    "F_SPAN",
-    "F_TARGET",
-    "I_GIVEN",
-    "I_KICK",
-    "I_UNSORTED",
-    "I_WORK",
-    "N_FLOATS",
-    "N_INTS",
-    "PAIRS",
     "REACHED",
     "STRATIFIED",
     "STUCK",
@@ -85,24 +48,25 @@ __all__ = [
     "search",
 ]
 
-# Differences in the table. More of them answer a question with more subsets, but cost more to
-# build; at n=128, k=13 all 1,495 fit.
-PAIRS = 2048
-_OCTAVES = 12
-_MANTISSA_BITS = 8
-_HALF = _OCTAVES << _MANTISSA_BITS
-BUCKETS = 2 * _HALF
-_FAR = 0.1  # residuals above this part of the values' range are brought down by one swap first
-_DOUBLES = 4  # one in so many moves is asked for a second one: each pair stands in four places
-_ROUND = 24_000  # questions of three moves asked of one table before starting anew
-_COVERAGE = 16  # ... but no more than this fraction of all pairs: they repeat themselves
+# Share of the values' range above which a residual is brought down by one swap first.
+_FAR = 0.1
+# Moves per move that is asked for a second one: each pair stands in four places of the table.
+_DOUBLES = 4
+# Questions of three moves that are asked of one table before the search starts anew ...
+_ROUND = 24_000
+# ... but no more than the pairs of moves divided by this: random pairs repeat themselves.
+_COVERAGE = 16
 
 # What search() returns.
 UNFINISHED, REACHED, STUCK = 0, 1, 2
 
+# How a search draws a subset to start anew from, see ``STATE["restart"]``.
 STRATIFIED, UNIFORM = 0, -1
 
+# The phases of a search: draw a subset; bring it near by single moves; build the table of moves;
+# ask it for pairs, then for triples; make the best moves.
 _START, _SINGLE, _TABLE, _DOUBLE, _TRIPLE, _END = range(6)
+_KEYS = BUCKETS // 2
 _LOW32 = np.uint64(0xFFFFFFFF)
 _S32 = np.uint64(32)
 
@@ -118,23 +82,24 @@ def _bits(typingctx, x):
 
 
 @njit(cache=True, inline="always")
-def _bucket(d, exp0):
-    """Return the bucket of a difference: its sign, exponent and first mantissa bits."""
-    bits = _bits(d)
-    key = ((bits & 0x7FFFFFFFFFFFFFFF) >> (52 - _MANTISSA_BITS)) - exp0
+def _bucket(gain, first_key):
+    """Return the bucket of a gain: by its sign, exponent and first mantissa bits."""
+    bits = _bits(gain)
+    key = ((bits & 0x7FFFFFFFFFFFFFFF) >> (52 - MANTISSA_BITS)) - first_key
     if key < 0:
         key = 0
-    elif key >= _HALF:
-        key = _HALF - 1
-    return key + _HALF if bits < 0 else key
+    elif key >= _KEYS:
+        key = _KEYS - 1
+    return key + _KEYS if bits < 0 else key
 
 
-@njit(cache=True)
-def best_single_swap(v, mark, r, enough):
-    """Return positions (i, j) of the swap whose ``v[j] - v[i]`` is nearest to r, and the work.
+@uncounted
+def best_single_swap(v, mark, residual, enough):
+    """Return the swap (i, j) whose ``v[j] - v[i]`` is nearest to the residual, and the work.
 
-    Two pointers over the sorted pool: as i ascends, so does the value wanted for j. Ends early at
-    a swap within ``enough`` of r. Returns (-1, -1, work) when there is nothing to swap.
+    Two pointers over the sorted values ``v``: as i ascends, so does the value wanted for j. Ends
+    early at a swap within ``enough`` of the residual. Returns (-1, -1, work) when there is nothing
+    to swap.
     """
     m = v.size
     best = np.inf
@@ -146,7 +111,7 @@ def best_single_swap(v, mark, r, enough):
     for i in range(m):
         if mark[i] == 0:
             continue
-        wanted = v[i] + r
+        wanted = v[i] + residual
         while j < m and (mark[j] == 1 or v[j] < wanted):
             if mark[j] == 0:
                 below = j
@@ -154,19 +119,19 @@ def best_single_swap(v, mark, r, enough):
             work += 1
         work += 1
         if j < m:
-            err = v[j] - wanted
-            if err < best:
-                best, best_i, best_j = err, i, j
+            distance = v[j] - wanted
+            if distance < best:
+                best, best_i, best_j = distance, i, j
         if below >= 0:
-            err = wanted - v[below]
-            if err < best:
-                best, best_i, best_j = err, i, below
+            distance = wanted - v[below]
+            if distance < best:
+                best, best_i, best_j = distance, i, below
         if best <= enough:
             break
     return best_i, best_j, work
 
 
-@njit(cache=True)
+@uncounted
 def _shuffle_front(array, front, rng):
     """Bring a random sample of the array, in random order, to its front."""
     for t in range(front):
@@ -174,249 +139,262 @@ def _shuffle_front(array, front, rng):
         array[t], array[s] = array[s], array[t]
 
 
-@njit(cache=True)
-def _build_table(v, sel, out, mark, codes, low, high, count, rng, pa, pb, pd, head, r, width, span):
-    """List the moves and key them by the leading bits of their differences.
+@uncounted
+def _sample(subset, rng, width):
+    """Bring the members and others whose moves fit into a table to the front; return how many.
 
-    With a ``width``, the moves by at most so many places in the sorted pool: they keep a
-    stratified subset nearly stratified. With width 0 all moves. A random part of them when there
-    are more than PAIRS. Returns their number, the work, the index of the move nearest to r, the
-    exponent offset of the keys, and the sum of the absolute differences.
+    With a ``width``, members have about two moves per place; with width 0, one to each other.
     """
-    m, size, rest = v.size, sel.size, out.size
-    rows, columns = size, rest
+    size, others = subset.chosen.size, subset.rest.size
+    rows, columns = size, others
     if width > 0:
-        rows = min(size, max(1, PAIRS // (2 * width)))
+        rows = min(size, max(1, MOVES // (2 * width)))
         if rows < size:
-            _shuffle_front(sel, rows, rng)
-    elif size * rest > PAIRS:
-        rows = min(size, max(32, PAIRS // rest))
-        columns = min(rest, PAIRS // rows)
-        _shuffle_front(sel, rows, rng)
-        _shuffle_front(out, columns, rng)
-    # No difference exceeds the range of the values.
-    exp0 = (_bits(span) >> (52 - _MANTISSA_BITS)) - _HALF + 1
-    # The difference of an empty bucket is infinite, so that a question needs no branch.
-    pd[PAIRS] = np.inf
+            _shuffle_front(subset.chosen, rows, rng)
+    elif size * others > MOVES:
+        rows = min(size, max(32, MOVES // others))
+        columns = min(others, MOVES // rows)
+        _shuffle_front(subset.chosen, rows, rng)
+        _shuffle_front(subset.rest, columns, rng)
+    return rows, columns
+
+
+@uncounted
+def _build_table(values, subset, limits, table, now, rng, width):
+    """List the moves and key them by the leading bits of their gains.
+
+    With a ``width``, the moves by at most that many places in the sorted pool: they keep a
+    stratified subset nearly stratified. With width 0 all moves. A random part of them when there
+    are more than MOVES. Returns the index of the move nearest to the residual and the sum of the
+    absolute gains.
+    """
+    rows, columns = _sample(subset, rng, width)
+    codes, low, high, counts = limits.codes, limits.low, limits.high, subset.counts
+    heads, gains = table.heads, table.gains
+    residual = now.residual
+    # No gain exceeds the range of the values.
+    first_key = (_bits(now.span) >> (52 - MANTISSA_BITS)) - _KEYS + 1
+    gains[MOVES] = np.inf
     for h in range(BUCKETS):
-        head[h] = PAIRS
+        heads[h] = MOVES
     grouped = codes.size > 0
-    n_pairs = 0
+    moves = 0
     work = BUCKETS // 8
     nearest = -1
-    err = np.inf
+    distance = np.inf
     total = 0.0
     for a in range(rows):
-        i = sel[a]
-        low_value = v[i]
+        i = subset.chosen[a]
         first, last = 0, columns
         if width > 0:
-            first, last = max(0, i - width), min(m, i + width + 1)
+            first, last = max(0, i - width), min(values.size, i + width + 1)
         work += last - first
         for b in range(first, last):
             j = b
             if width > 0:
-                if mark[j] == 1:
+                if subset.mark[j] == 1:
                     continue
             else:
-                j = out[b]
+                j = subset.rest[b]
             if grouped:
                 g, h = codes[i], codes[j]
-                if g != h and (count[g] - 1 < low[g] or count[h] + 1 > high[h]):
+                if g != h and (counts[g] - 1 < low[g] or counts[h] + 1 > high[h]):
                     continue
-            if n_pairs == PAIRS:
+            if moves == MOVES:
                 break
-            d = v[j] - low_value
-            pa[n_pairs] = i
-            pb[n_pairs] = j
-            pd[n_pairs] = d
-            head[_bucket(d, exp0)] = n_pairs  # one move a bucket: the last
-            total += abs(d)
-            e = abs(r - d)
-            if e < err:
-                err = e
-                nearest = n_pairs
-            n_pairs += 1
-    return n_pairs, work, nearest, exp0, total
+            gain = values[j] - values[i]
+            table.leaving[moves] = i
+            table.entering[moves] = j
+            gains[moves] = gain
+            heads[_bucket(gain, first_key)] = moves  # the last move of a bucket stands for all
+            total += abs(gain)
+            if abs(residual - gain) < distance:
+                distance = abs(residual - gain)
+                nearest = moves
+            moves += 1
+    now.moves, now.first_key = moves, first_key
+    now.work += work
+    return nearest, total
 
 
-@njit(cache=True)
-def search(
-    v,
-    sel,
-    out,
-    mark,
-    best,
-    head,
-    pa,
-    pb,
-    pd,
-    ints,
-    floats,
-    rng,
-    codes,
-    low,
-    high,
-    count,
-    costs,
-    work,
-):
+@uncounted
+def _start(values, subset, limits, now, rng):
+    """Draw a subset, or shake the present one; return whether it is within the goal already."""
+    size, m = subset.chosen.size, values.size
+    if now.given:
+        now.given = False
+    elif now.restart > 0:
+        shuffle(subset, limits, now, rng, now.restart)
+        now.work += now.restart
+    else:
+        if now.restart == STRATIFIED:
+            stratified_start(size, m, rng, subset.chosen, subset.rest, subset.mark)
+        else:
+            uniform_start(size, m, rng, subset.chosen, subset.rest, subset.mark)
+        now.work += m // 4
+    now.work += size
+    now.tries = 0
+    now.phase = _SINGLE
+    return is_reached(values, subset, now)
+
+
+@uncounted
+def _near_by_single_moves(values, subset, limits, now, rng, stop):
+    """Bring the sum near the target, one move at a time; return whether it is within the goal."""
+    size, m = subset.chosen.size, values.size
+    walking = limits.codes.size > 0 or limits.costs.size > 0 or now.unsorted
+    # A table of few moves has them all, so that two pointers are of use only far away.
+    all_fit = size * (m - size) <= MOVES
+    if walking and not all_fit and now.tries < PATIENCE and 0 < size < m:
+        walk(values, subset, limits, now, rng, stop - now.work)
+        if now.tries < PATIENCE:
+            return False
+        now.work += size
+        if is_reached(values, subset, now):
+            return True
+    if walking or (all_fit and abs(now.residual) < _FAR * now.span):
+        now.phase = _TABLE
+        return False
+    i, j, work = best_single_swap(values, subset.mark, now.residual, now.goal)
+    now.work += work
+    now.tries += 1
+    improves = i >= 0 and abs(now.residual - (values[j] - values[i])) < abs(now.residual)
+    if improves:
+        swap_positions(i, j, subset, limits, now)
+        if is_reached(values, subset, now):
+            return True
+    if not improves or now.tries >= 4 or abs(now.residual) < now.span:
+        now.phase = _TABLE
+    return False
+
+
+@uncounted
+def _tabulate(values, subset, limits, table, now, rng):
+    """Build the table and look for the best of its moves; return whether it has any.
+
+    Short moves first; they leave the subset nearly as it was drawn. Far from the target, and every
+    other time, all moves.
+    """
+    far = abs(now.residual)
+    near = far < now.span and not now.unsorted
+    width = 0
+    if near and now.tables % 2 == 0:
+        width = (3 * values.size) // (2 * subset.chosen.size) + 1
+    now.tables += 1
+    nearest, total = _build_table(values, subset, limits, table, now, rng, width)
+    if now.moves == 0:
+        return width > 0  # then the next table has all moves
+    now.distance = far
+    now.first = now.second = now.third = -1
+    distance = abs(now.residual - table.gains[nearest])
+    if distance < far and goes_together(table, subset, limits, now, (nearest, NONE, NONE)):
+        now.distance = distance
+        now.first = nearest
+    # Moves much shorter than the residual cannot make it up: first bring it down.
+    too_short = width > 0 and now.distance < far and far * now.moves > total
+    if now.distance <= now.goal or too_short:
+        now.tables -= 1
+        now.phase = _END
+    else:
+        now.asked = 0
+        now.phase = _DOUBLE
+    return True
+
+
+@uncounted
+def _ask(subset, limits, table, now, rng, stop):
+    """Ask the table for the moves that complete one move, or a random pair, to the residual."""
+    heads, gains = table.heads, table.gains
+    moves, first_key, residual, goal = now.moves, now.first_key, now.residual, now.goal
+    double = now.phase == _DOUBLE
+    last = moves * moves // _COVERAGE + 1
+    last = min(last, moves // _DOUBLES + 1 if double else _ROUND)
+    end = min(last, now.asked + stop - now.work)
+    distance = now.distance
+    asked = now.asked
+    q = NONE
+    while asked < end:
+        if double:
+            p = asked
+            wanted = residual - gains[p]
+        else:
+            bits = next_bits(rng)
+            p = np.int64(((bits & _LOW32) * np.uint64(moves)) >> _S32)
+            q = np.int64(((bits >> _S32) * np.uint64(moves)) >> _S32)
+            wanted = residual - gains[p] - gains[q]
+        asked += 1
+        t = np.int64(heads[_bucket(wanted, first_key)])
+        if abs(wanted - gains[t]) < distance:
+            if goes_together(table, subset, limits, now, (p, t, q)):
+                distance = abs(wanted - gains[t])
+                now.first, now.second, now.third = p, t, q
+        if distance <= goal:
+            break
+    now.work += asked - now.asked + 1
+    now.asked = asked
+    now.distance = distance
+    if distance <= goal:
+        now.phase = _END
+    elif asked >= last:
+        now.asked = 0
+        now.phase = _TRIPLE if double else _END
+
+
+@uncounted
+def _make_moves(values, subset, limits, table, now):
+    """Make the best moves that were found; return whether the subset is within the goal."""
+    if now.first < 0:
+        now.phase = _START
+        return False
+    for move in (now.first, now.second, now.third):
+        if move >= 0:
+            i, j = np.int64(table.leaving[move]), np.int64(table.entering[move])
+            swap_positions(i, j, subset, limits, now)
+    now.work += subset.chosen.size
+    now.phase = _SINGLE
+    return is_reached(values, subset, now)
+
+
+@uncounted
+def search(values, subset, limits, table, state, rng, work):
     """Go on with the search for about ``work`` units.
 
-    Returns REACHED when the best subset is within ``floats[F_GOAL]`` of the target sum, STUCK
-    when there is no move at all, UNFINISHED otherwise.
+    Parameters
+    ----------
+    values
+        Values of the pool, shape (m,), float64, ascending unless ``unsorted`` of the state is set.
+    subset, limits, table
+        A :class:`Subset`, :class:`Limits` and :class:`Table`; the subset and the table are
+        written to.
+    state
+        Array of one ``STATE``, written to.
+    rng
+        Array of one uint64, the state of the random generator.
+    work
+        Differences to look at, about.
+
+    Returns
+    -------
+    int
+        REACHED when the best subset is within the goal of the target, STUCK when there is no move
+        at all, UNFINISHED otherwise.
     """
-    stop = ints[I_WORK] + work
-    constrained = codes.size > 0 or costs.size > 0
-    walking = constrained or ints[I_UNSORTED] == 1
-    size, m, span = sel.size, v.size, floats[F_SPAN]
-    while ints[I_WORK] < stop:
-        phase = ints[I_PHASE]
-        goal = floats[F_GOAL]
+    now = state[0]
+    stop = now.work + work
+    while now.work < stop:
+        phase = now.phase
+        reached = False
         if phase == _START:
-            if ints[I_GIVEN] == 1:
-                ints[I_GIVEN] = 0
-            elif ints[I_KICK] > 0:
-                steps = ints[I_KICK]
-                shuffle(sel, out, mark, floats, codes, low, high, count, costs, rng, steps)
-                ints[I_WORK] += steps
-            else:
-                if ints[I_KICK] == STRATIFIED:
-                    stratified_start(size, m, rng, sel, out, mark)
-                else:
-                    uniform_start(size, m, rng, sel, out, mark)
-                ints[I_WORK] += m // 4
-            ints[I_WORK] += size
-            floats[F_RESIDUAL] = residual(v, sel, floats[F_TARGET])
-            remember(sel, best, floats)
-            if floats[F_BEST] <= goal:
-                return REACHED
-            ints[I_TRIES] = 0
-            ints[I_PHASE] = _SINGLE
+            reached = _start(values, subset, limits, now, rng)
         elif phase == _SINGLE:
-            # A table of few moves has them all, so that two pointers are of use only far away.
-            every = size * (m - size) <= PAIRS
-            if walking and not every and ints[I_TRIES] < PATIENCE and size < m and size > 0:
-                ints[I_TRIES], spent = walk(
-                    v, sel, out, mark, floats, codes, low, high, count, costs, rng, ints[I_TRIES],
-                    stop - ints[I_WORK],
-                )  # fmt: skip
-                ints[I_WORK] += spent
-                if ints[I_TRIES] < PATIENCE:
-                    continue
-                floats[F_RESIDUAL] = residual(v, sel, floats[F_TARGET])
-                ints[I_WORK] += size
-                remember(sel, best, floats)
-                if floats[F_BEST] <= goal:
-                    return REACHED
-            if walking or (every and abs(floats[F_RESIDUAL]) < _FAR * span):
-                ints[I_PHASE] = _TABLE
-                continue
-            i, j, spent = best_single_swap(v, mark, floats[F_RESIDUAL], goal)
-            ints[I_WORK] += spent
-            improves = i >= 0 and abs(floats[F_RESIDUAL] - (v[j] - v[i])) < abs(floats[F_RESIDUAL])
-            ints[I_TRIES] += 1
-            if improves:
-                ints[I_WORK] += swap_positions(i, j, sel, out, mark, floats, codes, count, costs)
-                floats[F_RESIDUAL] = residual(v, sel, floats[F_TARGET])
-                remember(sel, best, floats)
-                if floats[F_BEST] <= goal:
-                    return REACHED
-            if not improves or ints[I_TRIES] >= 4 or abs(floats[F_RESIDUAL]) < span:
-                ints[I_PHASE] = _TABLE
+            reached = _near_by_single_moves(values, subset, limits, now, rng, stop)
         elif phase == _TABLE:
-            # Short moves first; they leave the subset nearly as it was drawn. Far from the target,
-            # and every other time, all moves.
-            near = abs(floats[F_RESIDUAL]) < span and ints[I_UNSORTED] == 0
-            width = (3 * m) // (2 * size) + 1 if near and ints[I_ROUNDS] % 2 == 0 else 0
-            ints[I_ROUNDS] += 1
-            n_pairs, spent, nearest, ints[I_EXPONENT], total = _build_table(
-                v, sel, out, mark, codes, low, high, count, rng, pa, pb, pd, head,
-                floats[F_RESIDUAL], width, span,
-            )  # fmt: skip
-            ints[I_WORK] += spent
-            if n_pairs == 0:
-                if width > 0:
-                    continue
+            if not _tabulate(values, subset, limits, table, now, rng):
                 return STUCK
-            ints[I_PAIRS] = n_pairs
-            floats[F_ERROR] = abs(floats[F_RESIDUAL])
-            ints[I_MOVE] = -1
-            ints[I_SECOND] = -1
-            ints[I_THIRD] = -1
-            err = abs(floats[F_RESIDUAL] - pd[nearest])
-            if err < floats[F_ERROR] and fits(
-                nearest, -1, floats, codes, low, high, count, costs, pa, pb, -1
-            ):
-                floats[F_ERROR] = err
-                ints[I_MOVE] = nearest
-            # Moves much shorter than the residual cannot make it up: first bring it down.
-            if floats[F_ERROR] <= goal or (
-                width > 0
-                and floats[F_ERROR] < abs(floats[F_RESIDUAL])
-                and abs(floats[F_RESIDUAL]) * n_pairs > total
-            ):
-                ints[I_ROUNDS] -= 1
-                ints[I_PHASE] = _END
-                continue
-            ints[I_CURSOR] = 0
-            ints[I_PHASE] = _DOUBLE
-        elif phase == _DOUBLE or phase == _TRIPLE:
-            n_pairs, exp0, r = ints[I_PAIRS], ints[I_EXPONENT], floats[F_RESIDUAL]
-            double = phase == _DOUBLE
-            cursor = ints[I_CURSOR]
-            last = n_pairs * n_pairs // _COVERAGE + 1
-            last = min(last, n_pairs // _DOUBLES + 1 if double else _ROUND)
-            end = min(last, cursor + stop - ints[I_WORK])
-            err = floats[F_ERROR]
-            asked = cursor
-            q = 0
-            while asked < end:
-                if double:
-                    p = asked
-                    q = -1
-                    need = r - pd[p]
-                else:
-                    bits = next_bits(rng)
-                    p = np.int64(((bits & _LOW32) * np.uint64(n_pairs)) >> _S32)
-                    q = np.int64(((bits >> _S32) * np.uint64(n_pairs)) >> _S32)
-                    need = r - pd[p] - pd[q]
-                asked += 1
-                t = np.int64(head[_bucket(need, exp0)])
-                e = abs(need - pd[t])
-                if e < err:
-                    if double:
-                        good = fits(p, t, floats, codes, low, high, count, costs, pa, pb, -1)
-                    else:
-                        good = fits(p, q, floats, codes, low, high, count, costs, pa, pb, t)
-                    if good:
-                        err = e
-                        ints[I_MOVE] = p
-                        ints[I_SECOND] = t
-                        ints[I_THIRD] = q
-                if err <= goal:
-                    break
-            ints[I_WORK] += asked - cursor + 1
-            ints[I_CURSOR] = asked
-            floats[F_ERROR] = err
-            if err <= goal:
-                ints[I_PHASE] = _END
-            elif asked >= last:
-                ints[I_CURSOR] = 0
-                ints[I_PHASE] = _TRIPLE if double else _END
+        elif phase == _END:
+            reached = _make_moves(values, subset, limits, table, now)
         else:
-            improved = ints[I_MOVE] >= 0
-            for slot in (I_MOVE, I_SECOND, I_THIRD):
-                p = ints[slot]
-                if p >= 0:
-                    ints[I_WORK] += swap_positions(
-                        pa[p], pb[p], sel, out, mark, floats, codes, count, costs
-                    )
-            if improved:
-                floats[F_RESIDUAL] = residual(v, sel, floats[F_TARGET])
-                remember(sel, best, floats)
-                ints[I_WORK] += size
-                if floats[F_BEST] <= goal:
-                    return REACHED
-            ints[I_PHASE] = _SINGLE if improved else _START
+            _ask(subset, limits, table, now, rng, stop)
+        if reached:
+            return REACHED
     return UNFINISHED

@@ -38,11 +38,11 @@ def sum_distance(pool: Pool, useful_above: float) -> float:
 def _sum_distance(pool: Pool, useful_above: float) -> float:
     values, size, target = pool.values, pool.size, pool.target
     bits = values.view(np.int64)
-    if not pool.codes.size:
+    if not pool.limits.codes.size:
         return float(interval.plain_distance(values, bits, size, target, useful_above))
     lattice = lattice_distance(values, bits, size, target, useful_above)
     branched = quotas.quota_distance(
-        values, pool.codes, *pool.groups, pool.low, pool.high, size, target
+        values, pool.limits.codes, *pool.groups, pool.limits.low, pool.limits.high, size, target
     )
     return max(float(lattice), float(branched))
 
@@ -53,7 +53,7 @@ def interval_distance(problem: Problem, pool: Pool) -> float:
     The interval is exact for sizes and quotas (the greedy is exact on a generalized matroid); a
     capacity is not looked at, which leaves the bound valid.
     """
-    if not pool.codes.size:
+    if not pool.limits.codes.size:
         return float(interval.interval_distance(pool.values, pool.size, pool.target))
     objective = problem.objective
     assert isinstance(objective, MeanMatching)

@@ -337,7 +337,7 @@ class _Branch:
         self.ints = np.zeros(2, dtype=np.int64)
         self.first = np.zeros(m + 2, dtype=np.int64)
         self.spent = np.zeros(m + 2)
-        self.count = np.zeros(pool.low.size, dtype=np.int64)
+        self.count = np.zeros(pool.limits.low.size, dtype=np.int64)
 
     def run(self, limit: int | None) -> None:
         """Search until the tree is exhausted, the gap closed or ``limit`` work done."""
@@ -366,7 +366,7 @@ class _Branch:
         return 0.5 * self.search.tolerance
 
     def _step(self) -> bool:
-        search, pool = self.search, self.search.pool
+        search, pool, limits = self.search, self.search.pool, self.search.pool.limits
         if pool.plain:
             return bool(
                 kernel.branch(
@@ -379,14 +379,14 @@ class _Branch:
             branch_constrained(
                 pool.values, pool.kinds, self.center, search.best, search.value, search.goal,
                 self.slack, self.win, self.target, self.stage, self.take, self.first, self.spent,
-                self.ints, pool.codes, *pool.groups, pool.low, pool.high, self.count, pool.costs,
-                *pool.by_cost, pool.capacity, search.chunk(_CHUNK_OF_LOOKS),
+                self.ints, limits.codes, *pool.groups, limits.low, limits.high, self.count,
+                limits.costs, *pool.by_cost, limits.capacity, search.chunk(_CHUNK_OF_LOOKS),
             )
         )  # fmt: skip
 
     def _open_bound(self) -> float:
         """Return the lower bound that the open nodes leave."""
-        search, pool = self.search, self.search.pool
+        search, pool, limits = self.search, self.search.pool, self.search.pool.limits
         if self.ints[kernel.B_DEPTH] < 0:
             return 0.0
         if pool.plain:
@@ -402,8 +402,8 @@ class _Branch:
         else:
             open_ = open_constrained_distance(
                 pool.values, pool.kinds, self.center, self.win, self.target, self.stage, self.take,
-                self.first, self.ints, pool.codes, *pool.groups, pool.low, pool.high, self.count,
-                _OPEN_LOOKS,
+                self.first, self.ints, limits.codes, *pool.groups, limits.low, limits.high,
+                self.count, _OPEN_LOOKS,
             )  # fmt: skip
         # A branch that was cut holds no subset better than the best by more than the slack.
         return min(float(open_), float(search.value[0]) - self.slack)

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.constraints.ranks import stable_order
-from subsetopt.constraints.remaining import UNLIMITED, ItemPool
+from subsetopt.constraints.remaining import ItemPool
+from subsetopt.kernels.limits import UNLIMITED
 from subsetopt.kernels.matching import radix_sort as radix
 from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Problem
@@ -120,7 +121,7 @@ class Pool(ItemPool):
         # Kernels are compiled for contiguous arrays that can be written to.
         values = np.require(objective.values, requirements=["C", "W"])
         return cls(
-            np.arange(problem.n), _NO_INTS, problem.k, *UNLIMITED, values,
+            np.arange(problem.n), _NO_INTS, problem.k, UNLIMITED, values,
             problem.k * objective.target, ascending=False,
         )  # fmt: skip
 
@@ -131,7 +132,7 @@ class Pool(ItemPool):
         if not problem.constrained and problem.cardinality == "exact":
             values, order = ascending(objective)
             target = problem.k * objective.target
-            return cls(order, _NO_INTS, problem.k, *UNLIMITED, values, target)
+            return cls(order, _NO_INTS, problem.k, UNLIMITED, values, target)
         return cls._constrained(problem, objective)
 
     @classmethod
@@ -140,19 +141,11 @@ class Pool(ItemPool):
         forced = remaining.forced
         items = np.concatenate([remaining.items, remaining.stand_ins()])
         values = remaining.gather(objective.values, items, 0.0)
-        codes, low, high, costs, capacity = remaining.limits(items)
-        order = _order(values, [key for key in (costs, codes) if key.size])
+        limits = remaining.limits(items)
+        order = _order(values, [key for key in (limits.costs, limits.codes) if key.size])
+        target = problem.k * objective.target - math.fsum(objective.values[forced])
         return cls(
-            items[order],
-            forced,
-            remaining.size,
-            codes[order] if codes.size else codes,
-            low,
-            high,
-            costs[order] if costs.size else costs,
-            capacity,
-            values[order],
-            problem.k * objective.target - math.fsum(objective.values[forced]),
+            items[order], forced, remaining.size, limits.reordered(order), values[order], target
         )
 
     @property
@@ -166,18 +159,19 @@ class Pool(ItemPool):
     def groups(self) -> Groups:
         """The positions by group."""
         m = self.values.size
-        if not self.codes.size:
+        if not self.limits.codes.size:
             return Groups(np.arange(m), np.array([0, m]), _cumulated(self.values))
-        members = np.argsort(self.codes, kind="stable")
-        begin = np.zeros(self.low.size + 1, dtype=np.int64)
-        np.cumsum(np.bincount(self.codes, minlength=self.low.size), out=begin[1:])
+        members = np.argsort(self.limits.codes, kind="stable")
+        groups = self.limits.low.size
+        begin = np.zeros(groups + 1, dtype=np.int64)
+        np.cumsum(np.bincount(self.limits.codes, minlength=groups), out=begin[1:])
         return Groups(members, begin, _cumulated(self.values[members]))
 
     @cached_property
     def kinds(self) -> NDArray[np.int64]:
         """The kind of every position, ascending: positions of one kind are interchangeable."""
         differs = self.values[1:] != self.values[:-1]
-        for key in (self.codes, self.costs):
+        for key in (self.limits.codes, self.limits.costs):
             if key.size:
                 differs |= key[1:] != key[:-1]
         return np.concatenate([[0], np.cumsum(differs)])[: self.values.size]
@@ -185,8 +179,8 @@ class Pool(ItemPool):
     @cached_property
     def by_cost(self) -> ByCost:
         """The positions by cost; empty without costs."""
-        order = np.argsort(self.costs, kind="stable")
-        return ByCost(order, _cumulated(self.costs[order]))
+        order = np.argsort(self.limits.costs, kind="stable")
+        return ByCost(order, _cumulated(self.limits.costs[order]))
 
 
 def _cumulated(values: NDArray[np.float64]) -> NDArray[np.float64]:

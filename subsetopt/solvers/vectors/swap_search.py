@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.constraints.remaining import UNLIMITED, ItemPool
+from subsetopt.constraints.remaining import ItemPool
 from subsetopt.constraints.subsets import random_subset
+from subsetopt.kernels.limits import UNLIMITED
 from subsetopt.kernels.vectors import state as at
 from subsetopt.kernels.vectors import swap as kernel
 from subsetopt.kernels.vectors.nnls import correlate
@@ -75,7 +76,7 @@ class VectorPool(ItemPool):
         if not problem.constrained and problem.cardinality == "exact":
             order = np.argsort(objective.norms)
             return cls(
-                order, _NO_INTS, problem.k, *UNLIMITED, _lay_out(objective, order, unit),
+                order, _NO_INTS, problem.k, UNLIMITED, _lay_out(objective, order, unit),
                 objective.norms[order] / unit, unit, target / unit,
             )  # fmt: skip
         return cls._constrained(problem, objective, target, unit)
@@ -91,7 +92,7 @@ class VectorPool(ItemPool):
         items = items[order]
         target = (target - objective.vectors[remaining.forced].sum(axis=0)) / unit
         return cls(
-            items, remaining.forced, remaining.size, *remaining.limits(items),
+            items, remaining.forced, remaining.size, remaining.limits(items),
             _lay_out(objective, items, unit), norms[order] / unit, unit, target,
         )  # fmt: skip
 
@@ -125,15 +126,15 @@ class _Walk:
         self.floats = floats = np.zeros(at.N_FLOATS)
         goal = _GOAL_SHARE * problem.objective.tolerance * problem.k / pool.unit
         floats[at.F_GOAL] = goal * goal
-        floats[at.F_CAPACITY] = pool.capacity
+        floats[at.F_CAPACITY] = pool.limits.capacity
         floats[at.F_WIDTH] = -1.0
         self.ints[at.I_WIDTH] = max(_WINDOW, _WINDOW_COORDINATES // max(d, 1))
         floats[at.F_THRESHOLD] = math.exp(min(_UPHILL_MOST, (_UPHILL / max(d, 1)) ** 2))
         count = _NO_INTS
-        if pool.codes.size:
-            count = np.bincount(pool.codes[sel], minlength=pool.low.size)
-        if pool.costs.size:
-            floats[at.F_COST] = pool.costs[sel].sum()
+        if pool.limits.codes.size:
+            count = np.bincount(pool.limits.codes[sel], minlength=pool.limits.low.size)
+        if pool.limits.costs.size:
+            floats[at.F_COST] = pool.limits.costs[sel].sum()
         room = _room(m, d, pool.size)
         scratch = np.empty((2, m), dtype=np.float32)
         self.arrays = (
@@ -156,11 +157,11 @@ class _Walk:
             self.ints,
             floats,
             rng,
-            pool.codes,
-            pool.low,
-            pool.high,
+            pool.limits.codes,
+            pool.limits.low,
+            pool.limits.high,
             count,
-            pool.costs,
+            pool.limits.costs,
         )
 
     def run(self, context: SolveContext, limit: int | None) -> StopReason:
