@@ -57,6 +57,7 @@ html_static_path = ["static"]
 html_css_files = ["site.css"]
 html_math_renderer = "mathml"
 html_copy_source = False
+html_show_copyright = False
 html_domain_indices = False
 html_use_index = False
 html_show_sourcelink = False

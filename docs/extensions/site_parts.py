@@ -8,10 +8,11 @@ object of that name. The build fails when a public name stands on no page.
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, is_typeddict
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -26,6 +27,7 @@ import public_names
 import subsetopt as so
 from subsetopt.policies import list_policies
 
+_ROLE = re.compile(r":\w+:`~?([^`]+)`")
 _METHODS = Path(__file__).parents[1] / "methods"
 
 
@@ -63,12 +65,18 @@ def setup(app: Sphinx) -> dict[str, Any]:
 def _signature(
     app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str, returned: str
 ) -> tuple[str, str] | None:
-    if what == "class" and (issubclass(value, Enum) or getattr(value, "_is_protocol", False)):
+    if what == "class" and _not_constructed(value):
         return "", ""
     if what not in ("class", "function", "method"):
         return None
     parameters, kind = public_names.signature_of(value)
     return parameters, "" if what == "class" else kind
+
+
+def _not_constructed(kind: type) -> bool:
+    """Return whether users name a class without ever making an object by calling it."""
+    protocol = getattr(kind, "_is_protocol", False)
+    return protocol or is_typeddict(kind) or issubclass(kind, Enum)
 
 
 def _no_type_before_colon(
@@ -173,9 +181,11 @@ def _public_names() -> str:
 
 
 def _summary(value: Any) -> str:
-    """Return the first sentence of a docstring, its roles as plain code."""
+    """Return the first paragraph of a docstring, its roles as plain code."""
+    if not inspect.isclass(value) and not inspect.isfunction(value):
+        return "type" if get_origin(value) else "data"
     text = " ".join((inspect.getdoc(value) or "").partition("\n\n")[0].split())
-    return text.replace("``", "`")
+    return _ROLE.sub(r"`\1`", text).replace("``", "`")
 
 
 def _classes(rows: Iterable[Any]) -> str:

@@ -14,6 +14,7 @@ from tests.docs.browser import Browser, find_browser
 PHONE, DESKTOP = 390, 1280
 _NO_PROSE = re.compile(r"<(pre|code|script|style|svg|math|title)\b.*?</\1>", re.DOTALL)
 _TAG = re.compile(r"<[^>]*>")
+_ROLE = re.compile(r":(?:class|func|meth|math|attr|exc|mod):|\{(?:generated|toctree)\}")
 _LATEX = re.compile(r"\\[a-zA-Z(\[|]|\$\$|\$[^$\n]*[\\_^][^$\n]*\$")
 # What reaches over the right edge and is not in a box that scrolls by itself.
 _TOO_WIDE = """[...document.querySelectorAll("article *")]
@@ -26,10 +27,11 @@ def pages(site: Path) -> list[Path]:
     return sorted(site.rglob("*.html"))
 
 
-def test_no_page_shows_raw_latex(site: Path) -> None:
+@pytest.mark.parametrize("markup", [_LATEX, _ROLE], ids=["latex", "roles"])
+def test_no_page_shows_raw_markup(site: Path, markup: re.Pattern[str]) -> None:
     for page in pages(site):
         prose = _TAG.sub("", _NO_PROSE.sub("", page.read_text(encoding="utf-8")))
-        assert not (found := _LATEX.findall(prose)), f"{page.relative_to(site)}: {found}"
+        assert not (found := markup.findall(prose)), f"{page.relative_to(site)}: {found}"
 
 
 def test_formulas_of_pages_and_of_docstrings_are_mathml(site: Path) -> None:
