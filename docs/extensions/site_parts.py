@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_origin, is_typeddict
+from typing import Any, get_origin
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -63,20 +63,25 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def _signature(
-    app: Sphinx, what: str, name: str, value: Any, options: Any, signature: str, returned: str
+    app: Sphinx,
+    what: str,
+    name: str,
+    value: Any,
+    options: Any,
+    signature: str | None,
+    returned: str,
 ) -> tuple[str, str] | None:
+    if signature is None or what not in ("class", "function", "method"):
+        return None
     if what == "class" and _not_constructed(value):
         return "", ""
-    if what not in ("class", "function", "method"):
-        return None
     parameters, kind = public_names.signature_of(value)
     return parameters, "" if what == "class" else kind
 
 
 def _not_constructed(kind: type) -> bool:
     """Return whether users name a class without ever making an object by calling it."""
-    protocol = getattr(kind, "_is_protocol", False)
-    return protocol or is_typeddict(kind) or issubclass(kind, Enum)
+    return getattr(kind, "_is_protocol", False) or issubclass(kind, Enum)
 
 
 def _no_type_before_colon(
