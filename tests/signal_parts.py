@@ -32,7 +32,7 @@ class Taking(StatelessPolicy):
         self.wanted = frozenset(requires)
         self.learns_from = frozenset(learns_from)
         self.seen: list[Signals] = []
-        self.told: list[Feedback] = []
+        self.feedback: list[Feedback] = []
 
     @property
     def requires(self) -> frozenset[str]:  # type: ignore[override]
@@ -43,7 +43,7 @@ class Taking(StatelessPolicy):
         return so.Problem(so.TopScores(-np.arange(float(len(signals["positions"])))), k)
 
     def observe(self, feedback: Feedback) -> None:
-        self.told.append(feedback)
+        self.feedback.append(feedback)
 
 
 def autograd(loss_fn: Callable[[Any, Any], Any], logits: Any, targets: Any) -> Any:

@@ -28,7 +28,7 @@ class Noting(StatelessPolicy):
 
     weights: Any = None
     requires: ClassVar[frozenset[str]] = frozenset({"losses"})
-    told: list[Feedback] = field(default_factory=list)
+    feedback: list[Feedback] = field(default_factory=list)
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> so.Problem:
         return so.Problem(so.TopScores(np.asarray(signals["losses"])), k)
@@ -37,7 +37,7 @@ class Noting(StatelessPolicy):
         return solution.weights if self.weights is None else self.weights(solution)
 
     def observe(self, feedback: Feedback) -> None:
-        self.told.append(feedback)
+        self.feedback.append(feedback)
 
 
 @dataclass
@@ -54,7 +54,7 @@ class Keeping(Noting):
 
 
 def trained_ids(policy: Noting) -> list[int]:
-    return [i for feedback in policy.told for i in feedback.ids.tolist()]
+    return [i for feedback in policy.feedback for i in feedback.ids.tolist()]
 
 
 def test_thirteen_of_128_make_an_update_every_tenth_batch() -> None:
@@ -142,8 +142,8 @@ def test_every_picked_sample_is_trained_on_once_and_in_order(
         assert trained + step.gathered == len(picked) and step.gathered < full
     assert trained_ids(policy) == picked[:trained]
     if k < full:  # otherwise all of a full batch is taken, and nothing has to wait
-        assert {len(told.ids) for told in policy.told} <= {full}
-    assert all(torch.equal(told.indices, told.ids % 100) for told in policy.told)
+        assert {len(feedback.ids) for feedback in policy.feedback} <= {full}
+    assert all(torch.equal(feedback.indices, feedback.ids % 100) for feedback in policy.feedback)
     rest = step.flush()
     assert rest.trained == len(picked) - trained and step.gathered == 0
     assert trained_ids(policy) == picked
@@ -155,13 +155,13 @@ def test_weights_are_each_batchs_share_of_its_own() -> None:
     first = step(*batch(32, seed=0)).picked  # 8 of 32
     second = step(*batch(20, seed=1)).picked  # 5 of 20
     third = step(*batch(32, seed=2)).picked
-    (told,) = policy.told
+    (feedback,) = policy.feedback
     positions = torch.cat([first.indices, second.indices, third.indices[:7]])
     sizes = torch.tensor([8.0] * 8 + [5.0] * 5 + [8.0] * 7)
-    torch.testing.assert_close(told.weights, (1.0 + positions) * sizes / 20)
-    assert torch.equal(told.indices, positions) and told.scored and told.step == 2
+    torch.testing.assert_close(feedback.weights, (1.0 + positions) * sizes / 20)
+    assert torch.equal(feedback.indices, positions) and feedback.scored and feedback.step == 2
     step.flush()
-    torch.testing.assert_close(policy.told[1].weights, (1.0 + third.indices[7:]) * 8.0)
+    torch.testing.assert_close(policy.feedback[1].weights, (1.0 + third.indices[7:]) * 8.0)
 
 
 @pytest.mark.parametrize("policy", ["obtf", "uniform"])
@@ -199,7 +199,7 @@ def test_more_than_a_batch_at_once_makes_several_updates() -> None:
     step = make(nn.Linear(6, 4), policy, selector={"k": 27}, accumulate=True, batch_size=8)
     result = step(*batch(32))
     assert result.trained == 24 and step.gathered == 3
-    losses = [(told.losses * told.weights).sum() for told in policy.told]
+    losses = [(feedback.losses * feedback.weights).sum() for feedback in policy.feedback]
     assert len(losses) == 3
     torch.testing.assert_close(result.loss, torch.stack(losses).mean())
 
@@ -232,7 +232,7 @@ def test_gathered_samples_are_copies() -> None:
     x.fill_(float("nan"))
     y.zero_()
     step(*batch(seed=1))
-    torch.testing.assert_close(policy.told[0].losses[:20], losses.detach())
+    torch.testing.assert_close(policy.feedback[0].losses[:20], losses.detach())
 
 
 # A number that varies
@@ -252,7 +252,7 @@ def test_a_policy_may_take_any_number(accumulate: bool) -> None:
             assert result.updated == (count > 0) and result.trained == count
         torch.testing.assert_close(result.picked.weights.sum(), torch.tensor(1.0 if count else 0.0))
     if accumulate:
-        assert [len(told.ids) for told in policy.told] == [32] and step.gathered == 11
+        assert [len(feedback.ids) for feedback in policy.feedback] == [32] and step.gathered == 11
 
 
 def test_a_number_that_varies_beside_losses_that_are_not_finite() -> None:

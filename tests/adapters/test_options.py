@@ -30,13 +30,13 @@ def test_values(text: str, value: Any) -> None:
 
 
 def test_several() -> None:
-    given = ["a:x=1", "b:x=2", "a:y=3"]
-    assert parse_policy_options(given, ["a", "b", "c"]) == {"a": {"x": 1, "y": 3}, "b": {"x": 2}}
+    texts = ["a:x=1", "b:x=2", "a:y=3"]
+    assert parse_policy_options(texts, ["a", "b", "c"]) == {"a": {"x": 1, "y": 3}, "b": {"x": 2}}
     assert parse_policy_options([], ["a"]) == {}
 
 
 @pytest.mark.parametrize(
-    ("given", "message"),
+    ("texts", "message"),
     [
         (["choices"], "must be policy:name=value, got 'choices'"),
         (["=3"], "must be policy:name=value, got '=3'"),
@@ -47,6 +47,6 @@ def test_several() -> None:
         (["obtf:a=1", "obtf:a=2"], "the option 'a' of the policy 'obtf' is given twice"),
     ],
 )
-def test_mistakes(given: list[str], message: str) -> None:
+def test_mistakes(texts: list[str], message: str) -> None:
     with pytest.raises(so.OptionError, match=message):
-        parse_policy_options(given, ["obtf", "big-loss"])
+        parse_policy_options(texts, ["obtf", "big-loss"])

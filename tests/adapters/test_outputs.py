@@ -87,8 +87,8 @@ def test_outputs_of_any_build(name: str) -> None:
     (seen,) = policy.seen
     torch.testing.assert_close(seen["logit_gradients"], expected)
     assert seen["last_layer_gradients"].shape == (32, 4 * 5 + 4)
-    told = policy.told[0].signals["upper_bound"]
-    torch.testing.assert_close(told, expected[:8].norm(dim=1), rtol=1e-4, atol=1e-6)
+    bounds = policy.feedback[0].signals["upper_bound"]
+    torch.testing.assert_close(bounds, expected[:8].norm(dim=1), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize("name", BUILDS)

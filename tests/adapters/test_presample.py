@@ -31,7 +31,7 @@ class Peeking(StatelessPolicy):
     awake: bool = True
     requires: ClassVar[frozenset[str]] = frozenset({"losses", "targets"})
     seen: list[Signals] = field(default_factory=list)
-    told: list[Feedback] = field(default_factory=list)
+    feedback: list[Feedback] = field(default_factory=list)
 
     def needs_scoring(self, state: SelectionState) -> bool:
         return self.awake
@@ -48,7 +48,7 @@ class Peeking(StatelessPolicy):
         return so.Problem(so.TopScores(np.asarray(signals["losses"])), k)
 
     def observe(self, feedback: Feedback) -> None:
-        self.told.append(feedback)
+        self.feedback.append(feedback)
 
 
 @given(data=draws.data())
@@ -92,10 +92,10 @@ def test_only_the_presample_is_scored() -> None:
     best = rows[result.losses.argsort(descending=True)[:8]].sort().values
     assert torch.equal(result.picked.indices, best) and result.picked.n == 32
     assert result.picked.mask.sum() == 8
-    (told,) = policy.told
-    assert torch.equal(told.indices, best) and told.ids.tolist() == (best + 100).tolist()
-    assert torch.equal(told.targets, y[best]) and told.scored
-    torch.testing.assert_close(told.losses, before[best])
+    (feedback,) = policy.feedback
+    assert torch.equal(feedback.indices, best) and feedback.ids.tolist() == (best + 100).tolist()
+    assert torch.equal(feedback.targets, y[best]) and feedback.scored
+    torch.testing.assert_close(feedback.losses, before[best])
 
 
 @dataclass
@@ -138,7 +138,7 @@ def test_while_asleep_there_is_no_scoring_pass() -> None:
     result = step(*batch())
     assert model.seen == [(8, True)] and result.losses is result.scored_indices is None
     assert result.batch_loss.isnan() and len(result.picked) == 8
-    assert set(policy.seen[0]) == {"targets", "positions"} and not policy.told[0].scored
+    assert set(policy.seen[0]) == {"targets", "positions"} and not policy.feedback[0].scored
     assert step.selector.presample(32) is None
     policy.awake = True
     assert step(*batch()).losses.shape == (12,)
@@ -155,12 +155,12 @@ def test_other_signals_are_asked_for_also_while_asleep() -> None:
 
 def test_seeds_and_resuming() -> None:
     def drawn(selector: st.BatchSelector, times: int) -> list[list[int]]:
-        found = []
+        positions = []
         for _ in range(times):
-            found.append(selector.presample(64).positions.tolist())
-            assert selector.presample(64).positions.tolist() == found[-1]
+            positions.append(selector.presample(64).positions.tolist())
+            assert selector.presample(64).positions.tolist() == positions[-1]
             selector(torch.rand(64), targets=torch.arange(64))
-        return found
+        return positions
 
     selector = st.BatchSelector(Peeking(), k=4, seed=1)
     first = drawn(selector, 2)

@@ -66,31 +66,31 @@ def test_is_the_plain_loop_to_the_last_bit() -> None:
     x, y = blobs()
     twin, model = network(), network()
     means = plain_loop(twin, x, y, epochs=3, lr=0.05, size=16, seed=4)
-    found = st.train_proxy(
+    proxy = st.train_proxy(
         model, (x, y), epochs=3, lr=0.05, batch_size=16, seed=4, keep_logits=True
     )
     for mine, theirs in zip(model.parameters(), twin.parameters(), strict=True):
         assert torch.equal(mine, theirs)
-    np.testing.assert_allclose(found.training_losses, means, rtol=1e-12)
+    np.testing.assert_allclose(proxy.training_losses, means, rtol=1e-12)
     with torch.no_grad():
         logits = twin(x)
         losses = nn.functional.cross_entropy(logits, y, reduction="none")
-    np.testing.assert_allclose(found.losses, losses.numpy(), rtol=1e-5, atol=1e-7)
-    np.testing.assert_allclose(found.logits, logits.numpy(), rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(found.scores, uncertainty_scores(found.logits), rtol=1e-9)
-    assert (found.epochs, found.score) == (3, "entropy")
-    assert found.scores.dtype == found.losses.dtype == np.float64 and found.seconds > 0.0
+    np.testing.assert_allclose(proxy.losses, losses.numpy(), rtol=1e-5, atol=1e-7)
+    np.testing.assert_allclose(proxy.logits, logits.numpy(), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(proxy.scores, uncertainty_scores(proxy.logits), rtol=1e-9)
+    assert (proxy.epochs, proxy.score) == (3, "entropy")
+    assert proxy.scores.dtype == proxy.losses.dtype == np.float64 and proxy.seconds > 0.0
 
 
 @pytest.mark.parametrize("score", ["confidence", "margin", "entropy", "loss"])
 def test_scores(score: Any) -> None:
     x, y = blobs()
-    found = st.train_proxy(network(), (x, y), epochs=1, lr=0.05, score=score, keep_logits=True)
-    expected = found.losses if score == "loss" else uncertainty_scores(found.logits, score)
-    np.testing.assert_allclose(found.scores, expected, rtol=1e-9)
-    assert found.score == score
+    proxy = st.train_proxy(network(), (x, y), epochs=1, lr=0.05, score=score, keep_logits=True)
+    expected = proxy.losses if score == "loss" else uncertainty_scores(proxy.logits, score)
+    np.testing.assert_allclose(proxy.scores, expected, rtol=1e-9)
+    assert proxy.score == score
     without = st.train_proxy(network(), (x, y), epochs=1, lr=0.05, score=score)
-    assert without.logits is None and np.array_equal(without.scores, found.scores)
+    assert without.logits is None and np.array_equal(without.scores, proxy.scores)
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -128,20 +128,20 @@ def test_epochs_may_end_early_and_be_none() -> None:
         return epoch == 2
 
     early, short = network(), network()
-    found = st.train_proxy(early, data, epochs=50, lr=0.05, on_epoch=on_epoch)
+    proxy = st.train_proxy(early, data, epochs=50, lr=0.05, on_epoch=on_epoch)
     expected = st.train_proxy(short, data, epochs=2, lr=0.05)
-    assert found.epochs == 2
-    assert seen == list(enumerate(found.training_losses, 1))
-    assert np.array_equal(found.scores, expected.scores)
+    assert proxy.epochs == 2
+    assert seen == list(enumerate(proxy.training_losses, 1))
+    assert np.array_equal(proxy.scores, expected.scores)
     as_it_is = st.train_proxy(early, data, epochs=0)
-    assert as_it_is.epochs == 0 and np.array_equal(as_it_is.scores, found.scores)
+    assert as_it_is.epochs == 0 and np.array_equal(as_it_is.scores, proxy.scores)
 
 
 def test_an_optimizer_of_ones_own() -> None:
     data, mine, theirs = blobs(), network(), network()
     optimizer = torch.optim.SGD(mine.parameters(), lr=0.05, momentum=0.9)
-    found = st.train_proxy(mine, data, epochs=2, optimizer=optimizer)
-    assert np.array_equal(found.scores, st.train_proxy(theirs, data, epochs=2, lr=0.05).scores)
+    proxy = st.train_proxy(mine, data, epochs=2, optimizer=optimizer)
+    assert np.array_equal(proxy.scores, st.train_proxy(theirs, data, epochs=2, lr=0.05).scores)
 
 
 def test_scoring_leaves_modes_and_statistics_alone() -> None:
@@ -166,29 +166,29 @@ def test_inputs_may_be_dicts_and_outputs_may_have_names() -> None:
     def loss_fn(outputs: Any, targets: Any) -> Any:
         return nn.functional.cross_entropy(outputs["logits"], targets, reduction="none")
 
-    found = st.train_proxy(Named(), ({"points": x}, y), epochs=2, lr=0.05, loss_fn=loss_fn)
+    proxy = st.train_proxy(Named(), ({"points": x}, y), epochs=2, lr=0.05, loss_fn=loss_fn)
     plain = st.train_proxy(network(), (x, y), epochs=2, lr=0.05)
-    assert np.array_equal(found.scores, plain.scores)
+    assert np.array_equal(proxy.scores, plain.scores)
 
 
 def test_one_logit() -> None:
     x, y = blobs()
     model = nn.Sequential(nn.Linear(2, 1), nn.Flatten(0))
     loss_fn = nn.BCEWithLogitsLoss(reduction="none")
-    found = st.train_proxy(model, (x, (y > 0).float()), epochs=2, lr=0.05, loss_fn=loss_fn)
+    proxy = st.train_proxy(model, (x, (y > 0).float()), epochs=2, lr=0.05, loss_fn=loss_fn)
     with torch.no_grad():
         p = torch.sigmoid(model(x).double())
     entropy = -(p * p.log() + (1 - p) * (1 - p).log())
-    np.testing.assert_allclose(found.scores, entropy.numpy(), rtol=1e-5)
+    np.testing.assert_allclose(proxy.scores, entropy.numpy(), rtol=1e-5)
 
 
 def test_unsure_samples_lie_between_the_clusters() -> None:
     x, y = blobs(300, noise=0.8)
-    found = st.train_proxy(network(), (x, y), epochs=20, lr=0.05, batch_size=32)
+    proxy = st.train_proxy(network(), (x, y), epochs=20, lr=0.05, batch_size=32)
     centers = np.array([[0.0, 2.0], [2.0, 0.0], [-2.0, -2.0]])
     distances = np.sort(np.linalg.norm(x.numpy()[:, None] - centers, axis=2), axis=1)
     between = distances[:, 1] - distances[:, 0]  # small between two centers
-    unsure = np.argsort(-found.scores)[:60]
+    unsure = np.argsort(-proxy.scores)[:60]
     assert between[unsure].mean() < 0.5 * between.mean()
 
 
@@ -247,21 +247,21 @@ def test_says_what_went_wrong() -> None:
 
     with pytest.raises(so.ProblemError, match=r"logits must have shape .* got \(90, 3, 2\)"):
         st.train_proxy(images, (x, y), epochs=1, lr=0.1, loss_fn=loss_fn)
-    found = st.train_proxy(images, (x, y), epochs=1, lr=0.1, loss_fn=loss_fn, score="loss")
-    assert found.scores.shape == (90,)
+    proxy = st.train_proxy(images, (x, y), epochs=1, lr=0.1, loss_fn=loss_fn, score="loss")
+    assert proxy.scores.shape == (90,)
 
 
 def test_irreducible_losses_are_those_of_the_model() -> None:
     holdout, (x, y) = blobs(60, seed=1), blobs(40, seed=2)
     model, twin = network(), network()
-    found = st.irreducible_losses(
+    irreducible = st.irreducible_losses(
         model, holdout, (x, y), epochs=3, lr=0.05, batch_size=16, keep="last", seed=4
     )
     plain_loop(twin, *holdout, epochs=3, lr=0.05, size=16, seed=4)
     with torch.no_grad():
         losses = nn.functional.cross_entropy(twin(x), y, reduction="none")
-    assert found.shape == (40,) and found.dtype == np.float64
-    np.testing.assert_allclose(found, losses.numpy(), rtol=1e-5, atol=1e-7)
+    assert irreducible.shape == (40,) and irreducible.dtype == np.float64
+    np.testing.assert_allclose(irreducible, losses.numpy(), rtol=1e-5, atol=1e-7)
 
 
 def test_the_best_epoch_is_kept() -> None:
@@ -313,12 +313,12 @@ def test_on_a_cuda_device() -> None:
     torch.cuda.manual_seed(5)
     before = torch.cuda.get_rng_state(), torch.get_rng_state()
     model = network(dropout=0.5)
-    found = st.train_proxy(model, data, epochs=2, lr=0.05, device="cuda")
+    proxy = st.train_proxy(model, data, epochs=2, lr=0.05, device="cuda")
     after = torch.cuda.get_rng_state(), torch.get_rng_state()
     assert all(torch.equal(a, b) for a, b in zip(before, after, strict=True))
     assert next(model.parameters()).device.type == "cuda"
     again = st.train_proxy(network(dropout=0.5), data, epochs=2, lr=0.05, device="cuda")
-    np.testing.assert_allclose(again.scores, found.scores, rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(again.scores, proxy.scores, rtol=1e-4, atol=1e-6)
     plain = st.train_proxy(network(), data, epochs=2, lr=0.05, device="cuda")
     on_host = st.train_proxy(network(), data, epochs=2, lr=0.05)
     np.testing.assert_allclose(plain.scores, on_host.scores, rtol=1e-3, atol=1e-5)

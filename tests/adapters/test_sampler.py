@@ -414,13 +414,13 @@ def test_within_a_batch_too(name: str) -> None:
     rows = [torch.randperm(80, generator=torch.Generator().manual_seed(s))[:32] for s in range(12)]
 
     def run(step: st.SelectiveStep, batches: list[torch.Tensor]) -> list[list[int]]:
-        made = []
+        trained = []
         for ids in batches:
             result = step(x[ids], y[ids], ids=ids)
             assert result.losses is None and result.updated
             assert float(result.picked.weights.max()) == pytest.approx(1 / 6)
-            made.append(ids[result.picked.indices].tolist())
-        return made
+            trained.append(ids[result.picked.indices].tolist())
+        return trained
 
     step = step_of()
     whole = run(step, rows)

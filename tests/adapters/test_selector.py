@@ -76,7 +76,7 @@ def test_obtf_matches_the_mean() -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "weights"),
+    ("dtype", "weights"),
     [
         ("float16", "float32"),
         ("bfloat16", "float32"),
@@ -85,8 +85,8 @@ def test_obtf_matches_the_mean() -> None:
         ("int64", "float32"),
     ],
 )
-def test_dtypes(given: str, weights: str) -> None:
-    vector = (losses() * 10).to(getattr(torch, given))
+def test_dtypes(dtype: str, weights: str) -> None:
+    vector = (losses() * 10).to(getattr(torch, dtype))
     picked = st.BatchSelector("obtf", k=7, seed=0)(vector)
     assert picked.weights.dtype == getattr(torch, weights)
     assert len(picked) == 7
@@ -105,9 +105,9 @@ def test_gradients_are_ignored_and_losses_unchanged() -> None:
 def test_indices_and_weights_travel_in_one_piece() -> None:
     weights = np.array([0.1, 1 / 3, 1e-300])
     for dtype in (torch.float64, torch.float32):
-        made = to_device(np.array([2, 5, 7]), weights, torch.device("cpu"), dtype)
-        assert made[0].tolist() == [2, 5, 7]
-        assert torch.equal(made[1], torch.as_tensor(weights).to(dtype))
+        moved = to_device(np.array([2, 5, 7]), weights, torch.device("cpu"), dtype)
+        assert moved[0].tolist() == [2, 5, 7]
+        assert torch.equal(moved[1], torch.as_tensor(weights).to(dtype))
 
 
 @pytest.mark.parametrize(

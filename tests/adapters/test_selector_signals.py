@@ -26,14 +26,14 @@ class Recorder(StatelessPolicy):
 
     def __post_init__(self) -> None:
         self.seen: list[Signals] = []
-        self.told: list[Feedback] = []
+        self.feedback: list[Feedback] = []
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> so.Problem:
         self.seen.append(signals)
         return so.Problem(so.TopScores(to_host((signals["logits"] ** 2).sum(1))), k)
 
     def observe(self, feedback: Feedback) -> None:
-        self.told.append(feedback)
+        self.feedback.append(feedback)
 
     def state_dict(self) -> dict[str, Any]:
         return {"seen": len(self.seen)}

@@ -183,15 +183,15 @@ def test_only_what_is_required_is_computed(loss: str, monkeypatch: pytest.Monkey
         monkeypatch.setattr(f"subsetopt_torch.signals.scoring_forward.{name}", forbidden)
     policy = Taking("losses", "logits")
     make(policy=policy, loss_fn=LOSSES[loss])(*batch())
-    assert len(policy.seen) == 1 and policy.told[0].signals == {}
+    assert len(policy.seen) == 1 and policy.feedback[0].signals == {}
 
 
 def test_what_is_given_is_not_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     policy = Taking("upper_bound")
     monkeypatch.setattr("subsetopt_torch.signals.scoring_forward._with_gradients", None)
-    given = torch.arange(32.0)
-    make(policy=policy)(*batch(), upper_bound=given)
-    assert policy.seen[0]["upper_bound"].tolist() == given.tolist()
+    bounds = torch.arange(32.0)
+    make(policy=policy)(*batch(), upper_bound=bounds)
+    assert policy.seen[0]["upper_bound"].tolist() == bounds.tolist()
 
 
 @pytest.mark.parametrize("loss", ["closed form", "any other"])
@@ -256,17 +256,17 @@ def test_what_the_training_forward_tells(loss: str, last_batch: str, accumulate:
         before = nn.Linear(6, 4)
         before.load_state_dict(saved(model))
         step(x, y)
-        if policy.told:
+        if policy.feedback:
             break
-    told = policy.told[0]
-    k = len(told.indices)
+    feedback = policy.feedback[0]
+    k = len(feedback.indices)
     assert k == (32 if accumulate else 5)
-    logits = before(x[told.indices])
-    torch.testing.assert_close(told.logits, logits.detach())
-    expected = autograd(LOSSES[loss], logits, y[told.indices])
-    torch.testing.assert_close(told.signals["logit_gradients"], expected)
-    torch.testing.assert_close(told.signals["upper_bound"], expected.norm(dim=1))
-    assert not any(value.requires_grad for value in told.signals.values())
+    logits = before(x[feedback.indices])
+    torch.testing.assert_close(feedback.logits, logits.detach())
+    expected = autograd(LOSSES[loss], logits, y[feedback.indices])
+    torch.testing.assert_close(feedback.signals["logit_gradients"], expected)
+    torch.testing.assert_close(feedback.signals["upper_bound"], expected.norm(dim=1))
+    assert not any(value.requires_grad for value in feedback.signals.values())
 
 
 def test_learning_leaves_the_random_stream() -> None:
@@ -374,7 +374,7 @@ def test_devices_and_autocast(device: str, loss: str, half: bool) -> None:
     expected = autograd(loss_fn, logits.float(), y)
     scaler = torch.amp.GradScaler(device, init_scale=64.0)
     make(model, policy, loss_fn=loss_fn, autocast=region, scaler=scaler)(x, y)
-    (seen,), (told,) = policy.seen, policy.told
+    (seen,), (feedback,) = policy.seen, policy.feedback
     bound = seen["upper_bound"]
     assert bound.dtype == torch.float32 and bound.device.type == device
     slack = {"rtol": 0.02, "atol": 0.01} if half else {"rtol": 1e-4, "atol": 1e-5}
@@ -384,4 +384,4 @@ def test_devices_and_autocast(device: str, loss: str, half: bool) -> None:
     torch.testing.assert_close(seen["last_layer_gradients"][:, :64], outer.flatten(1))
     assert seen["last_layer_gradients"].dtype == torch.float32
     assert bool((seen["gradient_norms"] >= 0.9 * seen["last_layer_gradients"].norm(dim=1)).all())
-    assert told.signals["upper_bound"].shape == (8,)
+    assert feedback.signals["upper_bound"].shape == (8,)

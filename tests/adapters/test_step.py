@@ -274,7 +274,7 @@ class Listening(StatelessPolicy):
     requires: ClassVar[frozenset[str]] = frozenset({"losses", "logits", "targets", "ids"})
 
     def __post_init__(self) -> None:
-        self.told: list[Feedback] = []
+        self.feedback: list[Feedback] = []
 
     def propose(self, signals: Signals, k: int, rng: np.random.Generator) -> so.Problem:
         assert signals["logits"].shape == (len(signals["ids"]), 4)
@@ -282,7 +282,7 @@ class Listening(StatelessPolicy):
         return so.Problem(so.TopScores(np.asarray(-signals["ids"])), k)
 
     def observe(self, feedback: Feedback) -> None:
-        self.told.append(feedback)
+        self.feedback.append(feedback)
 
 
 def test_policies_get_signals_and_feedback() -> None:
@@ -292,12 +292,13 @@ def test_policies_get_signals_and_feedback() -> None:
     step = make(policy=policy)
     result = step(x, y, ids=ids)
     assert result.picked.indices.tolist() == list(range(8))
-    (told,) = policy.told
-    assert told.step == 0 and told.scored
-    assert told.ids.tolist() == list(range(100, 108))
-    assert told.logits.shape == (8, 4) and not told.logits.requires_grad
-    assert torch.equal(told.targets, y[:8]) and torch.equal(told.indices, result.picked.indices)
-    torch.testing.assert_close((told.losses * told.weights).sum(), result.loss)
+    (feedback,) = policy.feedback
+    assert feedback.step == 0 and feedback.scored
+    assert feedback.ids.tolist() == list(range(100, 108))
+    assert feedback.logits.shape == (8, 4) and not feedback.logits.requires_grad
+    assert torch.equal(feedback.targets, y[:8])
+    assert torch.equal(feedback.indices, result.picked.indices)
+    torch.testing.assert_close((feedback.losses * feedback.weights).sum(), result.loss)
     with pytest.raises(so.ProblemError, match="needs the signal 'ids'"):
         step(x, y)
 

@@ -39,7 +39,7 @@ def small_data(n: int = 200) -> DataSet:
 
 @pytest.fixture(scope="module")
 def experiment() -> Experiment:
-    made = Experiment(Settings(("obtf", "big-loss"), rate=0.25, **SMALL), small_data())
+    compared = Experiment(Settings(("obtf", "big-loss"), rate=0.25, **SMALL), small_data())
     started: list[tuple[str, int]] = []
     steps: list[int] = []
 
@@ -47,11 +47,11 @@ def experiment() -> Experiment:
         started.append((method, seed))
         return lambda run: steps.append(run.steps)
 
-    made.execute(on_run)
+    compared.execute(on_run)
     methods = ["full batch", "uniform", "obtf", "big-loss"]
     assert started == [(m, s) for s in range(2) for m in methods]
-    assert len(steps) == 8 * made.steps_per_run
-    return made
+    assert len(steps) == 8 * compared.steps_per_run
+    return compared
 
 
 def test_every_method_makes_the_same_steps_from_the_same_start(experiment: Experiment) -> None:

@@ -130,10 +130,10 @@ def train_proxy(
     --------
     >>> import torch
     >>> x = torch.linspace(-1, 1, 41)[:, None]
-    >>> found = train_proxy(
+    >>> proxy = train_proxy(
     ...     torch.nn.Linear(1, 2), (x, (x[:, 0] > 0).long()), epochs=20, lr=0.5, batch_size=8
     ... )
-    >>> bool(abs(x[found.scores.argmax(), 0]) < 0.3)
+    >>> bool(abs(x[proxy.scores.argmax(), 0]) < 0.3)
     True
     """
     start = time.perf_counter()
