@@ -33,8 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 demo: $(STAMP)
 	$(BIN)/subsetopt train --data digits --rate 0.1 --epochs 60 --threads 1 --policy obtf \
-		--policy adaselection --policy-option adaselection:beta=-0.5 \
-		--policy importance --policy balanced
+		--policy adaselection --policy importance --policy balanced
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -26,7 +26,7 @@ _HALVES_SEED = 0
 _ELSEWHERE = ("online-batch", "prioritized")
 # These settings are trained besides the defaults, because the cards speak of them.
 _VARIANTS: dict[str, dict[str, Any]] = {
-    "adaselection": {"beta": -0.5},
+    "adaselection": {"beta": 0.5},
     "importance": {"tau_threshold": 1.8},
     "gradient-matching": {"weights": "nonnegative"},
 }

@@ -16,6 +16,8 @@ import subsetopt as so
 from subsetopt.policies import ScoredPolicy
 from subsetopt.policies.adaselection import AdaSelection
 
+pytestmark = pytest.mark.filterwarnings("ignore:adaselection with beta=")
+
 # The arithmetic is in float64 whatever the losses come in, so both have the same tolerance.
 RELATIVE = 1e-9
 # Ties of coreset-2 are decided by the last bit of the mean: it has a test of its own.

@@ -52,18 +52,34 @@ class Counting(ScoredPolicy):
         self.told = state["told"]
 
 
-def test_it_is_a_policy_with_the_papers_defaults() -> None:
+def test_it_is_a_policy_with_a_beta_below_0() -> None:
     policy = make_policy("adaselection")
     assert isinstance(policy, Policy) and isinstance(policy, AdaSelection)
     assert policy.names == ("big-loss", "small-loss", "uniform")
-    assert (policy.beta, policy.curriculum, policy.method_loss) == (0.5, -0.5, "picked")
+    assert (policy.beta, policy.curriculum, policy.method_loss) == (-0.5, -0.5, "picked")
     (row,) = (row for row in so.list_policies() if row.name == "adaselection")
     assert policy.requires == frozenset(row.requires) == {"losses"}
     assert policy.needs_scoring(SelectionState(0, 10, 2))
     assert repr(policy) == (
-        "AdaSelection(['big-loss', 'small-loss', 'uniform'], beta=0.5, curriculum=-0.5, "
+        "AdaSelection(['big-loss', 'small-loss', 'uniform'], beta=-0.5, curriculum=-0.5, "
         "method_loss='picked')"
     )
+
+
+@pytest.mark.parametrize("beta", [0.5, 1, 1e-9])
+def test_a_beta_above_0_warns_once_and_names_the_remedy(beta: float) -> None:
+    said = (
+        rf"adaselection with beta={beta} gives weight .* Pass a beta below 0; the default is -0\.5"
+    )
+    with pytest.warns(UserWarning, match=said) as warned:
+        policy = make_policy("adaselection", beta=beta)
+        play(policy, batches(3))  # type: ignore[arg-type]
+    assert len(warned) == 1
+
+
+@pytest.mark.parametrize("beta", [0.0, -0.5, -1.0])
+def test_a_beta_of_at_most_0_says_nothing(beta: float) -> None:
+    play(AdaSelection(beta=beta), batches(3))  # the tests turn warnings into errors
 
 
 def test_it_requires_what_its_candidates_do() -> None:
