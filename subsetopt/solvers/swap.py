@@ -38,8 +38,7 @@ __all__ = [
 
 Start = Literal["stratified", "random", "window"]
 
-# How the kernel starts anew where any subset is feasible. A start that is not listed is shaken by
-# a few random swaps.
+# How the kernel restarts where any subset is feasible, by the name of the start.
 RESTARTS = {"stratified": kernel.STRATIFIED, "random": kernel.UNIFORM}
 # Differences looked at between two looks at the clock, about 50 microseconds.
 CHUNK = 8_000
@@ -58,6 +57,8 @@ _UNSORTED_WORK = 30_000
 _BOUND_AFTER = 2
 # Seconds that the bound takes under quotas for one value looked at by the lattice or a node.
 _SECONDS_PER_LOOK = 4e-9
+# The number of random swaps that restart a search from a window.
+_WINDOW_KICK = 8
 # The largest number of random swaps that restart a constrained search: they fit in one chunk.
 _LARGEST_KICK = 4_000
 
@@ -221,10 +222,10 @@ def _unsorted(problem: Problem, context: SolveContext, limit: int | None) -> Raw
 
 
 class _Scratch(threading.local):
-    """Tables and states that searches of this thread are done with.
+    """Tables and states that searches of this thread can use again.
 
-    Fresh memory would cost page faults. A search takes its own and gives it back, so that one
-    started in the midst of another (by a clock, a signal handler) cannot write into it.
+    Fresh memory would cost page faults. A search takes a pair for itself and gives it back, so that
+    a search started in the midst of another (by a clock or a signal handler) has a pair of its own.
     """
 
     def __init__(self) -> None:
@@ -247,7 +248,7 @@ _scratch = _Scratch()
 
 
 class _Search:
-    """One search: what the kernel works on, and the bound."""
+    """One search: the arrays that the kernel works on, and the bound."""
 
     __slots__ = (
         "bound",
@@ -279,32 +280,32 @@ class _Search:
             best=np.empty(size, dtype=np.int64),
         )
         cost = 0.0
-        given = _given(problem, pool, start, context, entropy)
-        if given is not None:
+        initial = _initial(problem, pool, start, context, entropy)
+        if initial is not None:
             subset.mark[:] = 0
-            subset.mark[given] = 1
-            subset.chosen[:] = given
+            subset.mark[initial] = 1
+            subset.chosen[:] = initial
             subset.rest[:] = np.flatnonzero(subset.mark == 0)
             if limits.codes.size:
-                subset.counts[:] = np.bincount(limits.codes[given], minlength=limits.low.size)
+                subset.counts[:] = np.bincount(limits.codes[initial], minlength=limits.low.size)
             if limits.costs.size:
-                cost = limits.costs[given].sum()
+                cost = limits.costs[initial].sum()
         kick = min(2 * size + 8, _LARGEST_KICK)
-        restart = RESTARTS.get(start, 8) if pool.plain else kick
+        restart = RESTARTS.get(start, _WINDOW_KICK) if pool.plain else kick
         self.table, self.state = _scratch.take()
         reset(
             self.state, pool.target, GOAL_SHARE * self.tolerance, pool.span, cost, restart,
-            given is not None, not pool.ascending,
+            initial is not None, not pool.ascending,
         )  # fmt: skip
 
     def go_on(self, work: int) -> None:
-        """Count the work of a search that has failed: a bound is due at once."""
+        """Count the work of a search before this one; the bound is then due at once."""
         self.work = work
         self.state["work"] = work
         self.bound_after = 0
 
     def run(self, context: SolveContext, limit: int | None) -> StopReason:
-        """Search until the goal, a limit or an interrupt; the best is ``subset.best`` then."""
+        """Search until the goal, a limit or an interrupt, and leave the best in ``subset.best``."""
         chunk = CHUNK
         bounded = False
         search: Callable[..., int] = kernel.search
@@ -333,9 +334,9 @@ class _Search:
             _scratch.free.append((table, state))
 
     def _bound_due(self, deadline: Deadline) -> bool:
-        """Whether to find the bound now: not before as much work is done as it takes, nor too late.
+        """Whether to compute the bound now: after as much work as it takes, while there is time.
 
-        Most searches end before. Under quotas its nodes take longer.
+        Most searches end before. Under quotas the nodes of the bound take longer.
         """
         if self.work < self.bound_after:
             return False
@@ -346,17 +347,17 @@ class _Search:
         return bool(deadline.remaining() >= _SECONDS_PER_LOOK * looks)
 
     def _prove(self) -> bool:
-        """Find the lower bound, lift the goal to it, and tell whether the best is there."""
+        """Compute the lower bound, lift the goal to it, and return whether the best reaches it."""
         self.bound = sum_distance(self.pool, 0.01 * self.tolerance)
         goal = self.bound + GOAL_SHARE * self.tolerance
         self.state["goal"] = goal
         return bool(self.state["best_distance"][0] <= goal)
 
 
-def _given(
+def _initial(
     problem: Problem, pool: Pool, start: Start, context: SolveContext, entropy: int
 ) -> NDArray[np.int64] | None:
-    """Return the positions to start from, or None when the kernel draws them itself."""
+    """Return the positions to start from, or None where the kernel draws them itself."""
     if context.warm_start is not None:
         return pool.positions(context.warm_start, problem.n)
     if not pool.plain:
