@@ -16,7 +16,6 @@ from subsetopt.status import StopReason
 __all__ = [
     "Limits",
     "Outcome",
-    "Pace",
     "import_within",
     "out_of_time",
     "run_interruptible",
@@ -28,25 +27,6 @@ _POLL = 3600.0
 
 
 @dataclass(frozen=True, slots=True)
-class Pace:
-    """How long a backend is busy with a program outside of its search, in seconds.
-
-    Attributes
-    ----------
-    building
-        Per coefficient: to build the native model and to hand it over.
-    leaving
-        Per coefficient: from the backend's own limit to its answer.
-    presolve
-        Per binary: before the backend looks at the clock for the first time.
-    """
-
-    building: float = 0.0
-    leaving: float = 0.0
-    presolve: float = 0.0
-
-
-@dataclass(frozen=True, slots=True)
 class Outcome:
     """What a backend call returned, and whether the user interrupted it."""
 
@@ -54,31 +34,44 @@ class Outcome:
     interrupted: bool = False
 
 
+class _Background:
+    """A call in a thread of its own."""
+
+    def __init__(self, work: Callable[[], Any], name: str) -> None:
+        self.work = work
+        self.results: list[Any] = []
+        self.failures: list[BaseException] = []
+        # Not Thread.join: interrupted by Ctrl-C it takes the thread for dead (Python 3.10 to 3.12).
+        self.done = threading.Event()
+        threading.Thread(target=self._run, name=name).start()
+
+    def _run(self) -> None:
+        try:
+            self.results.append(self.work())
+        except BaseException as error:
+            self.failures.append(error)
+        finally:
+            self.done.set()
+
+    def result(self) -> Any:
+        """Return what the call returned, or raise what it raised, once it is done."""
+        if self.failures:
+            raise self.failures[0]
+        return self.results[0]
+
+
 def import_within(name: str, deadline: Deadline) -> Any | None:
     """Return a module, or None when its import does not end before the deadline.
 
     An import cannot be interrupted: it goes on in the background, for the next call to find.
     """
-    if name in sys.modules and not getattr(
-        getattr(sys.modules[name], "__spec__", None), "_initializing", False
-    ):
+    spec = getattr(sys.modules.get(name), "__spec__", None)
+    if name in sys.modules and not getattr(spec, "_initializing", False):
         return sys.modules[name]
     if not deadline.limited:
         return importlib.import_module(name)
-    failure: list[BaseException] = []
-
-    def load() -> None:
-        try:
-            importlib.import_module(name)
-        except BaseException as error:
-            failure.append(error)
-
-    thread = threading.Thread(target=load, name=f"import {name}")
-    thread.start()
-    thread.join(deadline.remaining())
-    if failure:
-        raise failure[0]
-    return None if thread.is_alive() else sys.modules[name]
+    call = _Background(lambda: importlib.import_module(name), f"import {name}")
+    return call.result() if call.done.wait(min(deadline.remaining(), _POLL)) else None
 
 
 def run_interruptible(
@@ -95,32 +88,17 @@ def run_interruptible(
     deadline
         The limit; the call is expected to know it too.
     """
-    results: list[Any] = []
-    failures: list[BaseException] = []
-    # Not Thread.join: interrupted by Ctrl-C it takes the thread for dead (Python 3.10 to 3.12).
-    done = threading.Event()
-
-    def body() -> None:
-        try:
-            results.append(work())
-        except BaseException as error:
-            failures.append(error)
-        finally:
-            done.set()
-
-    threading.Thread(target=body, name="subsetopt backend").start()
+    call = _Background(work, "subsetopt backend")
     interrupted = stopped = False
-    while not done.is_set():
+    while not call.done.is_set():
         try:
-            done.wait(_POLL if stopped else min(deadline.remaining() + 1e-3, _POLL))
+            call.done.wait(_POLL if stopped else min(deadline.remaining() + 1e-3, _POLL))
         except KeyboardInterrupt:
             interrupted = True
-        if not done.is_set() and not stopped and (interrupted or deadline.expired()):
+        if not call.done.is_set() and not stopped and (interrupted or deadline.expired()):
             stop()
             stopped = True
-    if failures:
-        raise failures[0]
-    return Outcome(results[0], interrupted)
+    return Outcome(call.result(), interrupted)
 
 
 class Limits(NamedTuple):
@@ -131,18 +109,10 @@ class Limits(NamedTuple):
 
 
 def work_left(context: SolveContext, used: int, number: int, work: float) -> Limits | None:
-    """Return the limits of a run, or None where there is nothing left.
+    """Return the limits of a run, or None where nothing is left to a later one.
 
-    Parameters
-    ----------
-    context
-        Says what is limited at all.
-    used
-        Nodes or conflicts of the runs before.
-    number
-        How many runs there were before; the first is never refused.
-    work
-        What is left of the default limit of work, where the context has none.
+    ``used`` are the nodes or conflicts of the ``number`` runs before; ``work`` is what they left of
+    the solver's default limit, which holds where the context has no limit.
     """
     if context.max_iterations is not None:
         left = context.max_iterations - used

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from subsetopt.budget import Deadline
 from subsetopt.objectives import FacilityLocation, KCenter
 from subsetopt.problem import Problem
-from subsetopt.solvers.mip.frame import FINEST, GAP, LEAK, Frame
+from subsetopt.solvers.mip.frame import FINEST, GAP, LEAK, Choice, Frame
 from subsetopt.solvers.mip.program import Form, Links, Program
 
 __all__ = ["CoverForm", "FacilityForm", "squared_distances"]
@@ -72,9 +72,7 @@ class FacilityForm(Form):
         """Return the scale at which rounding, half a one per client, costs little."""
         return 0.5 * max(1, self.served) / (_ROUNDING * self.precision)
 
-    def program(
-        self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False
-    ) -> Program:
+    def program(self, scale: float, start: Choice | None, *, whole: bool = False) -> Program:
         """Return the program over z and the pairs."""
         m, pairs = self.frame.size, self.gains.size
         gains = self.gains * scale
@@ -102,7 +100,7 @@ class FacilityForm(Form):
             leak=0.0 if whole else LEAK * self.precision,
         )
 
-    def _point(self, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def _point(self, chosen: Choice) -> NDArray[np.float64]:
         """Return the point (z, y) of a choice: each client served by what gains it most."""
         gains = np.where(chosen[self.candidates], self.gains, 0.0)
         order = np.lexsort((-gains, self.clients))
@@ -127,9 +125,7 @@ class CoverForm(Form):
 
     near: NDArray[np.bool_]
 
-    def program(
-        self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False
-    ) -> Program:
+    def program(self, scale: float, start: Choice | None, *, whole: bool = False) -> Program:
         """Return the program over z; it has nothing to minimize."""
         rows, columns = np.nonzero(self.near)
         clients = self.near.shape[0]

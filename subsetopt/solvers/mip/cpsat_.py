@@ -11,15 +11,14 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
 from subsetopt.errors import OptionError, did_you_mean
 from subsetopt.inputs import checked_integer, checked_positive
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.mip.calls import Pace, import_within, run_interruptible, work_left
-from subsetopt.solvers.mip.frame import Row
+from subsetopt.solvers.mip.calls import import_within, run_interruptible, work_left
+from subsetopt.solvers.mip.frame import Choice, Row
 from subsetopt.solvers.mip.program import Answer, Form, Program
 from subsetopt.solvers.mip.search import require_size, search
 from subsetopt.solvers.rows import PROGRAM_LIMITS
@@ -45,8 +44,11 @@ _MARGIN = 5e-3
 _LOOK = 512
 
 
-# Seconds that a scalar program takes outside of the search; others look at the clock while built.
-_SCALAR_PACE = Pace(building=1.8e-6, leaving=5e-7, presolve=6e-5)
+# Seconds per coefficient of a scalar program: to build it, and from CP-SAT's own limit to the
+# answer. Other programs look at the clock while they are built.
+_BUILDING, _LEAVING = 1.8e-6, 5e-7
+# Seconds per variable of a scalar program that presolve takes before it looks at the clock.
+_PRESOLVE = 6e-5
 # Presolve of OR-Tools 9.15 loses the optimum of 1 in 150 knapsacks with coefficients above this
 # (seen by enumeration; none in 600 without it). It does not harm scalar programs.
 _PRESOLVED = 2.0**30
@@ -110,37 +112,30 @@ class _Run:
     def __init__(self, solver: CPSat, context: SolveContext) -> None:
         self.solver, self.context, self.work = solver, context, 0.0
 
-    def __call__(
-        self, form: Form, start: NDArray[np.bool_] | None, used: int, number: int
-    ) -> Answer:
+    def __call__(self, form: Form, start: Choice | None, used: int, number: int) -> Answer:
         """Run the program of a form, rounded to whole numbers."""
         deadline = self.context.deadline
         cp_model = import_within(_CP_MODEL, deadline)
         if cp_model is None:
-            return Answer.late()
+            return Answer.none()
         limits = work_left(self.context, used, number, self.solver.work_limit - self.work)
         if limits is None:
             return Answer.none("UNKNOWN", StopReason.ITERATION)
-        pace = _SCALAR_PACE if form.kind == "scalar" else Pace()
         program = form.program(form.whole_scale, start, whole=True)
-        margin = _MARGIN + pace.leaving * program.entries
-        if deadline.remaining() < _STARTUP + margin + pace.building * program.entries:
-            return Answer.late()
+        entries = program.entries if form.kind == "scalar" else 0
+        margin = _MARGIN + _LEAVING * entries
+        if deadline.remaining() < _STARTUP + margin + _BUILDING * entries:
+            return Answer.none()
         made, solver = _build(cp_model, program, deadline), cp_model.CpSolver()
         if made is None or deadline.remaining() < _STARTUP + margin:
-            return Answer.late()
+            return Answer.none()
         parameters = solver.parameters
         if limits.iterations is not None:
             parameters.max_number_of_conflicts = limits.iterations
         if limits.work is not None:
             parameters.max_deterministic_time = limits.work
         parameters.random_seed = (self.context.entropy + number) & _SEED_BITS
-        self._configure(
-            parameters,
-            form,
-            program,
-            presolved=deadline.remaining() >= pace.presolve * program.size,
-        )
+        self._configure(parameters, form, program)
         self._set_native(parameters, margin)
         (native, variables), began = made, deadline.elapsed()
         outcome = run_interruptible(lambda: solver.solve(native), solver.stop_search, deadline)
@@ -154,22 +149,23 @@ class _Run:
         reason = meaning(word, self.context, outcome.interrupted)
         return Answer(choices, bound, word, reason, int(solver.num_conflicts), began)
 
-    def _configure(self, parameters: Any, form: Form, program: Program, *, presolved: bool) -> None:
-        """Set what a program needs; without ``presolved`` there is no time for presolve."""
+    def _configure(self, parameters: Any, form: Form, program: Program) -> None:
+        """Set what a program needs."""
         parameters.num_workers = self.solver.threads
         parameters.relative_gap_limit = 0.0
         parameters.absolute_gap_limit = math.floor(program.gap)
         # With symmetries of tied losses, one worker of OR-Tools 9.15 searches forever (n = 9).
         parameters.symmetry_level = 0
-        if form.kind != "scalar":
-            # Facility location of 40 samples: a proof in 0.3 s, where level 1 has none in 10 s.
-            parameters.linearization_level = 2
-            largest = np.abs(program.links.coefficients).max(initial=0.0)
-            presolved = presolved and largest <= _PRESOLVED
-        if not presolved or any(row.coefficients is not None for row in program.rows):
-            parameters.cp_model_presolve = False
         # Ctrl-C is taken by Python and handed on, so that it can be told from other ends.
         parameters.catch_sigint_signal = False
+        if form.kind == "scalar":
+            presolved = self.context.deadline.remaining() >= _PRESOLVE * program.size
+        else:
+            presolved = np.abs(program.links.coefficients).max(initial=0.0) <= _PRESOLVED
+            # Facility location of 40 samples: a proof in 0.3 s, where level 1 has none in 10 s.
+            parameters.linearization_level = 2
+        if not presolved or any(row.coefficients is not None for row in program.rows):
+            parameters.cp_model_presolve = False
 
     def _set_native(self, parameters: Any, margin: float) -> None:
         """Set the caller's own parameters, and the time limit, less a margin, where they do not.

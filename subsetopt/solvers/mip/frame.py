@@ -19,6 +19,7 @@ __all__ = [
     "GAP",
     "LEAK",
     "STOP_AT",
+    "Choice",
     "Frame",
     "Row",
     "accepted",
@@ -41,6 +42,9 @@ CAPACITY_UNITS = 1e4
 _CAPACITY_SLACK = 0.5e-9
 # The least precision asked of a backend, relative to mean|l|: the resolution of float64 sums.
 FINEST = 1e-14
+
+# Which candidates are chosen: a bool per variable, shape (m,).
+Choice = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -89,11 +93,11 @@ class Frame:
         """The number of variables for items."""
         return self.items.size
 
-    def subset(self, chosen: NDArray[np.bool_]) -> NDArray[np.int64]:
+    def subset(self, chosen: Choice) -> NDArray[np.int64]:
         """Return the original indices of a choice, sorted."""
         return np.sort(np.concatenate([self.forced, self.items[chosen]]))
 
-    def choice(self, indices: NDArray[np.int64] | None) -> NDArray[np.bool_] | None:
+    def choice(self, indices: NDArray[np.int64] | None) -> Choice | None:
         """Return original indices as a bool per variable; None for None."""
         return None if indices is None else np.isin(self.items, indices)
 
@@ -112,13 +116,9 @@ def frame(problem: Problem) -> Frame | RawResult:
     return Frame(items, rules.forced, rows)
 
 
-def accepted(
-    problem: Problem, model: Frame, chosen: NDArray[np.bool_] | None
-) -> NDArray[np.int64] | None:
+def accepted(problem: Problem, made: Frame, chosen: Choice) -> NDArray[np.int64] | None:
     """Return a backend's choice as indices, or None where its tolerances broke a constraint."""
-    if chosen is None:
-        return None
-    indices = model.subset(chosen)
+    indices = made.subset(chosen)
     broken = problem.constraints.violations(indices)
     return None if broken or problem.objective.violations(indices, problem.k) else indices
 

@@ -9,14 +9,12 @@ import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Literal
 
 import gurobipy as gp
 import numpy as np
 from gurobipy import GRB
-from numpy.typing import NDArray
 
-from subsetopt.budget import Deadline
 from subsetopt.errors import (
     OptionError,
     SolverError,
@@ -25,11 +23,11 @@ from subsetopt.errors import (
     did_you_mean,
 )
 from subsetopt.inputs import checked_choice, checked_integer, checked_positive
-from subsetopt.objectives import KCenter, VectorMatching
+from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import Limits, out_of_time, run_interruptible, work_left
-from subsetopt.solvers.mip.frame import Frame, frame
+from subsetopt.solvers.mip.frame import Choice, Frame
 from subsetopt.solvers.mip.program import Answer, Form, Program, stacked
 from subsetopt.solvers.mip.search import form_of, require_size, search
 from subsetopt.solvers.mip.vector_form import SquareForm
@@ -148,14 +146,9 @@ class Gurobi:
         """
         try:
             with environment(None) as env:
-                if env is None or problem is None:
-                    return None
-                if not isinstance(problem.objective, KCenter):
-                    made = frame(problem)
-                    if isinstance(made, Frame):
-                        program = Gurobi()._form(env, problem, made).program(_SCALE, None)
-                        if not _covered(env, program):
-                            raise _too_large(program)
+                if env is not None and problem is not None:
+                    check = partial(_require_license, env)
+                    search(problem, SolveContext(), check, partial(Gurobi()._form, env))
         except SolverLicenseError as error:
             return str(error)
         return None
@@ -173,12 +166,10 @@ class Gurobi:
             return raw
 
     def _form(self, env: gp.Env, problem: Problem, made: Frame) -> Form:
-        """Return the form of a problem: for vectors the one that is wanted and licensed.
+        """Return the form of a problem: for vectors the one that is wanted, or the license takes.
 
         Raises
         ------
-        SolverLicenseError
-            If the license does not take a quadratic form that has no other in its place.
         UnsupportedProblemError
             If nonnegative weights are asked for by absolute values.
         """
@@ -186,19 +177,15 @@ class Gurobi:
         if not isinstance(objective, VectorMatching):
             return form_of(problem, made)
         weighted = objective.weights == "nonnegative"
-        if self.form == "absolute":
-            if weighted:
-                raise UnsupportedProblemError(
-                    "absolute values cannot bound nonnegative weights; use form='quadratic'."
-                )
-            return form_of(problem, made)
-        form = SquareForm.of(problem, made)
-        if form.variables <= _LICENSED_SQUARES or unlimited(env):
-            return form
-        if weighted or self.form == "quadratic":
-            others = "solver='omp' or 'auto'" if weighted else "form='absolute'"
-            raise _too_large(form.program(_SCALE, None), others)
-        return form_of(problem, made)
+        if weighted and self.form == "absolute":
+            raise UnsupportedProblemError(
+                "absolute values cannot bound nonnegative weights; use form='quadratic'."
+            )
+        square = SquareForm.of(problem, made)
+        if self.form == "quadratic" or weighted:
+            return square
+        wanted = self.form == "auto" and _covered(env, square.program(_SCALE, None))
+        return square if wanted else form_of(problem, made)
 
 
 @contextlib.contextmanager
@@ -256,8 +243,10 @@ def unlimited(env: gp.Env) -> bool:
     return _unlimited
 
 
-def _too_large(program: Program, others: str = "solver='cpsat' or 'auto'") -> SolverLicenseError:
+def _too_large(program: Program) -> SolverLicenseError:
     """Return the error of a license that does not cover a program."""
+    others = "form='absolute'" if program.squares else "solver='cpsat' or 'auto'"
+    others = others if program.switches is None else "solver='omp' or 'auto'"
     return SolverLicenseError(
         f"the size-limited Gurobi license does not cover this problem: {program.size:,} candidates "
         f"make {program.costs.size:,} variables, the license that comes with pip takes 2,000 (mean "
@@ -271,7 +260,18 @@ def _covered(env: gp.Env, program: Program) -> bool:
     low = np.concatenate([[row.low for row in program.rows], program.links.low])
     high = np.concatenate([[row.high for row in program.rows], program.links.high])
     constraints = np.isfinite(low).sum() + (np.isfinite(high) & (low != high)).sum()
-    return max(program.costs.size, constraints) <= _LICENSED or unlimited(env)
+    most = _LICENSED_SQUARES if program.squares else _LICENSED
+    return (program.costs.size <= most and constraints <= _LICENSED) or unlimited(env)
+
+
+def _require_license(
+    env: gp.Env, form: Form, start: Choice | None, used: int, number: int
+) -> Answer:
+    """Raise unless the license covers the first program of a search, which then ends."""
+    program = form.program(_SCALE, start)
+    if not _covered(env, program):
+        raise _too_large(program)
+    return Answer.none()
 
 
 @contextlib.contextmanager
@@ -299,9 +299,7 @@ class _Run:
     def __init__(self, env: gp.Env, solver: Gurobi, context: SolveContext) -> None:
         self.env, self.solver, self.context, self.work = env, solver, context, 0.0
 
-    def __call__(
-        self, form: Form, start: NDArray[np.bool_] | None, used: int, number: int
-    ) -> Answer:
+    def __call__(self, form: Form, start: Choice | None, used: int, number: int) -> Answer:
         """Run the program of a form."""
         deadline = self.context.deadline
         limits = work_left(self.context, used, number, self.solver.work_limit - self.work)
@@ -309,7 +307,7 @@ class _Run:
             return Answer.none("NODE_LIMIT", StopReason.NODE)
         program = form.program(_SCALE, start)
         if deadline.remaining() < _STARTUP + _BUILDING * program.entries:
-            return Answer.late()
+            return Answer.none()
         if not _covered(self.env, program):
             if number == 0:
                 raise _too_large(program)
@@ -321,29 +319,28 @@ class _Run:
             began = deadline.elapsed()
             outcome = run_interruptible(native.optimize, native.terminate, deadline)
             self.work += native.Work
-            return _read(native, x, program, deadline, began, interrupted=outcome.interrupted)
+            late = not outcome.interrupted and deadline.expired()
+            return _read(native, x, program, began, late=late)
 
     def _configure(self, native: gp.Model, program: Program, limits: Limits, number: int) -> None:
         """Set all parameters, the caller's own last."""
         context = self.context
-        settings: dict[str, Any] = {
+        settings = {
             "Threads": self.solver.threads,
             "MIPFocus": self.solver.mip_focus,
             "FeasibilityTol": _TOLERANCE,
             "IntFeasTol": _TOLERANCE,
             "OptimalityTol": _TOLERANCE,
             "MIPGap": 0.0,
-            "Seed": (context.entropy + number) % GRB.MAXINT,
             "MIPGapAbs": program.gap,
+            "Seed": (context.entropy + number) % GRB.MAXINT,
+            "NodeLimit": limits.iterations,
+            "WorkLimit": limits.work,
+            "BestObjStop": program.goal if math.isfinite(program.goal) else None,
         }
-        if limits.iterations is not None:
-            settings["NodeLimit"] = limits.iterations
-        if limits.work is not None:
-            settings["WorkLimit"] = limits.work
-        if math.isfinite(program.goal):
-            settings["BestObjStop"] = program.goal
         for name, value in settings.items():
-            native.setParam(name, value)
+            if value is not None:
+                native.setParam(name, value)
         for name, value in context.backend_params.items():
             try:
                 native.setParam(name, value)
@@ -390,18 +387,10 @@ def _build(native: gp.Model, program: Program) -> gp.MVar:
     return x
 
 
-def _read(
-    native: gp.Model,
-    x: gp.MVar,
-    program: Program,
-    deadline: Deadline,
-    began: float,
-    *,
-    interrupted: bool,
-) -> Answer:
-    """Return what came of a solve."""
+def _read(native: gp.Model, x: gp.MVar, program: Program, began: float, *, late: bool) -> Answer:
+    """Return what came of a solve, which was stopped where it was ``late``."""
     word, reason = _STATUS.get(native.Status, (str(native.Status), StopReason.OTHER))
-    if native.Status == GRB.INTERRUPTED and not interrupted and deadline.expired():
+    if native.Status == GRB.INTERRUPTED and late:
         reason = StopReason.TIME
     if native.Status == GRB.INF_OR_UNBD:
         # Nothing that is minimized here is unbounded.

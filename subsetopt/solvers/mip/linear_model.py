@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 
 from subsetopt.objectives import MeanMatching, ScoredMatching, TopScores
 from subsetopt.problem import Problem
-from subsetopt.solvers.mip.frame import CAPACITY_UNITS, FINEST, GAP, LEAK, STOP_AT, Frame, Row
+from subsetopt.solvers.mip.frame import (
+    CAPACITY_UNITS,
+    FINEST,
+    GAP,
+    LEAK,
+    STOP_AT,
+    Choice,
+    Frame,
+    Row,
+)
 from subsetopt.solvers.mip.program import Form, Kind, Links, Program
 
 __all__ = ["LinearForm"]
@@ -90,7 +99,7 @@ class LinearForm(Form):
         fine = _STEPS * max(1.0, self.frame.rows[0].high) / self.precision
         return min(fine, _LARGEST / (span or 1.0))
 
-    def value(self, chosen: NDArray[np.bool_]) -> float:
+    def value(self, chosen: Choice) -> float:
         """Return the value to minimize of a choice, a bool per candidate."""
         total = self.offset + float(self.values[chosen].sum())
         return abs(total) if self.absolute else total
@@ -99,9 +108,7 @@ class LinearForm(Form):
         """Return the form that asks for a magnitude within a share of the precision."""
         return replace(self, share=share)
 
-    def program(
-        self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False
-    ) -> Program:
+    def program(self, scale: float, start: Choice | None, *, whole: bool = False) -> Program:
         """Return the program over z, and t where a magnitude is minimized."""
         m, rows = self.frame.size, self.frame.rows
         values, offset, precision = self.values * scale, self.offset * scale, self.precision * scale

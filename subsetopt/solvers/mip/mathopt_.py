@@ -16,14 +16,13 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError, SolverError
 from subsetopt.inputs import checked_fraction, checked_integer
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.mip.calls import Outcome, Pace, import_within, run_interruptible
-from subsetopt.solvers.mip.frame import LEAK
+from subsetopt.solvers.mip.calls import Outcome, import_within, run_interruptible
+from subsetopt.solvers.mip.frame import LEAK, Choice
 from subsetopt.solvers.mip.linear_model import LinearForm
 from subsetopt.solvers.mip.program import Answer, Form, Kind, Program, stacked
 from subsetopt.solvers.mip.search import require_size, search
@@ -59,13 +58,10 @@ _LARGEST_SCALE = 1e5
 # Seconds that starting a solve takes, and from the backend's own limit to the answer.
 _STARTUP = 3e-3
 _MARGIN = 3e-3
-_SCALAR = Pace(building=9.5e-6, leaving=5e-6)
-_PACES: dict[Kind, Pace] = {
-    "band": _SCALAR,
-    "scalar": _SCALAR,
-    "dense": Pace(building=3e-5, leaving=4e-6),
-    "sparse": Pace(building=8e-6, leaving=4e-6),
-}
+# Seconds per coefficient: to build a program and to hand it over, and from the backend's own limit
+# to the answer.
+_BUILDING: dict[Kind, float] = {"band": 9.5e-6, "scalar": 9.5e-6, "dense": 3e-5, "sparse": 8e-6}
+_LEAVING: dict[Kind, float] = {"band": 5e-6, "scalar": 5e-6, "dense": 4e-6, "sparse": 4e-6}
 # What every further attempt, after a failure of the backend, adds to the seed.
 _AGAIN = 7919
 
@@ -238,9 +234,7 @@ class _Run:
         if self.nodes is None and not context.deadline.limited:
             self.nodes = solver.node_limit
 
-    def __call__(
-        self, form: Form, start: NDArray[np.bool_] | None, used: int, number: int
-    ) -> Answer:
+    def __call__(self, form: Form, start: Choice | None, used: int, number: int) -> Answer:
         """Run the program of a form."""
         nodes = None if self.nodes is None else self.nodes - used
         if number and nodes is not None and nodes <= 0:
@@ -249,9 +243,7 @@ class _Run:
             return self._by_bands(form, start, nodes)
         return self._run(form, start, nodes, number)
 
-    def _by_bands(
-        self, form: LinearForm, start: NDArray[np.bool_] | None, nodes: int | None
-    ) -> Answer:
+    def _by_bands(self, form: LinearForm, start: Choice | None, nodes: int | None) -> Answer:
         """Look for a subset within tolerance first; minimize when there is none."""
         choices = [] if start is None else [start]
         floor, used = -math.inf, 0
@@ -277,27 +269,25 @@ class _Run:
             band.began,
         )
 
-    def _run(
-        self, form: Form, start: NDArray[np.bool_] | None, nodes: int | None, seed: int
-    ) -> Answer:
+    def _run(self, form: Form, start: Choice | None, nodes: int | None, seed: int) -> Answer:
         """Run the program of a form, again and otherwise where the backend fails on it."""
-        deadline, pace = self.context.deadline, _PACES[form.kind]
+        deadline = self.context.deadline
         mathopt = import_within(_MATHOPT, deadline)
         if mathopt is None:
-            return Answer.late()
+            return Answer.none()
         scale = min(max(_UNITS[form.kind] / form.precision, 1.0), _LARGEST_SCALE)
         program = form.program(scale, start)
-        needed = _STARTUP + _MARGIN + pace.building * program.entries
+        needed = _STARTUP + _MARGIN + _BUILDING[form.kind] * program.entries
         if form.kind in ("scalar", "band"):
             needed += self.solver.presolve * program.size
         if deadline.remaining() < needed:
-            return Answer.late()
+            return Answer.none()
         native, variables, hint = _build(mathopt, program)
         began = deadline.elapsed()
         for attempt, other in enumerate(({}, *self.solver.again)):
-            room = deadline.remaining() - _MARGIN - pace.leaving * program.entries
+            room = deadline.remaining() - _MARGIN - _LEAVING[form.kind] * program.entries
             if room <= 0.0:
-                return Answer.late()
+                return Answer.none()
             parameters = mathopt.SolveParameters(
                 random_seed=(self.context.entropy + seed + _AGAIN * attempt) & _SEED_BITS,
                 node_limit=None if nodes is None else max(1, nodes),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.solvers.mip.frame import Frame, Row
+from subsetopt.solvers.mip.frame import Choice, Frame, Row
 from subsetopt.status import StopReason
 
 __all__ = ["Answer", "Form", "Kind", "Links", "Program", "Run", "stacked"]
@@ -76,29 +77,22 @@ class Program:
 
     Attributes
     ----------
-    costs
-        One for each variable, the m binaries first, shape (m + c,).
-    upper
-        Upper ends of the continuous variables, shape (c,).
-    rows
-        Constraints on z alone.
-    links
-        Constraints that tie y to z, or are of the objective.
+    costs, upper
+        Costs of all variables, the m binaries first, shape (m + c,), and upper ends of the
+        continuous ones, shape (c,).
+    rows, links
+        Constraints on z alone, and all others.
     start
         A feasible point (z, y), or None.
-    gap
-        The absolute gap at which a backend may stop, in the units of the costs.
+    gap, goal
+        The absolute gap at which a backend may stop, and a value that is as good as the least
+        possible one (-inf when there is none), in scaled units.
     scale
-        What a value of the form was multiplied by; ``gap`` and ``goal`` are in scaled units,
-        ``error``, ``offset`` and ``leak`` in those of the form.
-    goal
-        A value that is as good as the least possible one; -inf when there is none.
-    error
-        By how much rounding may have lifted the least value.
+        What the values of the form were multiplied by.
+    error, leak
+        By how much rounding and a backend's tolerances may lift its bound, in units of the form.
     offset
-        What the costs leave out.
-    leak
-        By how much a backend's tolerances may lift its bound.
+        What the costs leave out, in units of the form.
     squares
         How many of the first y are free, with their sum of squares minimized; 0 if linear.
     switches
@@ -166,9 +160,7 @@ class Form(ABC):
         return 1.0
 
     @abstractmethod
-    def program(
-        self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False
-    ) -> Program:
+    def program(self, scale: float, start: Choice | None, *, whole: bool = False) -> Program:
         """Return the program.
 
         Parameters
@@ -181,7 +173,7 @@ class Form(ABC):
             Whether all numbers are to be whole.
         """
 
-    def refine(self, choices: list[NDArray[np.bool_]]) -> bool:
+    def refine(self, choices: list[Choice]) -> bool:
         """Sharpen what the program says of some choices; False where it is exact already."""
         return False
 
@@ -203,13 +195,11 @@ class Answer:
         Lower bound in the units of the form; -inf without.
     word, reason
         The native status, and what it means.
-    iterations
-        Its work.
-    began
-        Seconds from the start of the deadline to that of the native search.
+    iterations, began
+        Its work, and the seconds from the start of the deadline to that of its search.
     """
 
-    choices: list[NDArray[np.bool_]]
+    choices: list[Choice]
     bound: float
     word: str
     reason: StopReason
@@ -222,35 +212,15 @@ class Answer:
         return self.word == "INFEASIBLE"
 
     @classmethod
-    def none(cls, word: str, reason: StopReason) -> Answer:
-        """Return the answer of a backend that did nothing, and why."""
+    def none(cls, word: str = "not called", reason: StopReason = StopReason.TIME) -> Answer:
+        """Return the answer of a backend that did nothing; by default there was no time for it."""
         return cls([], -math.inf, word, reason, 0)
 
-    @classmethod
-    def late(cls) -> Answer:
-        """Return the answer of a backend that there was no time to call."""
-        return cls.none("not called", StopReason.TIME)
 
-
-class Run(Protocol):
-    """A backend that is ready to run programs."""
-
-    def __call__(
-        self, form: Form, start: NDArray[np.bool_] | None, used: int, number: int
-    ) -> Answer:
-        """Run the program of a form.
-
-        Parameters
-        ----------
-        form
-            What to make the program of.
-        start
-            A choice to begin with, or None.
-        used
-            Work done by the runs before, to be taken off the limit.
-        number
-            Which run this is, from 0; seeds differ by it.
-        """
+# A backend that is ready to run programs: it is given a form, a choice to begin with or None, the
+# work done by the runs before (to be taken off the limit), and the number of those runs, which
+# makes seeds differ.
+Run = Callable[[Form, "Choice | None", int, int], Answer]
 
 
 def stacked(frame_rows: tuple[Row, ...], links: Links) -> Links:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import out_of_time
 from subsetopt.solvers.mip.coverage_form import CoverForm, FacilityForm, squared_distances
-from subsetopt.solvers.mip.frame import Frame, accepted, frame
+from subsetopt.solvers.mip.frame import Choice, Frame, accepted, frame
 from subsetopt.solvers.mip.linear_model import LinearForm
 from subsetopt.solvers.mip.program import Answer, Form, Run
 from subsetopt.solvers.mip.vector_form import AbsoluteForm
@@ -118,40 +118,23 @@ class _Runs:
     run: Run
     used: int = 0
     number: int = 0
-    first: Answer = field(default_factory=Answer.late)
-    last: Answer = field(default_factory=Answer.late)
+    began: float = 0.0
+    word: str = "not called"
 
-    def ask(self, form: Form, start: NDArray[np.bool_] | None) -> Answer:
+    def ask(self, form: Form, start: Choice | None) -> Answer:
         """Return a backend's answer to the program of a form."""
-        self.last = self.run(form, start, self.used, self.number)
-        if self.number == 0:
-            self.first = self.last
-        self.used, self.number = self.used + self.last.iterations, self.number + 1
-        return self.last
-
-    @property
-    def late(self) -> bool:
-        """Whether there was no time for any program."""
-        return self.first.word == "not called"
+        answer = self.run(form, start, self.used, self.number)
+        self.began = self.began if self.number else answer.began
+        self.used, self.number = self.used + answer.iterations, self.number + 1
+        self.word = answer.word
+        return answer
 
     def result(
-        self,
-        indices: NDArray[np.int64] | None,
-        bound: float | None,
-        reason: StopReason,
-        *,
-        infeasible: bool = False,
+        self, indices: NDArray[np.int64] | None, bound: float | None, reason: StopReason
     ) -> RawResult:
         """Return what came of all runs."""
-        return RawResult(
-            indices,
-            bound=bound,
-            stop_reason=reason,
-            iterations=self.used,
-            setup_time=self.first.began,
-            infeasible=infeasible,
-            extras={"native_status": self.last.word, "programs": self.number},
-        )
+        extras = {"native_status": self.word, "programs": self.number}
+        return RawResult(indices, None, bound, reason, self.used, self.began, extras=extras)
 
 
 def _improve(problem: Problem, context: SolveContext, form: Form, run: Run) -> RawResult:
@@ -160,45 +143,34 @@ def _improve(problem: Problem, context: SolveContext, form: Form, run: Run) -> R
     What a form leaves out is added between runs (:meth:`Form.refine`): every subset found is then
     valued rightly, and the bounds of the runs rise to the optimum.
     """
-    objective, frame_ = problem.objective, form.frame
+    objective, made = problem.objective, form.frame
     sign = 1.0 if objective.sense == "minimize" else -1.0
-    best, runs, bound, infeasible = (
-        _Best(problem),
-        _Runs(run),
-        sign * objective.trivial_bound,
-        False,
-    )
+    best, runs, bound = _Best(problem), _Runs(run), sign * objective.trivial_bound
     best.offer(context.warm_start)
     while True:
-        answer = runs.ask(form, frame_.choice(best.indices))
+        answer = runs.ask(form, made.choice(best.indices))
         for chosen in answer.choices:
-            best.offer(accepted(problem, frame_, chosen))
+            best.offer(accepted(problem, made, chosen))
         if math.isfinite(answer.bound):
             bound = max(bound, answer.bound * form.factor)
         closed, stop = best.closed(bound), answer.reason
         # TARGET is by the program's own value, which is not yet ours.
         if closed is not None or stop not in (StopReason.COMPLETED, StopReason.TARGET):
-            stop = closed or stop
             break
         # The frame can be met, as was checked: only an objective's own constraint cannot.
         if answer.infeasible and objective.restricts and best.indices is None:
-            infeasible, stop = True, StopReason.COMPLETED
-            break
-        if not answer.infeasible and form.refine(_tangible(answer, frame_, best)):
+            return replace(runs.result(None, None, StopReason.COMPLETED), infeasible=True)
+        known = made.choice(best.indices)
+        choices = answer.choices if known is None else [known, *answer.choices]
+        if not answer.infeasible and form.refine(choices):
             continue
         if form.alternative is None:
             stop = StopReason.NUMERICAL
             break
         form = form.alternative
-    if runs.late:
+    if runs.number == 1 and runs.word == "not called":
         return out_of_time(context.deadline)
-    return runs.result(best.indices, sign * bound, stop, infeasible=infeasible)
-
-
-def _tangible(answer: Answer, made: Frame, best: _Best) -> list[NDArray[np.bool_]]:
-    """Return the choices of an answer, the best one before them."""
-    known = made.choice(best.indices)
-    return answer.choices if known is None else [known, *answer.choices]
+    return runs.result(best.indices, sign * bound, closed or stop)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -236,7 +208,7 @@ class _Radii:
         least = np.minimum(squares.min(axis=1), sure).max()
         return cls(problem, made, squares, sure, levels[levels >= least])
 
-    def square(self, chosen: NDArray[np.bool_]) -> float:
+    def square(self, chosen: Choice) -> float:
         """Return the squared radius of a choice; infinite for an empty one."""
         nearest = self.squares[:, chosen].min(axis=1, initial=np.inf)
         return float(np.minimum(nearest, self.sure).max())
@@ -263,9 +235,11 @@ class _Radii:
             middle = (low + high) // 2 if best is not None else self.levels.size - 1
             answer = runs.ask(self.cover(middle), best)
             covers = [
-                c for c in answer.choices if accepted(self.problem, self.frame, c) is not None
+                chosen
+                for chosen in answer.choices
+                if accepted(self.problem, self.frame, chosen) is not None
+                and self.square(chosen) <= self.levels[middle]
             ]
-            covers = [c for c in covers if self.square(c) <= self.levels[middle]]
             if covers:
                 best = min(covers, key=self.square)
                 high = self.level(self.square(best))
@@ -279,19 +253,20 @@ class _Radii:
         assert isinstance(objective, KCenter)
         bound = objective.distance(float(self.levels[low])) * _ROUNDING if proved else None
         indices = None if best is None else self.frame.subset(best)
-        return runs.result(indices, bound, stop, infeasible=not proved and best is None)
+        raw = runs.result(indices, bound, stop)
+        return replace(raw, infeasible=not proved and best is None)
 
-    def _begin(self, context: SolveContext) -> tuple[NDArray[np.bool_] | None, int]:
+    def _begin(self, context: SolveContext) -> tuple[Choice | None, int]:
         """Return a choice to begin with, if one is easily found, and the first possible level."""
-        taken, spread = _farthest_first(self.problem, self)
-        starts = [taken, context.warm_start]
-        known = [c for c in map(self.frame.choice, starts) if c is not None]
+        far, spread = _farthest_first(self.problem, self)
+        starts = (far, self.frame.choice(context.warm_start))
+        known = [chosen for chosen in starts if chosen is not None]
         # Of k + 1 samples two share a center: no radius is below half their least distance.
         return min(known, key=self.square, default=None), self.level(0.25 * spread * _ROUNDING)
 
 
-def _farthest_first(problem: Problem, radii: _Radii) -> tuple[NDArray[np.int64] | None, float]:
-    """Return a subset of far samples, and the least squared distance of any k + 1; 0 without."""
+def _farthest_first(problem: Problem, radii: _Radii) -> tuple[Choice | None, float]:
+    """Return a choice of far samples, and the least squared distance of any k + 1; 0 without."""
     state, squares = Partial(problem.constraints), radii.sure.copy()
     column = np.full(problem.n, -1)
     column[radii.frame.items] = np.arange(radii.frame.size)
@@ -306,9 +281,7 @@ def _farthest_first(problem: Problem, radii: _Radii) -> tuple[NDArray[np.int64] 
         state.take(pick)
         np.minimum(squares, radii.squares[:, column[pick]], out=squares)
     spread = min(spread, float(squares.max())) if state.slots == 0 else 0.0
-    indices = state.completed()
-    if indices is None or problem.constraints.violations(indices):
-        return None, spread
-    if problem.objective.violations(indices, problem.k):
-        return None, spread
-    return indices, spread
+    chosen = radii.frame.choice(state.completed())
+    if chosen is not None and accepted(problem, radii.frame, chosen) is None:
+        chosen = None
+    return chosen, spread

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
-from subsetopt.solvers.mip.frame import FINEST, GAP, LEAK, STOP_AT, Frame
+from subsetopt.solvers.mip.frame import FINEST, GAP, LEAK, STOP_AT, Choice, Frame
 from subsetopt.solvers.mip.program import Form, Kind, Links, Program
 
 __all__ = ["AbsoluteForm", "SquareForm"]
@@ -89,11 +89,11 @@ class AbsoluteForm(Form):
         """By how many whole numbers rounding may move a norm: half a one per vector and b."""
         return 0.5 * math.sqrt(self.offset.size) * (self.frame.rows[0].high + 1.0) + 1.0
 
-    def residual(self, chosen: NDArray[np.bool_]) -> NDArray[np.float64]:
+    def residual(self, chosen: Choice) -> NDArray[np.float64]:
         """Return the residual of a choice."""
         return np.asarray(self.offset + self.matrix[chosen].sum(axis=0))
 
-    def refine(self, choices: list[NDArray[np.bool_]]) -> bool:
+    def refine(self, choices: list[Choice]) -> bool:
         """Add all rows, and the tangents at the residuals of some choices."""
         news = not self.refined
         self.refined = True
@@ -108,9 +108,7 @@ class AbsoluteForm(Form):
                 news = True
         return news
 
-    def program(
-        self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False
-    ) -> Program:
+    def program(self, scale: float, start: Choice | None, *, whole: bool = False) -> Program:
         """Return the program over z, the residual's positive and negative part, and t."""
         (m, d), rounded = self.matrix.shape, np.rint if whole else np.asarray
         tangents = np.array(self.tangents).reshape(-1, d)
@@ -173,7 +171,7 @@ class AbsoluteForm(Form):
         return Links.joined(columns, entries, low, np.array(high))
 
     def _point(
-        self, start: NDArray[np.bool_], values: NDArray[np.float64], share: float
+        self, start: Choice, values: NDArray[np.float64], share: float
     ) -> NDArray[np.float64]:
         """Return the point (z, y) of a choice, given what its rows in z sum to."""
         d = self.offset.size
@@ -225,21 +223,13 @@ class SquareForm(Form):
         return cls(frame, precision, unit, vectors, -objective.target / unit, True)
 
     @property
-    def variables(self) -> int:
-        """The number of variables."""
-        m, d = self.matrix.shape
-        return int(self.frame.size + d + (m if self.weighted else 0))
-
-    @property
     def alternative(self) -> AbsoluteForm | None:
         """Return absolute values, which can prove a tiny norm: the root of its square cannot."""
         if self.weighted:
             return None
         return AbsoluteForm(self.frame, self.precision, self.factor, self.matrix, self.offset)
 
-    def program(
-        self, scale: float, start: NDArray[np.bool_] | None, *, whole: bool = False
-    ) -> Program:
+    def program(self, scale: float, start: Choice | None, *, whole: bool = False) -> Program:
         """Return the program over z, the residual, and the weights if there are any."""
         assert not whole
         m, (rows, d) = self.frame.size, self.matrix.shape
