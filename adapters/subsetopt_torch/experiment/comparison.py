@@ -160,6 +160,22 @@ class Run:
         """Test accuracy at the end, in [0, 1]."""
         return self.curve[-1].accuracy
 
+    def count(self, result: StepResult, residual: float | None) -> None:
+        """Add what a step did, and its residual where that is known."""
+        self.steps += int(result.updated)
+        self.backpropagated += result.trained
+        self.scored += 0 if result.losses is None else len(result.losses)
+        for part in self.seconds:
+            self.seconds[part] += getattr(result.timings, part)
+        if residual is not None:
+            self.residuals.append(residual)
+
+    def end_epoch(self, epoch: int, accuracy: float, batch_losses: list[float]) -> None:
+        """Add a point to the curve; batch losses that no step knew are nan."""
+        known = [loss for loss in batch_losses if not np.isnan(loss)]
+        batch_loss = float(np.mean(known)) if known else float("nan")
+        self.curve.append(Point(epoch, self.steps, self.backpropagated, accuracy, batch_loss))
+
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain numbers, for JSON."""
         plain = asdict(self)
@@ -240,23 +256,20 @@ def run_one(
     step = _make_step(settings, data, method, seed)
     model = step.model
     run = Run(method, seed, seconds=dict.fromkeys(Timings.__dataclass_fields__, 0.0))
-    run.curve.append(Point(0, 0, 0, _accuracy(model, data), float("nan")))
+    run.end_epoch(0, _accuracy(model, data), [])
     order = torch.Generator().manual_seed(seed)
     for epoch in range(1, settings.epochs + 1):
-        losses = []
+        batch_losses = []
         shuffled = torch.randperm(len(data.train_x), generator=order)
         for rows in _batches(shuffled, settings.batch_size):
             x, y = data.train_x[rows], data.train_y[rows]
-            probe = _Probe(step, x, y, run.steps)
+            losses = _unscored_losses(step, x, y, run.steps)
             result = step(x, y, ids=rows)
-            probe.read(result, run)
-            _count(run, result)
-            losses.append(float(result.batch_loss))
+            run.count(result, _residual(result, losses))
+            batch_losses.append(float(result.batch_loss))
             on_step(run)
         run.fallbacks = step.selector.fallbacks
-        known = [loss for loss in losses if not np.isnan(loss)]
-        accuracy, loss = _accuracy(model, data), float(np.mean(known)) if known else float("nan")
-        run.curve.append(Point(epoch, run.steps, run.backpropagated, accuracy, loss))
+        run.end_epoch(epoch, _accuracy(model, data), batch_losses)
     policy = step.selector.policy
     run.policy_curves = policy.curves() if has(policy, WithCurves) else {}
     return run
@@ -303,39 +316,31 @@ def check_threads(threads: int) -> None:
         raise OptionError(f"threads must be at least 1, got {threads}.")
 
 
-class _Probe:
-    """Measures how well a choice matches the batch mean, outside of the step's own timings."""
+def _unscored_losses(step: SelectiveStep, x: Tensor, y: Tensor, number: int) -> Tensor | None:
+    """Return the losses of a batch before step ``number``, where the step will not score it.
 
-    def __init__(self, step: SelectiveStep, x: Tensor, y: Tensor, number: int) -> None:
-        # For a method without a scoring pass the losses are computed now and then, and before the
-        # step, which changes them.
-        unscored = not step.selector.needs_scoring(len(x)) and step.selector.size(len(x)) < len(x)
-        self.losses: Tensor | None = None
-        if unscored and number % _PROBE_EVERY == 0:
-            with scoring_pass(step.model):
-                self.losses = step.loss_fn(step.model(x), y)
-
-    def read(self, result: StepResult, run: Run) -> None:
-        losses = self.losses if result.losses is None else result.losses
-        if losses is None or not result.updated:
-            return
-        values = losses.double()
-        scale = float(values.abs().mean())
-        picked = result.picked
-        rows = picked.indices
-        if result.losses is not None and result.scored_indices is not None:
-            rows = torch.searchsorted(result.scored_indices, rows)
-        subset = (values[rows] * picked.weights.double()).sum()
-        if scale > 0.0:
-            run.residuals.append(abs(float(values.mean() - subset)) / scale)
+    They are computed now and then only, and outside of the step's own timings.
+    """
+    n = len(x)
+    scores = step.selector.needs_scoring(n) or step.selector.size(n) == n
+    if scores or number % _PROBE_EVERY:
+        return None
+    with scoring_pass(step.model):
+        return step.loss_fn(step.model(x), y)
 
 
-def _count(run: Run, result: StepResult) -> None:
-    run.steps += int(result.updated)
-    run.backpropagated += result.trained
-    run.scored += 0 if result.losses is None else len(result.losses)
-    for part in run.seconds:
-        run.seconds[part] += getattr(result.timings, part)
+def _residual(result: StepResult, unscored: Tensor | None) -> float | None:
+    """Return how far a choice is from the batch mean, over mean|l|; None where it is not known."""
+    losses = unscored if result.losses is None else result.losses
+    if losses is None or not result.updated:
+        return None
+    values = losses.double()
+    scale = float(values.abs().mean())
+    rows = result.picked.indices
+    if result.losses is not None and result.scored_indices is not None:
+        rows = torch.searchsorted(result.scored_indices, rows)
+    subset = (values[rows] * result.picked.weights.double()).sum()
+    return abs(float(values.mean() - subset)) / scale if scale > 0.0 else None
 
 
 def _accuracy(model: nn.Module, data: DataSet) -> float:
