@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable
 from enum import Enum
 from pathlib import Path
-from typing import Any, get_origin
+from typing import Any, get_origin, is_typeddict
 
 from docutils import nodes
 from docutils.statemachine import StringList
@@ -81,7 +81,8 @@ def _signature(
 
 def _not_constructed(kind: type) -> bool:
     """Return whether users name a class without ever making an object by calling it."""
-    return getattr(kind, "_is_protocol", False) or issubclass(kind, Enum)
+    protocol = getattr(kind, "_is_protocol", False)
+    return protocol or is_typeddict(kind) or issubclass(kind, Enum)
 
 
 def _no_type_before_colon(
