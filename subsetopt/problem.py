@@ -46,8 +46,9 @@ class Problem:
     costs
         Cost of every candidate, shape (n,), at least 0 (tokens, seconds); None without a capacity.
     capacity
-        Largest total cost of the chosen candidates, in units of the costs; None sets no limit.
-        Needs ``costs``.
+        Largest total cost of the chosen candidates, in units of the costs; None and infinity set no
+        limit. Exact for integers and decimals, widened by 1e-12 of itself for numbers of more
+        digits. Needs ``costs``.
 
     Raises
     ------
@@ -93,6 +94,7 @@ class Problem:
         self.include = as_index_array(include, n, "include")
         self.exclude = as_index_array(exclude, n, "exclude")
         self.groups, self.quotas = _checked_groups(groups, quotas, n)
+        #: The costs in their own dtype, and the capacity as an int or a float.
         self.costs, self.capacity = _checked_costs(costs, capacity, n)
         #: Whether there is any constraint besides the size.
         self.constrained = not (
@@ -253,7 +255,7 @@ def _checked_quota(label: object, quota: object) -> tuple[int, int]:
 
 def _checked_costs(
     costs: ArrayLike | None, capacity: float | None, n: int
-) -> tuple[NDArray[np.float64] | None, float | None]:
+) -> tuple[NDArray[Any] | None, float | None]:
     if (costs is None) != (capacity is None):
         present, absent = ("capacity", "costs") if costs is None else ("costs", "capacity")
         raise ProblemError(
@@ -261,12 +263,19 @@ def _checked_costs(
         )
     if costs is None or capacity is None:
         return None, None
-    vector, _ = as_finite_vector(costs, "costs")
+    vector, dtype = as_finite_vector(costs, "costs")
     if vector.size != n:
         raise ProblemError(f"costs has {vector.size} entries for {n} candidates; pass one each.")
     if n and vector.min() < 0.0:
         at = int(vector.argmin())
         raise ProblemError(f"costs must be at least 0, got {vector[at]} at position {at}.")
-    if not is_number(capacity) or math.isnan(capacity):
+    if not is_number(capacity) or capacity != capacity:
         raise ProblemError(f"capacity must be a number, got {capacity!r}.")
-    return vector, float(capacity)
+    return (vector if dtype.kind == "V" else np.asarray(costs)), _plain_number(capacity)
+
+
+def _plain_number(number: float) -> float:
+    """Return a number as an int or a float of Python, the decimal that it prints as."""
+    if is_integer(number):
+        return int(number)
+    return float(str(number)) if isinstance(number, np.floating) else float(number)

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.constraints.capacity import Capacity
 from subsetopt.constraints.quotas import GroupQuotas
 from subsetopt.constraints.ranks import rank_within, smallest, stable_order
 from subsetopt.constraints.remaining import Remaining
 
 __all__ = ["Constraints"]
-
-# Share of the capacity by which it is widened.
-_CAPACITY_SLACK = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,12 +34,14 @@ class Constraints:
     at_most
         Whether fewer than k are allowed.
     forced, free
-        Indices that are always chosen, and those that may be; all others are excluded.
+        Indices that are always chosen, and those that may be; all others are excluded, or cost
+        more than the capacity by themselves.
     quotas
         How many candidates of each group a subset may have; None without quotas.
-    costs, capacity
-        Cost per candidate (n,) and the largest total; None and infinity without. The capacity is
-        widened by 1e-9 of itself, so that 0.1 + 0.1 + 0.1 fits into 0.3.
+    limit
+        What the costs of a subset may come to; None without a capacity, or with an infinite one.
+    barred
+        Candidates that could be chosen if they did not cost more than the capacity.
     """
 
     n: int
@@ -50,13 +50,23 @@ class Constraints:
     forced: NDArray[np.int64]
     free: NDArray[np.int64]
     quotas: GroupQuotas | None
-    costs: NDArray[np.float64] | None
-    capacity: float
+    limit: Capacity | None
+    barred: NDArray[np.int64]
+
+    @property
+    def costs(self) -> NDArray[np.float64] | None:
+        """Cost per candidate in whole units, shape (n,); None without a capacity."""
+        return None if self.limit is None else self.limit.costs
+
+    @property
+    def capacity(self) -> float:
+        """The largest total cost in whole units; infinity without one."""
+        return math.inf if self.limit is None else self.limit.largest
 
     @property
     def unbound(self) -> bool:
         """Whether there are neither quotas nor costs: any subset of the right size is feasible."""
-        return self.quotas is None and self.costs is None
+        return self.quotas is None and self.limit is None
 
     @classmethod
     def normalize(
@@ -69,7 +79,7 @@ class Constraints:
         exclude: NDArray[np.int64] | None,
         groups: NDArray[Any] | None,
         quotas: Mapping[Any, tuple[int, int]] | None,
-        costs: NDArray[np.float64] | None,
+        costs: NDArray[Any] | None,
         capacity: float | None,
     ) -> Constraints:
         """Return the normal form of checked arguments of :class:`~subsetopt.Problem`."""
@@ -80,6 +90,11 @@ class Constraints:
         if include is not None:
             forced = include
             may_choose[include] = False
+        limit = None if costs is None or capacity is None else Capacity.of(costs, capacity, k)
+        barred = np.empty(0, dtype=np.int64)
+        if limit is not None:
+            barred = np.flatnonzero(may_choose & (limit.costs > limit.largest))
+            may_choose[barred] = False
         return cls(
             n=n,
             k=k,
@@ -87,8 +102,8 @@ class Constraints:
             forced=forced,
             free=np.flatnonzero(may_choose),
             quotas=None if groups is None or quotas is None else GroupQuotas.of(groups, quotas),
-            costs=costs,
-            capacity=math.inf if capacity is None else capacity + _CAPACITY_SLACK * abs(capacity),
+            limit=limit,
+            barred=barred,
         )
 
     @cached_property
@@ -96,7 +111,7 @@ class Constraints:
         """What is left to choose once the forced candidates are in the subset."""
         capacity = self.capacity
         if self.costs is not None:
-            capacity -= math.fsum(self.costs[self.forced])
+            capacity -= float(self.costs[self.forced].sum())
         return Remaining(
             forced=self.forced,
             items=self.free,
@@ -110,14 +125,14 @@ class Constraints:
     def infeasibility(self) -> str | None:
         """Return why no subset satisfies the constraints, or None when one does."""
         chosen = self.cheapest
+        if isinstance(chosen, str) and self.barred.size:
+            free = np.sort(np.concatenate([self.free, self.barred]))
+            chosen = replace(self, free=free).cheapest
         if isinstance(chosen, str):
             return chosen
-        if self.costs is not None:
-            total = math.fsum(self.costs[chosen])
-            if total > self.capacity:
-                return (
-                    f"the cheapest subset costs {total:g}, above the capacity of {self.capacity:g}"
-                )
+        if self.limit is not None and not self.limit.affords(chosen):
+            total, capacity = self.limit.comparison(chosen)
+            return f"the cheapest subset costs {total}, above the capacity of {capacity}"
         return None
 
     @cached_property
@@ -208,7 +223,7 @@ class Constraints:
 
     def affords(self, indices: NDArray[np.int64]) -> bool:
         """Whether the total cost of the ``indices`` is within the capacity."""
-        return self.costs is None or math.fsum(self.costs[indices]) <= self.capacity
+        return self.limit is None or self.limit.affords(indices)
 
     def violations(self, indices: NDArray[np.int64]) -> list[str]:
         """Return every constraint that the unique, in-range ``indices`` break, in words."""
@@ -218,6 +233,7 @@ class Constraints:
         allowed = np.zeros(self.n, dtype=np.bool_)
         allowed[self.free] = True
         allowed[self.forced] = True
+        allowed[self.barred] = True
         if not allowed[indices].all():
             broken.append(f"excluded candidates chosen: {indices[~allowed[indices]][:5].tolist()}")
         chosen = np.zeros(self.n, dtype=np.bool_)
@@ -227,7 +243,7 @@ class Constraints:
             broken.append(f"included candidates missing: {missing[:5].tolist()}")
         if self.quotas is not None:
             broken += self.quotas.violations(indices)
-        if self.costs is not None and not self.affords(indices):
-            total = math.fsum(self.costs[indices])
-            broken.append(f"total cost {total:g} above the capacity of {self.capacity:g}")
+        if self.limit is not None and not self.limit.affords(indices):
+            total, capacity = self.limit.comparison(indices)
+            broken.append(f"total cost {total} above the capacity of {capacity}")
         return broken

@@ -29,7 +29,7 @@ class Partial:
     counts
         How many candidates of each group were added, shape (groups,); empty without quotas.
     spent
-        Total cost of the candidates that were added.
+        Total cost of the candidates that were added, in whole units.
     completion
         Under quotas and a capacity: what completes the subset at the least cost, once known.
     """
@@ -162,7 +162,7 @@ class Partial:
         """Return the subset with its cheapest completion, else the cheapest subset of all.
 
         None when there is no feasible subset at all. Where only what is allowed was taken, the
-        completion is feasible, but for rounding of the costs.
+        completion is feasible.
         """
         rules = self.rules
         if self.satisfied() and (self.slots == 0 or rules.at_most):

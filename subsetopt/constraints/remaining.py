@@ -33,7 +33,7 @@ class Remaining:
     quotas
         Counts that the items may have, the forced candidates taken off; None without quotas.
     costs
-        Cost of every candidate, shape (n,); None without a capacity.
+        Cost of every candidate in whole units, shape (n,); None without a capacity.
     capacity
         What the forced candidates leave of the capacity; infinity without one.
     """

@@ -22,9 +22,9 @@ class Limits(NamedTuple):
         Least and greatest count of each group, both inclusive, shape (groups,), int64; empty
         without quotas.
     costs
-        Cost at each position, shape (m,), float64; empty without a capacity.
+        Cost at each position in whole units, shape (m,), float64; empty without a capacity.
     capacity
-        Largest total cost; infinity without a capacity.
+        Largest total cost in whole units; infinity without a capacity.
     """
 
     codes: NDArray[np.int64]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
 from itertools import combinations
 
 import numpy as np
@@ -31,7 +32,8 @@ def _feasible(problem: so.Problem, chosen: tuple[int, ...]) -> bool:
         if not low <= sum(problem.groups[i] == label for i in indices) <= high:
             return False
     if problem.costs is not None:
-        return sum(problem.costs[i] for i in indices) <= problem.capacity * (1 + 1e-9)
+        total = sum((Fraction(repr(float(problem.costs[i]))) for i in indices), Fraction(0))
+        return total <= Fraction(repr(problem.capacity)) * (1 + Fraction(1, 10**12))
     return True
 
 

@@ -35,11 +35,8 @@ LEAK = 0.25
 STOP_AT = 0.95
 
 # The right-hand side of the cost row after scaling: a backend's absolute tolerance of 1e-6 is then
-# 1e-10 of the capacity, a fifth of what the normal form of the constraints leaves for rounding.
+# 1e-10 of the capacity.
 CAPACITY_UNITS = 1e4
-# Share of the capacity that the cost row is lowered by: half of what the normal form widened it by
-# is room for the backend's tolerance.
-_CAPACITY_SLACK = 0.5e-9
 # The least precision asked of a backend, relative to mean|l|: the resolution of float64 sums.
 FINEST = 1e-14
 
@@ -149,12 +146,11 @@ def _size_rows(remaining: Remaining, items: NDArray[np.int64]) -> list[Row]:
 
 
 def _cost_rows(rules: Constraints, items: NDArray[np.int64]) -> list[Row]:
-    if rules.costs is None:
+    if rules.limit is None:
         return []
-    costs = rules.costs[items]
-    # The widened capacity less half of the widening: room for the backend's tolerance.
-    high = rules.remaining.capacity - _CAPACITY_SLACK * abs(rules.capacity)
-    if math.fsum(costs) <= high:
+    costs = rules.limit.costs[items]
+    high = rules.remaining.capacity + (rules.limit.aim - rules.limit.largest)
+    if float(costs.sum()) <= high:
         return []
     unit = max(abs(high), float(costs.max())) / CAPACITY_UNITS
     return [Row(np.arange(items.size), costs / unit, -math.inf, high / unit)]

@@ -135,7 +135,7 @@ class Rules:
     quotas
         How many candidates of each group a subset may have.
     costs, capacity
-        In units in which costs are near 1.
+        Whole numbers times a power of two, near 1, so that their sums are exact.
     """
 
     given: Constraints
@@ -149,7 +149,7 @@ class Rules:
         quotas = GroupQuotas.unlimited(given.n) if given.quotas is None else given.quotas
         costs, capacity = np.zeros(given.n), math.inf
         if given.costs is not None:
-            unit = float(given.costs.mean()) or 1.0
+            unit = math.ldexp(1.0, math.frexp(float(given.costs.mean()))[1])
             costs, capacity = given.costs / unit, given.capacity / unit
         return cls(given, quotas, costs, capacity)
 
