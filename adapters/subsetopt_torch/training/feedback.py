@@ -13,7 +13,7 @@ from subsetopt_torch.model.batches import take
 from subsetopt_torch.model.losses import LossFunction
 from subsetopt_torch.model.outputs import find_logits
 from subsetopt_torch.signals.scoring_forward import learned
-from subsetopt_torch.training.forward import Forward
+from subsetopt_torch.training.forward import ForwardResult
 
 __all__ = ["Reporting"]
 
@@ -36,7 +36,7 @@ class Reporting:
     autocast: Autocast
     learns_from: frozenset[str]
 
-    def __call__(self, forward: Forward, step: int) -> Feedback:
+    def __call__(self, forward: ForwardResult, step: int) -> Feedback:
         """Return the feedback to selection number ``step``."""
         selected = forward.selected
         batch, picked, positions = selected.batch, selected.picked, selected.picked.indices
@@ -56,7 +56,7 @@ class Reporting:
             self._signals(forward, size),
         )
 
-    def _signals(self, forward: Forward, size: int) -> dict[str, Tensor]:
+    def _signals(self, forward: ForwardResult, size: int) -> dict[str, Tensor]:
         """Return derived signals of the picked samples, from ``size`` rows of outputs."""
         if not self.learns_from:
             return {}

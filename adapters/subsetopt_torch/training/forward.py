@@ -16,11 +16,11 @@ from subsetopt_torch.selection.picked import Picked
 from subsetopt_torch.selection.selector import BatchSelector
 from subsetopt_torch.training.selected import SelectedBatch
 
-__all__ = ["Forward", "TrainingForward"]
+__all__ = ["ForwardResult", "TrainingForward"]
 
 
 @dataclass(frozen=True, slots=True)
-class Forward:
+class ForwardResult:
     """What a training forward gave.
 
     Attributes
@@ -70,7 +70,7 @@ class TrainingForward:
     selector: BatchSelector
     size: int = 0
 
-    def __call__(self, selected: SelectedBatch) -> Forward:
+    def __call__(self, selected: SelectedBatch) -> ForwardResult:
         """Return losses and outputs of the picked samples, without those that are not finite.
 
         Only losses without a scoring pass are looked at; the selector has seen the others.
@@ -100,15 +100,17 @@ class TrainingForward:
         self.selector.exclude_nonfinite(positions, to_host(values[~good]), where)
         return self._retry(selected.keeping(_kept(picked, good)), forward)
 
-    def _retry(self, rest: SelectedBatch, failed: Forward) -> Forward:
+    def _retry(self, rest: SelectedBatch, failed: ForwardResult) -> ForwardResult:
         """Return the forward of the samples that are left; of none if it is not finite either."""
         if not len(rest.picked):
-            return Forward(rest, failed.losses, failed.outputs)
+            return ForwardResult(rest, failed.losses, failed.outputs)
         forward = self._forward(rest)
         if bool(forward.losses.detach().isfinite().all()):
             return forward
         nothing = torch.zeros_like(rest.picked.indices, dtype=torch.bool)
-        return Forward(rest.keeping(_kept(rest.picked, nothing)), forward.losses, forward.outputs)
+        return ForwardResult(
+            rest.keeping(_kept(rest.picked, nothing)), forward.losses, forward.outputs
+        )
 
     def _finite_alone(self, selected: SelectedBatch, together: Tensor) -> Tensor:
         """Return which losses are finite when no sample sees another, as in eval mode.
@@ -120,7 +122,7 @@ class TrainingForward:
             alone = self._forward(selected).losses[: len(selected.picked)].isfinite()
         return together if bool(alone.all()) else alone
 
-    def _forward(self, selected: SelectedBatch) -> Forward:
+    def _forward(self, selected: SelectedBatch) -> ForwardResult:
         batch, rows, k = selected.batch, selected.picked.indices, len(selected.picked)
         inputs, targets = batch.inputs, batch.targets
         size = max(self.size, k)
@@ -131,7 +133,7 @@ class TrainingForward:
         with self.autocast():
             outputs = call_model(self.model, inputs)
             losses = check_per_sample(self.loss_fn(outputs, targets), size)
-        return Forward(selected, losses, outputs)
+        return ForwardResult(selected, losses, outputs)
 
 
 def _kept(picked: Picked, good: Tensor) -> Picked:

@@ -25,7 +25,7 @@ from subsetopt_torch.selection.selector import BatchSelector
 from subsetopt_torch.signals.last_layer import LastLayer
 from subsetopt_torch.signals.scoring_forward import ScoringForward, learns_from
 from subsetopt_torch.training.feedback import Reporting
-from subsetopt_torch.training.forward import Forward, TrainingForward
+from subsetopt_torch.training.forward import ForwardResult, TrainingForward
 from subsetopt_torch.training.gathering import Gathering, combined
 from subsetopt_torch.training.result import StepResult
 from subsetopt_torch.training.scoring import Scoring
@@ -298,7 +298,7 @@ class SelectiveStep:
 
     def _fit(
         self, selected: SelectedBatch, full: int, clock: Clock
-    ) -> tuple[Tensor | None, Forward]:
+    ) -> tuple[Tensor | None, ForwardResult]:
         """Make an update; return its loss, which is None without one, and the training forward.
 
         ``full`` is the number of samples of a full update, which padding fills up to.
