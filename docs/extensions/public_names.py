@@ -66,7 +66,8 @@ def type_aliases(*further: str) -> dict[str, str]:
     """Return the type aliases, and their values, that the signatures of all these names use."""
     names = (*public_names(), *further)
     lines = [line for name in names for line in _lines(name, resolve(name))]
-    named = set(_WORD.findall("\n".join(lines)))
+    objects = {name.rpartition(".")[2] for name in names if get_origin(resolve(name)) is None}
+    named = set(_WORD.findall("\n".join(lines))) - objects
     folders = [Path(str(package.__file__)).parent for package in (so, st)]
     sources = sorted(path for folder in folders for path in folder.rglob("*.py"))
     found = {name: value for path in sources for name, value in _aliases(path) if name in named}
