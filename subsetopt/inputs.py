@@ -13,6 +13,7 @@ from subsetopt.errors import OptionError, ProblemError, did_you_mean
 
 __all__ = [
     "DECIDED",
+    "as_array",
     "as_carray",
     "as_finite_vector",
     "check_options",
@@ -45,6 +46,44 @@ def as_carray(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
     return array if array.flags.carray else array.copy()
 
 
+def as_array(values: ArrayLike, name: str) -> NDArray[Any]:
+    """Return values as an array, not copied where they are one.
+
+    Parameters
+    ----------
+    values
+        What the user passed.
+    name
+        The parameter's name in messages.
+
+    Raises
+    ------
+    ProblemError
+        If the values are a masked array, or a list with some, that hides any.
+    """
+    if type(values) is np.ndarray:
+        return values
+    array = np.asarray(values)
+    if array.ndim > 1 and isinstance(values, (list, tuple)):
+        hidden = np.stack([np.broadcast_to(_hidden(row), array.shape[1:]) for row in values])
+    else:
+        hidden = np.asarray(_hidden(values))
+    if hidden.any():
+        first = np.argwhere(np.broadcast_to(hidden, array.shape))[0].tolist()
+        raise ProblemError(
+            f"{name} is a masked array that hides {int(np.sum(hidden))} entries, the first at "
+            f"position {', '.join(map(str, first))}: leave these samples out, or fill them and "
+            "name them in exclude."
+        )
+    return array
+
+
+def _hidden(values: object) -> Any:
+    """Return the mask of a masked array, True where hidden; False for all else."""
+    mask = getattr(values, "mask", False)
+    return mask if isinstance(mask, (np.ndarray, np.bool_)) else False
+
+
 def as_finite_vector(values: ArrayLike, name: str) -> tuple[NDArray[np.float64], np.dtype[Any]]:
     """Return values as a finite float64 vector, and their original dtype.
 
@@ -58,9 +97,9 @@ def as_finite_vector(values: ArrayLike, name: str) -> tuple[NDArray[np.float64],
     Raises
     ------
     ProblemError
-        If the values are not real, not a vector or not finite, or their sum overflows.
+        If the values are not real, not a vector, hidden or not finite, or their sum overflows.
     """
-    array = np.asarray(values)
+    array = as_array(values, name)
     source = array.dtype
     if source.kind not in "fiub" and not _is_extension_float(source):
         raise ProblemError(

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from subsetopt.auto import opening_work
 from subsetopt.budget import Deadline
 from subsetopt.front import judge_rows, select, size_of, solve
+from subsetopt.inputs import as_array
 from subsetopt.objectives import MeanMatching
 from subsetopt.objectives.mean_matching import MeanMatchingRows
 from subsetopt.problem import Problem
@@ -121,7 +122,7 @@ def select_many(
                 parallel,
             )
     # Copies, since answers are made after the caller may have changed the losses.
-    objectives = [MeanMatching(np.array(row)) for row in losses]  # type: ignore[union-attr]
+    objectives = [MeanMatching(as_array(row, "losses").copy()) for row in losses]  # type: ignore[union-attr]
     problems = [Problem(o, size_of(o.n, k, rate)) for o in objectives]
     return solve_many(problems, seed=seed, parallel=parallel, **keywords)
 

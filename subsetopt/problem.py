@@ -10,9 +10,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from subsetopt.constraints.labels import as_labels
 from subsetopt.constraints.normal_form import Constraints
+from subsetopt.constraints.quotas import GroupQuotas
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import as_finite_vector, checked_choice, is_integer, is_number
+from subsetopt.inputs import as_array, as_finite_vector, checked_choice, is_integer, is_number
 from subsetopt.objectives import Objective
 
 __all__ = ["Cardinality", "Problem", "Quotas", "as_index_array", "size_from_rate"]
@@ -42,7 +44,8 @@ class Problem:
         Group label of every candidate, shape (n,); None without quotas.
     quotas
         ``{label: count}`` or ``{label: (low, high)}``, both ends inclusive. Labels not named are
-        free; None frees all. Needs ``groups``.
+        free; None frees all. A key that no label equals has no candidates; one that no label can
+        equal, or that seems misspelt, is an error. Needs ``groups``.
     costs
         Cost of every candidate, shape (n,), at least 0 (tokens, seconds); None without a capacity.
     capacity
@@ -94,6 +97,9 @@ class Problem:
         self.include = as_index_array(include, n, "include")
         self.exclude = as_index_array(exclude, n, "exclude")
         self.groups, self.quotas = _checked_groups(groups, quotas, n)
+        self._by_group: GroupQuotas | None = None
+        if self.groups is not None and self.quotas is not None:
+            self._by_group = GroupQuotas.of(self.groups, self.quotas)
         #: The costs in their own dtype, and the capacity as an int or a float.
         self.costs, self.capacity = _checked_costs(costs, capacity, n)
         #: Whether there is any constraint besides the size.
@@ -139,8 +145,7 @@ class Problem:
             at_most=self.cardinality == "at_most",
             include=self.include,
             exclude=self.exclude,
-            groups=self.groups,
-            quotas=self.quotas,
+            quotas=self._by_group,
             costs=self.costs,
             capacity=self.capacity,
         )
@@ -184,7 +189,7 @@ def as_index_array(value: ArrayLike | None, n: int, name: str) -> NDArray[np.int
     """Return sorted unique indices for indices or a bool mask; None for None or nothing named."""
     if value is None:
         return None
-    array = np.asarray(value)
+    array = as_array(value, name)
     if array.ndim != 1:
         raise ProblemError(
             f"{name} must be indices or a bool mask of shape ({n},), got shape {array.shape}."
@@ -224,7 +229,7 @@ def _checked_groups(
         raise ProblemError("quotas need groups: pass groups=labels, one label per candidate.")
     if groups is None:
         return None, None
-    labels = np.asarray(groups)
+    labels = as_labels(as_array(groups, "groups"), groups)
     if labels.shape != (n,):
         raise ProblemError(
             f"groups must hold one label per candidate, shape ({n},), got {labels.shape}."
@@ -235,7 +240,10 @@ def _checked_groups(
 
 
 def _plain(label: Any) -> Any:
-    return label.item() if isinstance(label, np.generic) else label
+    """Return a label as one of Python; dates and durations of NumPy stay, which have no other."""
+    if isinstance(label, np.generic) and label.dtype.kind not in "mM":
+        return label.item()
+    return label
 
 
 def _checked_quota(label: object, quota: object) -> tuple[int, int]:

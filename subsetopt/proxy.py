@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import is_integer
+from subsetopt.inputs import as_array, is_integer
 
 __all__ = ["alternating_selection", "class_balanced_selection", "rank_combination"]
 
@@ -144,7 +144,7 @@ def class_balanced_selection(scores: ArrayLike, labels: ArrayLike, k: int) -> ND
     """
     vector = _score_rows(scores, ndim=1)[0]
     size = _checked_count(k, vector.size)
-    classes = np.asarray(labels)
+    classes = as_array(labels, "labels")
     if classes.shape != vector.shape:
         raise ProblemError(
             f"labels must hold one class per sample, shape {vector.shape}, got {classes.shape}."
@@ -179,7 +179,7 @@ def _places_within(groups: NDArray[np.int64]) -> NDArray[np.int64]:
 
 def _score_rows(scores: ArrayLike, ndim: int = 2) -> NDArray[np.float64]:
     """Return scores as a finite float64 matrix with a row per proxy."""
-    array = np.asarray(scores)
+    array = as_array(scores, "scores")
     if array.ndim != ndim or array.dtype.kind not in "fiub" or (ndim == 2 and not len(array)):
         shape = "(proxies, n) with at least one proxy" if ndim == 2 else "(n,)"
         raise ProblemError(

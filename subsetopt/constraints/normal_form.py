@@ -7,7 +7,6 @@ greedy: feasibility, capacity included, is decided here exactly, before any solv
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -77,8 +76,7 @@ class Constraints:
         at_most: bool,
         include: NDArray[np.int64] | None,
         exclude: NDArray[np.int64] | None,
-        groups: NDArray[Any] | None,
-        quotas: Mapping[Any, tuple[int, int]] | None,
+        quotas: GroupQuotas | None,
         costs: NDArray[Any] | None,
         capacity: float | None,
     ) -> Constraints:
@@ -101,7 +99,7 @@ class Constraints:
             at_most=at_most,
             forced=forced,
             free=np.flatnonzero(may_choose),
-            quotas=None if groups is None or quotas is None else GroupQuotas.of(groups, quotas),
+            quotas=quotas,
             limit=limit,
             barred=barred,
         )

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.constraints.labels import codes_of
+
 __all__ = ["GroupQuotas"]
 
 
@@ -34,13 +36,18 @@ class GroupQuotas:
 
     @classmethod
     def of(cls, groups: NDArray[Any], quotas: Mapping[Any, tuple[int, int]]) -> GroupQuotas:
-        """Return the normal form of labels (n,) and of a range of counts per label."""
+        """Return the normal form of labels (n,) and of a range of counts per label.
+
+        Raises
+        ------
+        ProblemError
+            If a label cannot be one of the groups, see :func:`codes_of`.
+        """
         labels = tuple(quotas)
-        codes = np.full(groups.size, len(labels), dtype=np.int64)
-        for code, label in enumerate(labels):
-            codes[groups == label] = code
-        low = np.array([quotas[label][0] for label in labels] + [0], dtype=np.int64)
-        high = np.array([quotas[label][1] for label in labels] + [groups.size], dtype=np.int64)
+        codes = codes_of(groups, labels)
+        most = groups.size
+        low = np.array([min(quotas[label][0], most + 1) for label in labels] + [0], dtype=np.int64)
+        high = np.array([min(quotas[label][1], most + 1) for label in labels] + [most], np.int64)
         return cls(codes, low, high, labels)
 
     @classmethod

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError, did_you_mean
-from subsetopt.inputs import as_carray
+from subsetopt.inputs import as_array, as_carray
 from subsetopt.kernels.threads import share
 from subsetopt.objectives.base import Objective, Sense
 
@@ -369,7 +369,7 @@ def _check_metric(metric: object, known: tuple[str, ...]) -> None:
 
 def _real(values: ArrayLike | None, name: str) -> NDArray[Any]:
     """Return values as a float32 or float64 matrix, without a copy where it is one."""
-    array = np.asarray(values)
+    array = as_array(values, name) if values is not None else np.empty(0)
     if array.ndim != 2:
         raise ProblemError(
             f"{name} must be two-dimensional, one row per sample, got shape {array.shape}."

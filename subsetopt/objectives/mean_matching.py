@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import as_finite_vector
+from subsetopt.inputs import as_array, as_finite_vector
 from subsetopt.objectives.base import Objective
 from subsetopt.objectives.precision import SMALLEST_TOLERANCE, is_single, relative_tolerance
 
@@ -145,6 +145,7 @@ class MeanMatchingRows:
         ProblemError
             As ``MeanMatching`` does for the first row that it refuses.
         """
+        losses = as_array(losses, "losses")
         first = MeanMatching(losses[0])
         rows, n = losses.shape
         values = np.array(losses, dtype=np.float64, order="C")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import DECIDED, as_carray, as_finite_vector, checked_flag
+from subsetopt.inputs import DECIDED, as_array, as_carray, as_finite_vector, checked_flag
 from subsetopt.objectives.base import Objective
 
 __all__ = ["SamplingDesign"]
@@ -198,7 +198,7 @@ def _check_range(inclusion: NDArray[np.float64], repeats: bool) -> None:
 
 def _matrix(balance: ArrayLike, n: int) -> NDArray[np.float64] | None:
     """Return balancing variables as a finite float64 matrix (n, p); None when p is 0."""
-    array = np.asarray(balance)
+    array = as_array(balance, "balance")
     if array.ndim not in (1, 2) or array.shape[0] != n:
         raise ProblemError(
             f"balance must have one row per candidate, shape ({n},) or ({n}, p), got {array.shape}."

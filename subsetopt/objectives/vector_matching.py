@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import as_carray, as_finite_vector, checked_choice
+from subsetopt.inputs import as_array, as_carray, as_finite_vector, checked_choice
 from subsetopt.objectives.base import Objective
 from subsetopt.objectives.precision import SMALLEST_TOLERANCE, is_single, relative_tolerance
 
@@ -183,7 +183,9 @@ def _as_finite_matrix(
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], np.dtype[Any]]:
     """Return the vectors as a finite float64 matrix in C order, norms, sum and given dtype."""
     try:
-        array = np.asarray(values)
+        array = as_array(values, "vectors")
+    except ProblemError:
+        raise
     except ValueError:
         raise ProblemError("vectors must all have one length d: pass shape (n, d).") from None
     if array.ndim != 2:
