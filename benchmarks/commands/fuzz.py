@@ -20,6 +20,7 @@ import subsetopt as so
 from benchmarks.harness.check import Instance
 from benchmarks.harness.command import command
 from benchmarks.harness.fuzz_cases import brute_force, draw
+from benchmarks.harness.fuzz_questions import Question, ask
 from benchmarks.harness.output import Result, bar, console
 
 KINDS = ("crashed", "infeasible", "wrongly certified", "empty-handed")
@@ -30,6 +31,13 @@ _OTHERS = (
     "greedy", "random", "topk", "half-and-half", "nearest-mean", "frank-wolfe",
 )  # fmt: skip
 _SHOWN = 20
+_BACKENDS = ("gurobi", "cpsat", "scip", "highs")
+# These solvers find a subset wherever there is one.
+_SURE = (*_MAIN, "exhaustive", "lagrangian")
+# A backend gets this many seconds; small questions take milliseconds.
+_BACKEND_LIMIT = 20.0
+# Sums of float64 numbers may be off by this share of the largest that was added.
+_ROUNDING = 1e-11
 
 Failure = tuple[int, str, str, str]
 
@@ -39,31 +47,47 @@ def fuzz(
     count: Annotated[int, typer.Option(help="Instances.")] = 100_000,
     seed: Annotated[int, typer.Option(help="Instance i is made from (seed, i).")] = 0,
     start: Annotated[int, typer.Option(help="The first i.")] = 0,
+    backends: Annotated[
+        int, typer.Option(help="The first so many questions also go to the MIP backends.")
+    ] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
     only: Annotated[int | None, typer.Option(help="Show one instance and every answer.")] = None,
 ) -> Result:
-    """Claim 7: random small instances, every answer compared with exhaustive search."""
+    """Claim 7: random small instances, every answer compared with exhaustive search.
+
+    Number i stands for a batch of losses, whose answers are compared with ``exhaustive``, and for a
+    question with any objective and hostile numbers or constraints, whose subsets are all looked at.
+    """
     if only is not None:
-        raise typer.Exit(_show_one(seed, only))
+        raise typer.Exit(_show_one(seed, only, only < start + backends))
     so.warmup()
     workers = workers or os.cpu_count() or 1
     begin = time.perf_counter()
-    tally, failures = _run(seed, start, count, workers)
+    tally, failures = _run(seed, start, count, workers, start + backends)
     seconds = time.perf_counter() - begin
-    settings = {"count": count, "seed": seed, "start": start, "processes": workers}
+    settings = {"count": count, "seed": seed, "start": start, "backends": backends,
+                "processes": workers}  # fmt: skip
     result = Result("fuzz", "Fuzzing against exhaustive search", settings)
     _present(result, tally, failures, seconds, workers, seed)
     result.refuted = len(failures)
     return result
 
 
-def check_range(seed: int, start: int, stop: int) -> tuple[Counter[str], list[Failure]]:
-    """Check instances start to stop - 1; runs in a process of its own."""
+def check_range(
+    seed: int, start: int, stop: int, backends: int = 0
+) -> tuple[Counter[str], list[Failure]]:
+    """Check instances start to stop - 1, those below ``backends`` by MIP backends, too.
+
+    It runs in a process of its own.
+    """
     tally: Counter[str] = Counter()
     failures: list[Failure] = []
     for i in range(start, stop):
         found, features = check_one(seed, i)
-        tally.update(features)
+        more, parts, answers = check_question(seed, i, backends=i < backends)
+        found += more
+        tally.update([*features, *parts])
+        tally.update(answers)
         tally["instances"] += 1
         tally.update(kind for _, kind, _ in found)
         failures += [(i, *failure) for failure in found]
@@ -88,6 +112,70 @@ def check_one(seed: int, i: int) -> tuple[list[tuple[str, str, str]], list[str]]
     for name in names:
         found += _check_solver(instance, problem, name, optimum, work, limit, i)
     return found, [*features, "infeasible instance" if np.isinf(optimum) else "feasible instance"]
+
+
+def check_question(
+    seed: int, i: int, *, backends: bool = False
+) -> tuple[list[tuple[str, str, str]], list[str], Counter[str]]:
+    """Return the failures (solver, kind, what) of one question, its features, and the answers."""
+    question = ask(seed, i)
+    features = [f"question: {name}" for name in question.features]
+    answers: Counter[str] = Counter()
+    try:
+        problem = question.problem()
+    except so.ProblemError as error:
+        refusal = "contradict" if "both name" in str(error) else "too large"
+        return [], [f"question refused: {refusal}"], answers
+    except Exception:
+        return [("Problem", "crashed", traceback.format_exc(limit=-2))], features, answers
+    rng = np.random.default_rng((seed, i, 2))
+    start = question.warm_start(rng) if rng.random() < 0.2 else None
+    failures = []
+    for name in ("auto", *so.available_solvers(problem)):
+        if name in _BACKENDS and not backends:
+            continue
+        limit = _BACKEND_LIMIT if name in _BACKENDS else None
+        warm = start if name == "auto" or "warm_start" in _FEATURES[name] else None
+        try:
+            solution = so.solve(problem, name, limit, seed=i, warm_start=warm)
+        except Exception:
+            kind, what = "crashed", traceback.format_exc(limit=-2)
+        else:
+            kind, what = claims(question, solution, demanding=name in _SURE)
+        answers["answers of MIP backends" if name in _BACKENDS else "answers"] += 1
+        if kind:
+            failures.append((name, kind, what))
+    return failures, features, answers
+
+
+_FEATURES = {spec.name: spec.features for spec in so.list_solvers()}
+
+
+def claims(question: Question, solution: so.Solution, *, demanding: bool) -> tuple[str, str]:
+    """Return the kind of failure and what is wrong with an answer, or two empty strings."""
+    best = question.best
+    possible = not np.isnan(best)
+    if solution.status is so.Status.ERROR:
+        return "infeasible", str(solution.extras.get("error"))
+    if solution.status is so.Status.INFEASIBLE:
+        return ("wrongly certified", f"INFEASIBLE, optimum {best!r}") if possible else ("", "")
+    if not solution.has_solution:
+        missing = demanding and possible
+        what = f"{solution.status.name}, optimum {best!r}"
+        return ("empty-handed", what) if missing else ("", "")
+    if not question.feasible(solution.indices):
+        return "infeasible", f"indices {solution.indices.tolist()}"
+    value, sign = question.value(solution.indices), -1.0 if question.maximized else 1.0
+    best = value if not possible or sign * (value - best) < 0.0 else best
+    rounding = _ROUNDING * question.magnitude
+    if abs(solution.objective - value) > rounding:
+        return "wrongly certified", f"objective {solution.objective!r}, recomputed {value!r}"
+    if sign * (solution.bound - best) > rounding:
+        return "wrongly certified", f"bound {solution.bound!r} beyond the optimum {best!r}"
+    slack = question.tolerance + rounding
+    if solution.status is so.Status.OPTIMAL and sign * (value - best) > slack:
+        return "wrongly certified", f"OPTIMAL at {value!r}, optimum {best!r}"
+    return "", ""
 
 
 def _judge_oracle(
@@ -158,13 +246,15 @@ def _claims(instance: Instance, solution: so.Solution, optimum: float) -> tuple[
     return "", ""
 
 
-def _run(seed: int, start: int, count: int, workers: int) -> tuple[Counter[str], list[Failure]]:
+def _run(
+    seed: int, start: int, count: int, workers: int, backends: int
+) -> tuple[Counter[str], list[Failure]]:
     tally: Counter[str] = Counter()
     failures: list[Failure] = []
     chunks = ((a, min(a + _CHUNK, start + count)) for a in range(start, start + count, _CHUNK))
     with bar() as progress:
         task = progress.add_task("Fuzzing", total=count)
-        for (a, b), part, broken in _results(seed, chunks, workers):
+        for (a, b), part, broken in _results(seed, chunks, workers, backends):
             progress.update(task, advance=b - a, description=f"Fuzzing ({len(failures)} failed)")
             tally.update(part)
             failures += broken
@@ -172,14 +262,14 @@ def _run(seed: int, start: int, count: int, workers: int) -> tuple[Counter[str],
 
 
 def _results(
-    seed: int, chunks: Iterator[tuple[int, int]], workers: int
+    seed: int, chunks: Iterator[tuple[int, int]], workers: int, backends: int
 ) -> Iterator[tuple[tuple[int, int], Counter[str], list[Failure]]]:
     """Yield the outcome of every chunk; a process that dies is a crash, told with its chunk."""
     spawn = multiprocessing.get_context("spawn")
     while pending := list(islice(chunks, 50 * workers)):
         with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
             futures: dict[Future[tuple[Counter[str], list[Failure]]], tuple[int, int]] = {
-                pool.submit(check_range, seed, a, b): (a, b) for a, b in pending
+                pool.submit(check_range, seed, a, b, backends): (a, b) for a, b in pending
             }
             for future in as_completed(futures):
                 a, b = futures[future]
@@ -209,7 +299,7 @@ def _present(
         result.notes.append(f"Instance {i}, {solver}, {kind}: {what.strip()}\n  {again}")
 
 
-def _show_one(seed: int, i: int) -> int:
+def _show_one(seed: int, i: int, backends: bool) -> int:
     """Print one instance as code, and its failures; return the exit code."""
     instance, features = draw(seed, i)
     console.print(f"Instance {i} of seed {seed}: {', '.join(features)}", highlight=False)
@@ -218,7 +308,11 @@ def _show_one(seed: int, i: int) -> int:
     problem = instance.problem()
     for name in ("exhaustive", *_MAIN):
         print(name, so.solve(problem, name, seed=i))
-    found, _ = check_one(seed, i)
+    question = ask(seed, i)
+    console.print(f"Question {i}: {', '.join(question.features)}", highlight=False)
+    print(f"data = {question.data!r}\nk = {question.k}\nkeywords = {question.keywords!r}")
+    print(f"optimum {question.best!r}")
+    found = check_one(seed, i)[0] + check_question(seed, i, backends=backends)[0]
     for solver, kind, what in found:
         print(f"{solver}: {kind}: {what}")
     print("no failure" if not found else f"{len(found)} failures")
