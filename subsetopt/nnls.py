@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +14,13 @@ from subsetopt.kernels.vectors.quantized import WIDEST, code_bytes
 
 __all__ = ["ActiveSet", "nonnegative_weights", "unit_for"]
 
+# The smallest number whose reciprocal does not overflow.
 _TINY = float(np.finfo(np.float64).tiny)
 # Cosines up to this are right angles.
 _RIGHT = 1e-9
-# Coordinates from which on points are read in integers.
+# From this many coordinates on, points are read in integers.
 _MANY = 1 << 14
-# What the kernel calls a point that may join, and one that is never allowed.
-_OPEN, _CLOSED = 0, 3
+# A squared residual below the square of this share of the target is rounding.
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 
 
@@ -30,9 +30,9 @@ def unit_for(norms: NDArray[np.float64], target: NDArray[np.float64]) -> float:
     Parameters
     ----------
     norms
-        Of the points.
+        (n,) the norms of the points.
     target
-        The target itself.
+        (d,) the vector to fit.
     """
     largest = max(
         float(norms.max()) if norms.size else 0.0,
@@ -61,7 +61,7 @@ class ActiveSet:
     allowed
         Positions that may join; None for all.
     norms
-        Of the points, if they are known.
+        Shape (n,), the norms of the points; None to compute them.
     by_angle
         Whether the nearest in angle joins, or else the one with the largest inner product.
     """
@@ -84,7 +84,7 @@ class ActiveSet:
         self.target = target if unit == 1.0 else target / unit
         self.unit = unit
         norms = norms if unit == 1.0 else norms / unit
-        # Below this a reciprocal overflows; after scaling it is nothing.
+        # The reciprocal of a smaller norm overflows; after scaling, such a point is nothing.
         positive = norms > np.finfo(np.float64).tiny
         self.inverse_norms = np.divide(1.0, norms, out=np.zeros(n), where=positive)
         # What a point is divided by before inner products are compared.
@@ -92,27 +92,26 @@ class ActiveSet:
         self.scales = np.divide(1.0, lengths, out=np.zeros(n), where=positive)
         self.state = np.zeros(n, dtype=np.int8)
         if allowed is not None:
-            self.state[:] = _CLOSED
-            self.state[allowed] = 0
-        self.state[~positive] = _CLOSED
+            self.state[:] = kernel.CLOSED
+            self.state[allowed] = kernel.OPEN
+        self.state[~positive] = kernel.CLOSED
         self.coded = self._coded(norms, lengths)
         # More than d points are never independent.
         self.size = min(size, d, n)
         room = self.size + 1
         self.residual = self.target.copy()
-        self.ints = np.zeros(2, dtype=np.int64)
-        self.active = np.zeros(room, dtype=np.int64)
-        self.idle = np.zeros(n, dtype=np.int64)
-        self._weights = np.zeros(room)
-        self.work = (
-            np.empty(n), np.zeros((room, d)), np.zeros((room, room)), np.zeros(room),
-            np.zeros(room),
-        )  # fmt: skip
         self.floor = (_ROUNDING**2) * float(self.target @ self.target)
+        self._points = kernel.Points(self.points, self.scales, self.target, self.size, self.floor)
+        self._active = kernel.Active(
+            self.state, np.zeros(room, dtype=np.int64), np.zeros(room),
+            np.zeros(1, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(1, dtype=np.int64),
+        )  # fmt: skip
+        self._basis = kernel.Basis(
+            np.zeros((room, d)), np.zeros((room, room)), np.zeros(room), self.residual,
+            np.zeros(room), np.empty(n),
+        )  # fmt: skip
 
-    def _coded(
-        self, norms: NDArray[np.float64], lengths: NDArray[np.float64]
-    ) -> tuple[NDArray[Any], ...]:
+    def _coded(self, norms: NDArray[np.float64], lengths: NDArray[np.float64]) -> kernel.Coded:
         """Return the points in 8 bits where there are many, and room for products with them."""
         n, d = self.points.shape
         if self.points.size < _MANY or d > WIDEST:
@@ -121,39 +120,38 @@ class ActiveSet:
         codes = np.empty((n, width), dtype=np.int8)
         units, errors, keys = np.empty((3, n), dtype=np.float32)
         code_bytes(self.points[:n], norms[:n], lengths[:n], codes, units, errors)
-        products, found = np.empty((2, n), dtype=np.int32)
-        return codes, units, errors, np.empty(width, dtype=np.int16), products, keys, found
+        code = np.empty(width, dtype=np.int16)
+        products, candidates = np.empty((2, n), dtype=np.int32)
+        return kernel.Coded(codes, units, errors, code, products, keys, candidates)
 
     def step(self, most: int = 1) -> tuple[int, int]:
-        """Let at most so many points join; return what the kernel returns."""
-        outcome, done = kernel.steps(
-            self.points, self.coded, self.scales, self.target, self.size, self.floor,
-            self.state, self.active, self.idle, self.ints, self._weights, self.residual,
-            *self.work, most,
-        )  # fmt: skip
+        """Let at most ``most`` points join; return what the kernel returns."""
+        steps: Callable[..., tuple[int, int]] = kernel.steps
+        parts = (self._points, self.coded, self._active, self._basis)
+        outcome, done = steps(*(tuple(part) for part in parts), most)
         return int(outcome), int(done)
 
     def close_all_but(self, allowed: NDArray[np.int64]) -> NDArray[np.int64]:
         """Keep all open points but these from joining; return which those are."""
         may = np.zeros(self.state.size, dtype=np.bool_)
         may[allowed] = True
-        closed = np.flatnonzero((self.state == _OPEN) & ~may)
-        self.state[closed] = _CLOSED
+        closed = np.flatnonzero((self.state == kernel.OPEN) & ~may)
+        self.state[closed] = kernel.CLOSED
         return closed
 
     def reopen(self, closed: NDArray[np.int64]) -> None:
         """Undo :meth:`close_all_but`."""
-        self.state[closed] = _OPEN
+        self.state[closed] = kernel.OPEN
 
     @property
     def chosen(self) -> NDArray[np.int64]:
         """Return the active positions."""
-        return self.active[: self.ints[0]]
+        return self._active.positions[: self._active.size[0]]
 
     @property
     def weights(self) -> NDArray[np.float64]:
         """Return the weights of the active positions."""
-        return self._weights[: self.ints[0]]
+        return self._active.weights[: self._active.size[0]]
 
     def dual_bound(self) -> float:
         r"""Return a lower bound on the residual over all allowed points, however many.
@@ -168,7 +166,7 @@ class ActiveSet:
         cosines = np.empty(self.state.size)
         kernel.correlate(self.points, self.residual, cosines)
         cosines *= self.inverse_norms / size
-        if bool((cosines[self.state != _CLOSED] > _RIGHT).any()):
+        if bool((cosines[self.state != kernel.CLOSED] > _RIGHT).any()):
             return 0.0
         return min(self.unit * float(self.target @ self.residual) / size, self.unit * size)
 

@@ -1,50 +1,224 @@
-"""Scored matching around a Lagrangian optimum: cheapest exchanges in order, and swap repair."""
+"""Scored matching around a Lagrangian optimum: cheapest exchanges in order, and swap repair.
+
+The helpers of the loops are inlined by force: a call that passes tuples of arrays copies all that
+describes them.
+"""
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
+from subsetopt.kernels.arrays import borrowed, copy
 from subsetopt.kernels.random_ import next_below
 
-__all__ = ["DEPTH", "NEXT", "N_INTS", "SIZE", "enumerate_flips", "repair"]
+__all__ = [
+    "PLACE",
+    "Allowed",
+    "Candidates",
+    "Flips",
+    "Pass",
+    "Swapped",
+    "enumerate_flips",
+    "repair",
+]
 
-# Slots of the state that enumeration carries from chunk to chunk.
-DEPTH, NEXT, SIZE, N_INTS = 0, 1, 2, 3
+
+class Flips(NamedTuple):
+    """The m candidates that may be put in or taken out, by ascending price.
+
+    Attributes
+    ----------
+    prices, moves, gains, signs, codes, spends
+        (m,) per flip: price, at least 0; change of the sum of losses, of the score, of the size (1
+        or -1); group; change of the cost.
+    first_in, first_out
+        (m + 1,) how many of the flips before a position put in, or take out.
+    price_in, price_out
+        Cumulated prices of the flips that put in, and of those that take out, from 0.
+    up, down
+        (m,) how far up, or down, the flips from a position on move the sum per price at most.
+    """
+
+    prices: NDArray[np.float64]
+    moves: NDArray[np.float64]
+    gains: NDArray[np.float64]
+    signs: NDArray[np.int64]
+    codes: NDArray[np.int64]
+    spends: NDArray[np.float64]
+    first_in: NDArray[np.int64]
+    first_out: NDArray[np.int64]
+    price_in: NDArray[np.float64]
+    price_out: NDArray[np.float64]
+    up: NDArray[np.float64]
+    down: NDArray[np.float64]
+
+
+class Allowed(NamedTuple):
+    """What a subset has to keep to.
+
+    Attributes
+    ----------
+    window
+        (2,) the least and the greatest sum of losses.
+    capacity
+        The greatest sum of costs.
+    least, most
+        Range of the size.
+    low, high
+        (g,) range of each group's count.
+    """
+
+    window: NDArray[np.float64]
+    capacity: float
+    least: int
+    most: int
+    low: NDArray[np.int64]
+    high: NDArray[np.int64]
+
+
+# Where an enumeration stands: how many flips are set, the next one to try, the subset's size.
+PLACE = np.dtype([("depth", np.int64), ("next", np.int64), ("size", np.int64)])
+
+
+class Pass(NamedTuple):
+    """The state of one enumeration, changed in place.
+
+    Attributes
+    ----------
+    place
+        (1,) of type PLACE.
+    counts
+        (g,) the count of each group.
+    stack
+        (m + 1,) the flips that are set.
+    paid, moved, gained, spent
+        (m + 1,) totals of price, losses, score and cost at every depth.
+    best
+        (m + 1,) the best set of flips so far, its length last, -1 for none.
+    """
+
+    place: NDArray[np.void]
+    counts: NDArray[np.int64]
+    stack: NDArray[np.int64]
+    paid: NDArray[np.float64]
+    moved: NDArray[np.float64]
+    gained: NDArray[np.float64]
+    spent: NDArray[np.float64]
+    best: NDArray[np.int64]
+
+
+class Candidates(NamedTuple):
+    """All candidates; losses and costs in units of comparable size.
+
+    Attributes
+    ----------
+    scores, losses, codes, costs
+        (n,) score, loss, group and cost of each.
+    """
+
+    scores: NDArray[np.float64]
+    losses: NDArray[np.float64]
+    codes: NDArray[np.int64]
+    costs: NDArray[np.float64]
+
+
+class Swapped(NamedTuple):
+    """The subset that is repaired, changed in place.
+
+    Attributes
+    ----------
+    inside, outside
+        Candidates in and out of the subset that may be swapped.
+    counts
+        (g,) the count of each group.
+    totals
+        (2,) the sums of losses and of costs.
+    best
+        The inside of the best subset within the band.
+    """
+
+    inside: NDArray[np.int64]
+    outside: NDArray[np.int64]
+    counts: NDArray[np.int64]
+    totals: NDArray[np.float64]
+    best: NDArray[np.int64]
+
+
+@njit(cache=True, forceinline=True)
+def _price_from(first, cumulated, start, count):
+    """Return the least price of ``count`` flips of one kind from a position on; inf for none."""
+    start = first[start]
+    if start + count < cumulated.size:
+        return cumulated[start + count] - cumulated[start]
+    return np.inf
+
+
+@njit(cache=True, forceinline=True)
+def _promising(at, depth, size, limit, flips, allowed, state):
+    """Whether a set with the flip at a position next may stay below the limit and in the band."""
+    paid, moved = state.paid[depth], state.moved[depth]
+    total = paid + flips.prices[at]
+    # What restoring the size costs at least, with flips from here on.
+    if size < allowed.least:
+        lacking = allowed.least - size
+        total = max(total, paid + _price_from(flips.first_in, flips.price_in, at, lacking))
+    elif size > allowed.most:
+        excess = size - allowed.most
+        total = max(total, paid + _price_from(flips.first_out, flips.price_out, at, excess))
+    if total >= limit:
+        return False
+    # What the price that is left can move the sum by: is the band still within reach?
+    rest = limit - paid
+    short, over = allowed.window[0] - moved, moved - allowed.window[1]
+    if short > 0.0:
+        return short <= rest * flips.up[at]
+    return over <= 0.0 or over <= rest * flips.down[at]
+
+
+@njit(cache=True, forceinline=True)
+def _keeps(depth, size, allowed, state):
+    """Whether the present set of flips is within the band and keeps to the constraints."""
+    if not (
+        allowed.least <= size <= allowed.most
+        and allowed.window[0] <= state.moved[depth] <= allowed.window[1]
+        and state.spent[depth] <= allowed.capacity
+    ):
+        return False
+    for g in range(allowed.low.size):
+        if state.counts[g] < allowed.low[g] or state.counts[g] > allowed.high[g]:
+            return False
+    return True
+
+
+@njit(cache=True, forceinline=True)
+def _set_flip(at, depth, flips, state):
+    """Add a flip to the present set, at the end."""
+    state.stack[depth] = at
+    state.paid[depth + 1] = state.paid[depth] + flips.prices[at]
+    state.moved[depth + 1] = state.moved[depth] + flips.moves[at]
+    state.gained[depth + 1] = state.gained[depth] + flips.gains[at]
+    state.spent[depth + 1] = state.spent[depth] + flips.spends[at]
+    state.counts[flips.codes[at]] += flips.signs[at]
 
 
 @njit(cache=True)
-def enumerate_flips(
-    prices, moves, gains, signs, codes, spends, first_in, first_out, price_in, price_out,
-    up, down, window, capacity, least, most, low, high, counts, ints, stack, paid, moved, gained,
-    spent, best, limits, work,
-):  # fmt: skip
+def enumerate_flips(flips, allowed, state, value, price, top, work):
     """Visit sets of flips in depth-first order while their total price stays below a limit.
-
-    A flip puts a candidate in (sign 1) or out (-1). Flips are ordered by their price, at least 0.
 
     Parameters
     ----------
-    prices, moves, gains, signs, codes, spends
-        (m,) per flip: price, change of the sum of losses, of the score, of the size, group, change
-        of the cost.
-    first_in, first_out
-        (m + 1,) how many of the flips before a position put in, or out.
-    price_in, price_out
-        Cumulated prices of the flips in, and of those out, from 0.
-    up, down
-        (m,) how far up, or down, the flips from a position on move the sum per price at most.
-    window, capacity
-        The changes of the sum of losses that are within the band, and the greatest of the cost.
-    least, most, low, high, counts
-        Range of the size; least and greatest count per group, and the counts now.
-    ints, stack, paid, moved, gained, spent
-        State: depth, next flip and size; flips set; totals at every depth.
-    best
-        (m + 1,) the best set of flips, its length last.
-    limits
-        The best gain so far; the price that a set must stay below; the most that a gain can be
-        for price 0.
+    flips, allowed, state
+        The fields of Flips, Allowed and Pass as plain tuples: calls with named ones take longer.
+    value
+        The best gain so far; a set has to exceed it.
+    price
+        What a set must stay below.
+    top
+        The most that a gain can be for price 0; it falls with the price.
     work
         Nodes to visit.
 
@@ -53,113 +227,110 @@ def enumerate_flips(
     tuple
         Nodes visited, and whether the enumeration is complete.
     """
-    m = prices.size
-    depth, at, size = ints[DEPTH], ints[NEXT], ints[SIZE]
-    visited = 0
-    done = False
+    flips, allowed = borrowed(Flips(*flips)), borrowed(Allowed(*allowed))
+    state = borrowed(Pass(*state))
+    place = state.place[0]
+    m = flips.prices.size
+    depth, at, size = place.depth, place.next, place.size
+    visited, done = 0, False
     while visited < work:
-        limit = min(limits[1], limits[2] - limits[0])
-        descend = False
+        promising = False
         if at < m:
             visited += 1
-            total = paid[depth] + prices[at]
-            # What restoring the size costs at least, with flips from here on.
-            lacking = least - size
-            if lacking > 0:
-                start = first_in[at]
-                if start + lacking < price_in.size:
-                    need = price_in[start + lacking] - price_in[start]
-                    total = max(total, paid[depth] + need)
-                else:
-                    total = np.inf
-            elif size > most:
-                start = first_out[at]
-                if start + size - most < price_out.size:
-                    need = price_out[start + size - most] - price_out[start]
-                    total = max(total, paid[depth] + need)
-                else:
-                    total = np.inf
-            descend = total < limit
-            if descend:
-                # What the price left can move the sum by: is the band still within reach?
-                rest = limit - paid[depth]
-                short, over = window[0] - moved[depth], moved[depth] - window[1]
-                if short > 0.0:
-                    descend = short <= rest * up[at]
-                elif over > 0.0:
-                    descend = over <= rest * down[at]
-        if not descend:
-            if depth == 0:
-                done = True
-                break
-            depth -= 1
-            at = stack[depth]
-            size -= signs[at]
-            counts[codes[at]] -= signs[at]
+            limit = min(price, top - value)
+            promising = _promising(at, depth, size, limit, flips, allowed, state)
+        if promising:
+            _set_flip(at, depth, flips, state)
+            size += flips.signs[at]
+            depth += 1
             at += 1
-            continue
-        stack[depth] = at
-        paid[depth + 1] = paid[depth] + prices[at]
-        moved[depth + 1] = moved[depth] + moves[at]
-        gained[depth + 1] = gained[depth] + gains[at]
-        spent[depth + 1] = spent[depth] + spends[at]
-        size += signs[at]
-        counts[codes[at]] += signs[at]
-        depth += 1
-        at += 1
-        if (
-            least <= size <= most
-            and window[0] <= moved[depth] <= window[1]
-            and gained[depth] > limits[0]
-            and spent[depth] <= capacity
-        ):
-            fits = True
-            for g in range(low.size):
-                if counts[g] < low[g] or counts[g] > high[g]:
-                    fits = False
-            if fits:
-                limits[0] = gained[depth]
-                best[m] = depth
-                for a in range(depth):
-                    best[a] = stack[a]
-    ints[DEPTH], ints[NEXT], ints[SIZE] = depth, at, size
+            if state.gained[depth] > value and _keeps(depth, size, allowed, state):
+                value = state.gained[depth]
+                state.best[m] = depth
+                copy(state.stack[:depth], state.best[:depth])
+        elif depth > 0:
+            depth -= 1
+            at = state.stack[depth]
+            size -= flips.signs[at]
+            state.counts[flips.codes[at]] -= flips.signs[at]
+            at += 1
+        else:
+            done = True
+            break
+    place.depth, place.next, place.size = depth, at, size
     return visited, done
 
 
-@njit(cache=True)
-def _excess(total, spent, window, capacity):
+@njit(cache=True, forceinline=True)
+def _excess(total, spent, allowed):
     """Return how far a subset is from the band and over the capacity."""
-    return max(0.0, window[0] - total, total - window[1]) + max(0.0, spent - capacity)
+    outside = max(0.0, allowed.window[0] - total, total - allowed.window[1])
+    return outside + max(0.0, spent - allowed.capacity)
 
 
-@njit(cache=True)
-def _swappable(i, j, codes, low, high, counts):
+@njit(cache=True, forceinline=True)
+def _swappable(i, j, codes, allowed, counts):
     """Whether the groups allow j in place of i."""
     a, b = codes[i], codes[j]
-    return a == b or (counts[a] > low[a] and counts[b] < high[b])
+    return a == b or (counts[a] > allowed.low[a] and counts[b] < allowed.high[b])
+
+
+@njit(cache=True, forceinline=True)
+def _best_swap(candidates, allowed, subset, excess, rng, pairs):
+    """Return the swap that comes nearest the band, then gains most; and its gain, -1 for none.
+
+    All pairs are looked at when there are no more than ``pairs``, else as many at random.
+    """
+    scores, losses, costs = candidates.scores, candidates.losses, candidates.costs
+    size, rest, totals = subset.inside.size, subset.outside.size, subset.totals
+    nearest, gain, leaving, entering = excess, 0.0, -1, -1
+    every = size * rest <= pairs
+    for trial in range(size * rest if every else pairs):
+        a = trial // rest if every else next_below(rng, size)
+        b = trial % rest if every else next_below(rng, rest)
+        i, j = subset.inside[a], subset.outside[b]
+        total, spent = totals[0] + losses[j] - losses[i], totals[1] + costs[j] - costs[i]
+        after = _excess(total, spent, allowed)
+        more = scores[j] - scores[i]
+        if after > nearest or (after == nearest and more <= gain):
+            continue
+        if _swappable(i, j, candidates.codes, allowed, subset.counts):
+            nearest, gain, leaving, entering = after, more, a, b
+    return leaving, entering, gain
 
 
 @njit(cache=True)
-def repair(
-    scores, losses, codes, costs, inside, outside, counts, low, high, window, capacity, totals,
-    best, best_score, rng, pairs, work,
-):  # fmt: skip
+def _climb(candidates, allowed, subset, best_score, rng, pairs, work):
+    """Swap until no swap is better, or the work is done; return the best score and the work."""
+    score, looked = 0.0, 0
+    for a in range(subset.inside.size):
+        score += candidates.scores[subset.inside[a]]
+    every = subset.inside.size * subset.outside.size
+    while looked < work:
+        excess = _excess(subset.totals[0], subset.totals[1], allowed)
+        if excess <= 0.0 and score > best_score:
+            best_score = score
+            copy(subset.inside, subset.best)
+        a, b, gain = _best_swap(candidates, allowed, subset, excess, rng, pairs)
+        looked += min(every, pairs)
+        if a < 0:
+            break
+        score += gain
+        _swap(a, b, candidates, subset)
+    return best_score, looked
+
+
+@njit(cache=True)
+def repair(candidates, allowed, subset, best_score, rng, pairs, work):
     """Swap towards the band, then for score within it; kick at every local optimum.
 
     Parameters
     ----------
-    scores, losses, codes, costs
-        (m,) per candidate; losses and costs in units of comparable size.
-    inside, outside
-        Candidates in and out of the subset, changed in place.
-    counts, low, high
-        Count per group, changed in place, and its range.
-    window, capacity
-        The sums of losses within the band, and the greatest sum of costs.
-    totals
-        (2,) sum of losses and of costs of the subset, changed in place.
-    best, best_score
-        The best subset within the band, changed in place, and its score.
+    candidates, allowed, subset
+        The fields of Candidates, Allowed and Swapped as plain tuples: calls with named ones take
+        longer.
+    best_score
+        The score of the best subset within the band.
     rng
         State of the generator.
     pairs
@@ -172,52 +343,31 @@ def repair(
     tuple
         The best score and the pairs looked at.
     """
-    size, rest = inside.size, outside.size
+    candidates, allowed = borrowed(Candidates(*candidates)), borrowed(Allowed(*allowed))
+    subset = borrowed(Swapped(*subset))
+    size, rest = subset.inside.size, subset.outside.size
     looked = 0
     while looked < work:
-        score = 0.0
-        for a in range(size):
-            score += scores[inside[a]]
-        while looked < work:
-            excess = _excess(totals[0], totals[1], window, capacity)
-            if excess <= 0.0 and score > best_score:
-                best_score = score
-                best[:] = inside
-            near, most, take, put = excess, 0.0, -1, -1
-            every = size * rest <= pairs
-            trials = size * rest if every else pairs
-            looked += trials
-            for trial in range(trials):
-                a = trial // rest if every else next_below(rng, size)
-                b = trial % rest if every else next_below(rng, rest)
-                i, j = inside[a], outside[b]
-                after = _excess(
-                    totals[0] + losses[j] - losses[i], totals[1] + costs[j] - costs[i],
-                    window, capacity,
-                )  # fmt: skip
-                gain = scores[j] - scores[i]
-                if after > near or (after == near and gain <= most):
-                    continue
-                if _swappable(i, j, codes, low, high, counts):
-                    near, most, take, put = after, gain, a, b
-            if take < 0:
-                break
-            score += most
-            _swap(take, put, losses, codes, costs, inside, outside, counts, totals)
+        best_score, climbed = _climb(
+            candidates, allowed, subset, best_score, rng, pairs, work - looked
+        )
+        looked += climbed
         for _ in range(3):
             a, b = next_below(rng, size), next_below(rng, rest)
             looked += 1
-            if _swappable(inside[a], outside[b], codes, low, high, counts):
-                _swap(a, b, losses, codes, costs, inside, outside, counts, totals)
+            i, j = subset.inside[a], subset.outside[b]
+            if _swappable(i, j, candidates.codes, allowed, subset.counts):
+                _swap(a, b, candidates, subset)
     return best_score, looked
 
 
-@njit(cache=True)
-def _swap(a, b, losses, codes, costs, inside, outside, counts, totals):
+@njit(cache=True, forceinline=True)
+def _swap(a, b, candidates, subset):
     """Exchange two candidates."""
-    i, j = inside[a], outside[b]
-    inside[a], outside[b] = j, i
-    totals[0] += losses[j] - losses[i]
-    totals[1] += costs[j] - costs[i]
-    counts[codes[i]] -= 1
-    counts[codes[j]] += 1
+    losses, costs, codes = candidates.losses, candidates.costs, candidates.codes
+    i, j = subset.inside[a], subset.outside[b]
+    subset.inside[a], subset.outside[b] = j, i
+    subset.totals[0] += losses[j] - losses[i]
+    subset.totals[1] += costs[j] - costs[i]
+    subset.counts[codes[i]] -= 1
+    subset.counts[codes[j]] += 1

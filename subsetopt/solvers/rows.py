@@ -227,7 +227,7 @@ BUILTIN = (
     ),
     SolverSpec(
         "farthest-first",
-        "subsetopt.solvers.coverage.greedy:FarthestFirst",
+        "subsetopt.solvers.coverage.farthest_first:FarthestFirst",
         ("KCenter",),
         CONSTRAINTS | {"time_limit", "seed", "bound"},
         requires=("numba",),

@@ -2,20 +2,64 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
+from subsetopt.kernels.arrays import borrowed
 from subsetopt.kernels.vectors.integer_products import multiply
-from subsetopt.kernels.vectors.products import LANES, any_below, least_of
+from subsetopt.kernels.vectors.products import LANES, any_below, minimum
 from subsetopt.kernels.vectors.quantized import SCALE, code_vector, reach
 
-__all__ = ["geodesic_steps", "start_products"]
+__all__ = ["Atoms", "Walk", "geodesic_steps", "start_products"]
 
 _FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}
-# Atoms this near to the point reached, as a squared sine, are that point.
+# Atoms this near to the point reached, as a squared sine, are taken for that point.
 _SAME = 1e-6
 # An angle whose sine is below this is rounding.
 _FLAT = 1e-14
+
+
+class Atoms(NamedTuple):
+    """The vectors that may be chosen.
+
+    Attributes
+    ----------
+    vectors, norms
+        (n, d) all vectors, and (n,) their norms.
+    rows
+        (m,) which of them may be chosen.
+    codes
+        (m, width) those divided by their norms, in 16 bits, see ``quantized``.
+    """
+
+    vectors: NDArray[np.float64]
+    norms: NDArray[np.float64]
+    rows: NDArray[np.int64]
+    codes: NDArray[np.int16]
+
+
+class Walk(NamedTuple):
+    """Where the walk goes and how far it has come.
+
+    Attributes
+    ----------
+    target
+        (d,) the target's unit vector.
+    y
+        (d,) the unit vector reached so far, 0 at the beginning; moved on.
+    ahead
+        (m,) the cosines of the atoms with the target, as far as integers tell.
+    shares
+        (m,) the weights of the atoms that make y; moved on.
+    """
+
+    target: NDArray[np.float64]
+    y: NDArray[np.float64]
+    ahead: NDArray[np.float32]
+    shares: NDArray[np.float64]
 
 
 @njit(cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
@@ -41,71 +85,62 @@ def _bounds(ahead, products, reached, off, keys):
     """Write minus what the squared cosine of every atom is at most, 0 for an obtuse angle.
 
     The angle is the one at y between the geodesics to the atom and to the target; the products of
-    both with the atom may be ``off`` by that. Without branches, so that several are computed at a
-    time.
+    both with the atom may be off by ``off``. There are no branches, so that several are computed at
+    a time.
     """
     zero, one = np.float32(0.0), np.float32(1.0)
     unit, far = np.float32(1.0 / SCALE**2), np.float32(reached)
     wide, slack = np.float32((1.0 + reached) * off + 1e-6), np.float32(2.0 * off + 1e-6)
-    least = np.float32(_SAME)
+    smallest = np.float32(_SAME)
     for i in range(keys.size):
         s = np.float32(products[i]) * unit
         forth = ahead[i] - far * s + wide
         forth = forth if forth > zero else zero
-        left = one - s * s - slack * (s if s > zero else -s) - slack * slack
-        left = left if left > least else least
-        keys[i] = -forth * forth / left
+        sine = one - s * s - slack * (s if s > zero else -s) - slack * slack
+        sine = sine if sine > smallest else smallest
+        keys[i] = -forth * forth / sine
 
 
 @njit(cache=True)
 def _cosine(row, norm, target, y, reached):
     """Return the cosine at y between the geodesics to an atom and the target; -1 for none."""
     along = _dot(row, y) / norm
-    left = 1.0 - along * along
-    if left <= _SAME:
+    square = 1.0 - along * along
+    if square <= _SAME:
         return -1.0
-    return (_dot(row, target) / norm - reached * along) / np.sqrt(left)
+    return (_dot(row, target) / norm - reached * along) / np.sqrt(square)
 
 
 @njit(cache=True)
-def _furthest_along(vectors, norms, rows, target, y, reached, keys, lanes):
+def _furthest_along(atoms, walk, reached, keys, lanes):
     """Return the atom whose direction from y is nearest to that of the target; -1 for none.
 
     Looks at atoms in the order of what their cosines may be at most, until no other can be larger.
     """
-    pick, most, limit = -1, 0.0, np.float32(0.0)
+    pick, largest, limit = -1, 0.0, np.float32(0.0)
     while any_below(keys, limit):
-        _, top = least_of(keys, lanes)
-        value = _cosine(vectors[rows[top]], norms[rows[top]], target, y, reached)
-        if value > most or (value == most and pick > top):
-            pick, most = top, value
-            limit = np.float32(-most * most)
+        _, top = minimum(keys, lanes)
+        row = atoms.rows[top]
+        value = _cosine(atoms.vectors[row], atoms.norms[row], walk.target, walk.y, reached)
+        if value > largest or (value == largest and pick > top):
+            pick, largest = top, value
+            limit = np.float32(-largest * largest)
         keys[top] = np.float32(0.0)
     return pick
 
 
 @njit(cache=True)
-def geodesic_steps(vectors, norms, rows, codes, target, y, ahead, share, steps):
+def geodesic_steps(atoms, walk, steps):
     """Make some steps of greedy iterative geodesic ascent; return how many.
 
-    Parameters
-    ----------
-    vectors, norms, rows
-        (n, d) all vectors, (n,) their norms, and (m,) which of them may be chosen.
-    codes
-        (m, width) int16, those divided by their norms, see ``quantized``.
-    target
-        (d,) the target's unit vector.
-    y
-        (d,) the unit vector reached so far, 0 at the beginning; moved on.
-    ahead
-        (m,) float32, the cosines of the atoms with the target, as far as integers tell.
-    share
-        (m,) the weights of the atoms that make y; moved on.
+    ``atoms`` and ``walk`` are the fields of Atoms and Walk as plain tuples: calls with named ones
+    take longer.
     """
-    d, m = y.size, rows.size
+    atoms, walk = borrowed(Atoms(*atoms)), borrowed(Walk(*walk))
+    target, y, shares = walk.target, walk.y, walk.shares
+    d, m = y.size, atoms.rows.size
     keys, lanes = np.empty(m, dtype=np.float32), np.empty(LANES, dtype=np.float32)
-    products, code = np.zeros(m, dtype=np.int32), np.empty(codes.shape[1], dtype=np.int16)
+    products, code = np.zeros(m, dtype=np.int32), np.empty(atoms.codes.shape[1], dtype=np.int16)
     off = reach(d)
     for done in range(steps):
         reached = _dot(target, y)
@@ -114,12 +149,12 @@ def geodesic_steps(vectors, norms, rows, codes, target, y, ahead, share, steps):
             return done
         if begun:
             code_vector(y, 1.0, code)
-            multiply(codes, code, products)
-        _bounds(ahead, products, reached, off, keys)
-        pick = _furthest_along(vectors, norms, rows, target, y, reached, keys, lanes)
+            multiply(atoms.codes, code, products)
+        _bounds(walk.ahead, products, reached, off, keys)
+        pick = _furthest_along(atoms, walk, reached, keys, lanes)
         if pick < 0:
             return done
-        row = vectors[rows[pick]] / norms[rows[pick]]
+        row = atoms.vectors[atoms.rows[pick]] / atoms.norms[atoms.rows[pick]]
         cosine, along = _dot(row, target), _dot(row, y)
         forth, back = cosine - reached * along, max(0.0, reached - cosine * along)
         if forth <= _FLAT:
@@ -129,8 +164,10 @@ def geodesic_steps(vectors, norms, rows, codes, target, y, ahead, share, steps):
         for c in range(d):
             y[c] = back * y[c] + forth * row[c]
         size = np.sqrt(_dot(y, y))
-        y /= size
         back, forth = back / size, forth / size
-        share *= back
-        share[pick] += forth
+        for c in range(d):
+            y[c] /= size
+        for i in range(m):
+            shares[i] *= back
+        shares[pick] += forth
     return steps

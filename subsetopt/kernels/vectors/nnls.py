@@ -7,18 +7,26 @@ leave anywhere.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
+from subsetopt.kernels.arrays import borrowed, copy
 from subsetopt.kernels.vectors.integer_products import multiply
 from subsetopt.kernels.vectors.quantized import ceilings, code_vector
 
-__all__ = ["CONVERGED", "FULL", "MOVED", "correlate", "steps"]
+__all__ = [
+    "CLOSED", "CONVERGED", "FULL", "MOVED", "OPEN", "Active", "Basis", "Coded", "Points",
+    "correlate", "steps",
+]  # fmt: skip
 
+# Why a step ends: a point joined, none lowers the residual, one does but has no room.
 MOVED, CONVERGED, FULL = 0, 1, 2
 
 # What a point is: it may join, is active, is of no use until the next change, may never join.
-_OPEN, _ACTIVE, _IDLE = 0, 1, 2
+OPEN, _ACTIVE, _IDLE, CLOSED = 0, 1, 2, 3
 
 # Sums in any order, so that they are done several at a time; inf and nan keep their meaning.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
@@ -32,6 +40,107 @@ _FLAT = 1e-14
 _SLACK = 1e-6
 # Keys looked through at once.
 _GROUP = 64
+
+
+class Points(NamedTuple):
+    """The points, and what their weighted sum is fitted to.
+
+    Attributes
+    ----------
+    rows
+        (n, d) the points.
+    scales
+        (n,) what inner products are multiplied by before they are compared: 1 / norm for angles, a
+        constant for the products themselves; a point with 0 here is never chosen.
+    target
+        (d,) the vector to fit.
+    size
+        Most points that may be active.
+    floor
+        A squared residual at most this is taken for 0.
+    """
+
+    rows: NDArray[np.float64]
+    scales: NDArray[np.float64]
+    target: NDArray[np.float64]
+    size: int
+    floor: float
+
+
+class Coded(NamedTuple):
+    """The points in 8 bits, see ``quantized``, and scratch; without rows the points are read.
+
+    Attributes
+    ----------
+    codes, units, errors
+        (n, width), (n,) and (n,) the points, their units and their errors.
+    code
+        (width,) the residual in 16 bits.
+    products, keys
+        (n,) its products with the codes, and what they are at most, normalized.
+    candidates
+        (n,) positions of the points that may be the best.
+    """
+
+    codes: NDArray[np.int8]
+    units: NDArray[np.float32]
+    errors: NDArray[np.float32]
+    code: NDArray[np.int16]
+    products: NDArray[np.int32]
+    keys: NDArray[np.float32]
+    candidates: NDArray[np.int32]
+
+
+class Active(NamedTuple):
+    """Which points are active, and their weights; changed in place.
+
+    Attributes
+    ----------
+    state
+        (n,) what each point is: 0 open, 1 active, 2 of no use until the next change, 3 closed.
+    positions, weights
+        (size + 1,) the active points, and their weights.
+    size
+        (1,) how many are active.
+    idle
+        (n,) the points of no use until the next change.
+    idle_size
+        (1,) how many these are.
+    """
+
+    state: NDArray[np.int8]
+    positions: NDArray[np.int64]
+    weights: NDArray[np.float64]
+    size: NDArray[np.int64]
+    idle: NDArray[np.int64]
+    idle_size: NDArray[np.int64]
+
+
+class Basis(NamedTuple):
+    """The factorization of the active points, the residual, and scratch; changed in place.
+
+    Attributes
+    ----------
+    vectors
+        (size + 1, d) an orthonormal basis of the span of the active points.
+    columns
+        (size + 1, size + 1) the coordinates of each active point in it, by rows.
+    projection
+        (size + 1,) the coordinates of the target in it.
+    residual
+        (d,) the target less its projection.
+    solution
+        (size + 1,) scratch: the weights without their sign.
+    scores
+        (n,) scratch: the products of all points with the residual.
+    """
+
+    vectors: NDArray[np.float64]
+    columns: NDArray[np.float64]
+    projection: NDArray[np.float64]
+    residual: NDArray[np.float64]
+    solution: NDArray[np.float64]
+    scores: NDArray[np.float64]
 
 
 @njit(cache=True, fastmath=_FAST)
@@ -84,7 +193,7 @@ def _project(basis, count, v, coordinates):
 
 
 @njit(cache=True, fastmath=_FAST)
-def _left(v, r):
+def _square_and_product(v, r):
     """Return the squared norm of v and its inner product with r."""
     square = product = 0.0
     for c in range(v.size):
@@ -94,29 +203,26 @@ def _left(v, r):
 
 
 @njit(cache=True, fastmath=_FAST)
-def _extend(basis, columns, count, point, half, r):
-    """Let a point into the factorization; False when it depends on those before it.
-
-    ``half`` are the coordinates of the target, r what is left of it.
-    """
-    v, column = basis[count], columns[count]
-    whole = 0.0
+def _extend(basis, count, point):
+    """Let a point into the factorization; False when it depends on those before it."""
+    v, column, r = basis.vectors[count], basis.columns[count], basis.residual
+    point_square = 0.0
     for c in range(v.size):
         v[c] = point[c]
-        whole += point[c] * point[c]
+        point_square += point[c] * point[c]
     column[:] = 0.0
-    _project(basis, count, v, column)
-    left, along = _left(v, r)
-    if left <= _CANCELED * whole:
-        _project(basis, count, v, column)
-        left, along = _left(v, r)
-    if left <= _DEPENDENT * whole:
+    _project(basis.vectors, count, v, column)
+    square, product = _square_and_product(v, r)
+    if square <= _CANCELED * point_square:
+        _project(basis.vectors, count, v, column)
+        square, product = _square_and_product(v, r)
+    if square <= _DEPENDENT * point_square:
         return False
-    length = np.sqrt(left)
+    length = np.sqrt(square)
     inverse = 1.0 / length
     column[count] = length
-    half[count] = along * inverse
-    share = half[count]
+    share = product * inverse
+    basis.projection[count] = share
     for c in range(v.size):
         v[c] *= inverse
         r[c] -= share * v[c]
@@ -124,9 +230,10 @@ def _extend(basis, columns, count, point, half, r):
 
 
 @njit(cache=True)
-def _solve(columns, half, count, z):
-    """Write the weights of the points that make up the coordinates of the target to z."""
-    z[:count] = half[:count]
+def _solve(basis, count):
+    """Write the weights of the points that make up the coordinates of the target."""
+    columns, z = basis.columns, basis.solution
+    copy(basis.projection[:count], z[:count])
     for a in range(count - 1, -1, -1):
         column = columns[a]
         z[a] /= column[a]
@@ -136,12 +243,14 @@ def _solve(columns, half, count, z):
 
 
 @njit(cache=True)
-def _drop(basis, columns, active, half, w, r, count, gone):
+def _drop(basis, active, count, gone):
     """Take the point at position ``gone`` out of the active set, by rotations."""
+    columns, projection, r = basis.columns, basis.projection, basis.residual
     last = count - 1
     for a in range(gone, last):
-        active[a], w[a] = active[a + 1], w[a + 1]
-        columns[a, : a + 2] = columns[a + 1, : a + 2]
+        active.positions[a] = active.positions[a + 1]
+        active.weights[a] = active.weights[a + 1]
+        copy(columns[a + 1, : a + 2], columns[a, : a + 2])
     for a in range(gone, last):
         x, y = columns[a, a], columns[a, a + 1]
         length = np.hypot(x, y)
@@ -149,14 +258,14 @@ def _drop(basis, columns, active, half, w, r, count, gone):
         for b in range(a, last):
             p, q = columns[b, a], columns[b, a + 1]
             columns[b, a], columns[b, a + 1] = x * p + y * q, x * q - y * p
-        p, q = half[a], half[a + 1]
-        half[a], half[a + 1] = x * p + y * q, x * q - y * p
-        first, second = basis[a], basis[a + 1]
+        p, q = projection[a], projection[a + 1]
+        projection[a], projection[a + 1] = x * p + y * q, x * q - y * p
+        first, second = basis.vectors[a], basis.vectors[a + 1]
         for c in range(r.size):
             p, q = first[c], second[c]
             first[c], second[c] = x * p + y * q, x * q - y * p
     for c in range(r.size):
-        r[c] += half[last] * basis[last, c]
+        r[c] += projection[last] * basis.vectors[last, c]
 
 
 @njit(cache=True)
@@ -164,7 +273,7 @@ def _best(scores, scales, state):
     """Return the open point with the largest normalized score, and that score."""
     best, value = -1, -np.inf
     for i in range(scores.size):
-        if state[i] == _OPEN:
+        if state[i] == OPEN:
             score = scores[i] * scales[i]
             if score > value:
                 best, value = i, score
@@ -172,49 +281,49 @@ def _best(scores, scales, state):
 
 
 @njit(cache=True)
-def _any_at_least(keys, least):
-    """Whether any key is at least that: much cheaper than which."""
-    found = np.int32(0)
+def _any_at_least(keys, bound):
+    """Whether any key is at least a bound: much cheaper than which."""
+    count = np.int32(0)
     for i in range(keys.size):
-        if keys[i] >= least:
-            found += np.int32(1)
-    return found > 0
+        if keys[i] >= bound:
+            count += np.int32(1)
+    return count > 0
 
 
 @njit(cache=True)
-def _at_least(keys, least, found):
-    """Write where keys are at least that; return how many are, and the one with the largest."""
-    count, top, most = 0, -1, np.float32(-np.inf)
+def _at_least(keys, bound, candidates):
+    """Write where keys are at least a bound; return how many are, and where the largest is."""
+    count, top, largest = 0, -1, np.float32(-np.inf)
     for first in range(0, keys.size, _GROUP):
         last = min(first + _GROUP, keys.size)
-        if not _any_at_least(keys[first:last], least):
+        if not _any_at_least(keys[first:last], bound):
             continue
         for i in range(first, last):
-            if keys[i] >= least:
-                found[count] = i
+            if keys[i] >= bound:
+                candidates[count] = i
                 count += 1
-                if keys[i] > most:
-                    top, most = i, keys[i]
+                if keys[i] > largest:
+                    top, largest = i, keys[i]
     return count, top
 
 
 @njit(cache=True)
-def _best_coded(points, scales, coded, state, r, size):
+def _best_coded(points, coded, state, r, size):
     """Return what :func:`_best` does, looking at those in double precision that may be the best."""
-    codes, units, errors, code, products, keys, found = coded
-    code_vector(r, size, code)
-    multiply(codes, code, products)
-    least = ceilings(products, units, errors, state, keys)
-    count, best = _at_least(keys, least, found)
+    rows, scales, keys, candidates = points.rows, points.scales, coded.keys, coded.candidates
+    code_vector(r, size, coded.code)
+    multiply(coded.codes, coded.code, coded.products)
+    bound = ceilings(coded.products, coded.units, coded.errors, state, keys)
+    count, best = _at_least(keys, bound, candidates)
     if best < 0:
         return -1, -np.inf
     # The most promising one first: few of the others can still be better.
-    value = _dot(points[best], r) * scales[best]
+    value = _dot(rows[best], r) * scales[best]
     first, limit = best, value / size - _SLACK
     for a in range(count):
-        i = found[a]
+        i = candidates[a]
         if keys[i] >= limit and i != first:
-            score = _dot(points[i], r) * scales[i]
+            score = _dot(rows[i], r) * scales[i]
             if score > value or (score == value and i < best):
                 best, value = i, score
                 limit = value / size - _SLACK
@@ -222,66 +331,66 @@ def _best_coded(points, scales, coded, state, r, size):
 
 
 @njit(cache=True)
-def _some(points, scales, r, least, state):
-    """Whether any open point has a normalized score above a least one."""
-    for i in range(points.shape[0]):
-        if state[i] == _OPEN and _dot(points[i], r) * scales[i] > least:
+def _any_above(points, r, bound, state):
+    """Whether any open point has a normalized score above a bound."""
+    for i in range(points.rows.shape[0]):
+        if state[i] == OPEN and _dot(points.rows[i], r) * points.scales[i] > bound:
             return True
     return False
 
 
 @njit(cache=True)
-def _wake(state, idle, ints):
+def _wake(active):
     """Let the points that were of no use join again, but for the active ones."""
-    for a in range(ints[1]):
-        if state[idle[a]] == _IDLE:
-            state[idle[a]] = _OPEN
-    ints[1] = 0
+    for a in range(active.idle_size[0]):
+        i = active.idle[a]
+        if active.state[i] == _IDLE:
+            active.state[i] = OPEN
+    active.idle_size[0] = 0
 
 
 @njit(cache=True)
-def _rest(j, state, idle, ints):
+def _rest(j, active):
     """Mark a point as of no use until the next change."""
-    state[j] = _IDLE
-    idle[ints[1]] = j
-    ints[1] += 1
+    active.state[j] = _IDLE
+    active.idle[active.idle_size[0]] = j
+    active.idle_size[0] += 1
 
 
 @njit(cache=True)
-def _step(
-    points, coded, scales, target, size, floor, state, active, idle, ints, w, r, scores,
-    basis, columns, half, z,
-):  # fmt: skip
-    """Let one point join; return as :func:`steps` does."""
-    rr = _dot(r, r)
-    if rr <= floor:
-        return CONVERGED
-    tt = _dot(target, target)
-    if ints[0] >= size:
-        return FULL if _some(points, scales, r, _FLAT * np.sqrt(tt), state) else CONVERGED
+def _join(points, coded, active, basis, bound):
+    """Let the point with the largest score above a bound join; False when there is none."""
+    state, r = active.state, basis.residual
     j, score = -1, 0.0
-    exact = coded[0].shape[0] == 0
+    exact = coded.codes.shape[0] == 0
     if exact:
-        correlate(points, r, scores)
+        correlate(points.rows, r, basis.scores)
     else:
-        j, score = _best_coded(points, scales, coded, state, r, np.sqrt(rr))
+        j, score = _best_coded(points, coded, state, r, np.sqrt(_dot(r, r)))
+    count = active.size[0]
     while True:
         if exact:
-            j, score = _best(scores, scales, state)
-        if j < 0 or score <= _FLAT * np.sqrt(tt):
-            return CONVERGED
-        count = ints[0]
-        if _extend(basis, columns, count, points[j], half, r):
+            j, score = _best(basis.scores, points.scales, state)
+        if j < 0 or score <= bound:
+            return False
+        if _extend(basis, count, points.rows[j]):
             break
-        _rest(j, state, idle, ints)
+        _rest(j, active)
         if not exact:
             exact = True
-            correlate(points, r, scores)
-    active[count], w[count] = j, 0.0
+            correlate(points.rows, r, basis.scores)
+    active.positions[count], active.weights[count] = j, 0.0
     state[j] = _ACTIVE
-    count += 1
-    while True:
-        _solve(columns, half, count, z)
+    active.size[0] = count + 1
+    return True
+
+
+@njit(cache=True)
+def _refit(active, basis):
+    """Fit the weights anew; points whose weight would fall below 0 leave."""
+    count, w, z = active.size[0], active.weights, basis.solution
+    while count:
+        _solve(basis, count)
         share, gone = 1.0, -1
         for a in range(count):
             if z[a] <= 0.0 and w[a] / (w[a] - z[a] + 1e-300) < share:
@@ -290,53 +399,43 @@ def _step(
             break
         for a in range(count):
             w[a] = max(0.0, w[a] + share * (z[a] - w[a]))
-        _rest(active[gone], state, idle, ints)
-        _drop(basis, columns, active, half, w, r, count, gone)
+        _rest(active.positions[gone], active)
+        _drop(basis, active, count, gone)
         count -= 1
-        if count == 0:
-            break
-    w[:count] = z[:count]
-    ints[0] = count
-    if _dot(r, r) < rr * (1.0 - 1e-13):
+    copy(z[:count], w[:count])
+    active.size[0] = count
+
+
+@njit(cache=True)
+def _step(points, coded, active, basis):
+    """Let one point join; return as :func:`steps` does."""
+    r = basis.residual
+    square = _dot(r, r)
+    if square <= points.floor:
+        return CONVERGED
+    bound = _FLAT * np.sqrt(_dot(points.target, points.target))
+    if active.size[0] >= points.size:
+        return FULL if _any_above(points, r, bound, active.state) else CONVERGED
+    if not _join(points, coded, active, basis, bound):
+        return CONVERGED
+    _refit(active, basis)
+    if _dot(r, r) < square * (1.0 - 1e-13):
         # What was dropped or dependent may be of use again, the newcomer itself excepted.
-        _wake(state, idle, ints)
+        _wake(active)
     return MOVED
 
 
 @njit(cache=True)
-def steps(
-    points, coded, scales, target, size, floor, state, active, idle, ints, w, r, scores,
-    basis, columns, half, z, most,
-):  # fmt: skip
+def steps(points, coded, active, basis, most):
     """Let points join, each the one with the largest score; refit with weights >= 0.
 
     A score is the inner product with the residual, scaled.
 
     Parameters
     ----------
-    points, scales
-        (n, d), and what their inner products are multiplied by before they are compared: 1 / norm
-        for angles, a constant for the products themselves; a point with 0 here is never chosen.
-    coded
-        The points in 8 bits, their units and errors, see ``quantized``, and
-        scratch: (width,) int16, (n,) int32, (n,) float32 and (n,) int32. Without rows the points
-        themselves are read.
-    target
-        (d,).
-    size
-        Most points the active set may hold.
-    floor
-        A squared residual at most this is taken for 0.
-    state
-        (n,) int8: 0 open, 1 active, 2 of no use until the next change, 3 never allowed.
-    active, w, basis, columns, half
-        The active set: positions, weights, orthonormal basis (size + 1, d), the coordinates of
-        each point in it, by rows, and those of the target; room for size + 1.
-    idle, ints
-        (n,) the points in state 2; ints[0] is the size of the active set, ints[1] the number of
-        these.
-    r, scores, z
-        (d,) the residual, kept up to date, and scratch: (n,) and (size + 1,).
+    points, coded, active, basis
+        The fields of Points, Coded, Active and Basis, as plain tuples: calls with named ones take
+        longer.
     most
         Largest number of points that join.
 
@@ -346,11 +445,10 @@ def steps(
         MOVED; CONVERGED when no point lowers the residual; FULL when one does, but has no room. And
         how many joined.
     """
+    points, coded = borrowed(Points(*points)), borrowed(Coded(*coded))
+    active, basis = borrowed(Active(*active)), borrowed(Basis(*basis))
     for done in range(most):
-        outcome = _step(
-            points, coded, scales, target, size, floor, state, active, idle, ints, w, r,
-            scores, basis, columns, half, z,
-        )  # fmt: skip
+        outcome = _step(points, coded, active, basis)
         if outcome != MOVED:
             return outcome, done
     return MOVED, most

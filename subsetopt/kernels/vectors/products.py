@@ -9,25 +9,24 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from subsetopt.kernels.vectors.state import I_ROWS, I_WORK
-
 __all__ = [
     "FAR",
     "LANES",
     "add_products",
     "any_below",
-    "least_of",
-    "least_sum",
+    "any_sum_below",
+    "minimum",
+    "minimum_sum",
     "row_of",
     "shift",
-    "some_below",
 ]
 
-# A key that is never the least.
+# A key that is never the smallest.
 FAR = np.float32(1e30)
 # Keys compared at once.
 LANES = 64
-_HAND = I_ROWS
+# Up to this many keys one running minimum is faster than several.
+_FEW = 96
 
 # The inputs are finite, and sums may be taken in any order.
 _FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}
@@ -52,119 +51,133 @@ def add_products(columns, u, out):
 
 
 @njit(cache=True, fastmath=_FAST)
-def _lane(lanes):
-    """Return the least of the lanes, and which it is."""
-    least, lane = lanes[0], 0
+def _minimum_lane(lanes):
+    """Return the smallest of the lanes, and which it is."""
+    smallest, lane = lanes[0], 0
     for a in range(1, lanes.size):
-        if lanes[a] < least:
-            least, lane = lanes[a], a
-    return least, lane
+        if lanes[a] < smallest:
+            smallest, lane = lanes[a], a
+    return smallest, lane
 
 
 @njit(cache=True, fastmath=_FAST)
-def least_of(keys, lanes):
-    """Return the least key and where it is.
+def minimum(keys, lanes):
+    """Return the smallest key and where it is.
 
     A running minimum is taken one key at a time; minima of separate lanes are taken several at a
     time.
     """
-    m, width = keys.size, lanes.size
-    full = m - m % width
-    for a in range(width):
+    m = keys.size
+    full = m - m % LANES
+    for a in range(LANES):
         lanes[a] = FAR
-    for b in range(0, full, width):
-        part = keys[b : b + width]
-        for a in range(width):
+    for b in range(0, full, LANES):
+        part = keys[b : b + LANES]
+        for a in range(LANES):
             x, y = part[a], lanes[a]
             lanes[a] = x if x < y else y
     for a in range(m - full):
         x, y = keys[full + a], lanes[a]
         lanes[a] = x if x < y else y
-    least, j = _lane(lanes)
-    while j < m and keys[j] != least:
-        j += width
-    return least, min(j, m - 1)
+    smallest, j = _minimum_lane(lanes)
+    while j < m and keys[j] != smallest:
+        j += LANES
+    return smallest, min(j, m - 1)
 
 
 @njit(cache=True, fastmath=_FAST)
 def any_below(keys, limit):
-    """Whether any key is below the limit: much cheaper than which is the least."""
-    found = np.int32(0)
+    """Whether any key is below the limit: much cheaper than which is the smallest."""
+    count = np.int32(0)
     for j in range(keys.size):
         if keys[j] < limit:
-            found += np.int32(1)
-    return found > 0
+            count += np.int32(1)
+    return count > 0
 
 
 @njit(cache=True, fastmath=_FAST)
-def some_below(keys, row, limit):
+def any_sum_below(keys, row, limit):
     """Whether any ``keys[j] + row[j]`` is below the limit."""
-    found = np.int32(0)
+    count = np.int32(0)
     for j in range(keys.size):
         if keys[j] + row[j] < limit:
-            found += np.int32(1)
-    return found > 0
+            count += np.int32(1)
+    return count > 0
 
 
 @njit(cache=True, fastmath=_FAST)
-def least_sum(keys, row, lanes):
-    """Return the least ``keys[j] + row[j]`` and where it is."""
-    m, width = keys.size, lanes.size
-    if m <= 96:
-        least, at = FAR, 0
-        for j in range(m):
-            x = keys[j] + row[j]
-            if x < least:
-                least, at = x, j
-        return least, at
-    full = m - m % width
-    for a in range(width):
+def _minimum_sum_of_few(keys, row):
+    smallest, at = FAR, 0
+    for j in range(keys.size):
+        x = keys[j] + row[j]
+        if x < smallest:
+            smallest, at = x, j
+    return smallest, at
+
+
+@njit(cache=True, fastmath=_FAST)
+def _minimum_sum_of_many(keys, row, lanes):
+    m = keys.size
+    full = m - m % LANES
+    for a in range(LANES):
         lanes[a] = FAR
-    for b in range(0, full, width):
-        left, right = keys[b : b + width], row[b : b + width]
-        for a in range(width):
-            x, y = left[a] + right[a], lanes[a]
+    for b in range(0, full, LANES):
+        key_part, row_part = keys[b : b + LANES], row[b : b + LANES]
+        for a in range(LANES):
+            x, y = key_part[a] + row_part[a], lanes[a]
             lanes[a] = x if x < y else y
     for a in range(m - full):
         x, y = keys[full + a] + row[full + a], lanes[a]
         lanes[a] = x if x < y else y
-    least, j = _lane(lanes)
-    while j < m and keys[j] + row[j] != least:
-        j += width
-    return least, min(j, m - 1)
+    smallest, j = _minimum_lane(lanes)
+    while j < m and keys[j] + row[j] != smallest:
+        j += LANES
+    return smallest, min(j, m - 1)
+
+
+@njit(cache=True, fastmath=_FAST)
+def minimum_sum(keys, row, lanes):
+    """Return the smallest ``keys[j] + row[j]`` and where it is."""
+    if keys.size <= _FEW:
+        result = _minimum_sum_of_few(keys, row)
+    else:
+        result = _minimum_sum_of_many(keys, row, lanes)
+    return result
 
 
 @njit(cache=True)
-def row_of(i, columns, rows, slots, holders, penalty, ints):
-    """Return the slot that holds ``-2`` times the inner products of all points with point i.
+def row_of(i, columns, table, penalty, state):
+    """Return the row of the table that belongs to point i; one that is not there is computed."""
+    slot = table.slots[i]
+    if slot < 0:
+        slot = _free_slot(table.slots, table.holders, penalty, state)
+        table.slots[i], table.holders[slot] = slot, i
+        u, row = table.factor, table.rows[slot]
+        for c in range(u.size):
+            u[c] = np.float32(-2.0) * columns[c, i]
+        for j in range(row.size):
+            row[j] = np.float32(0.0)
+        add_products(columns, u, row)
+        state.work += columns.size
+    return slot
 
-    Computed when it is not there, in place of one that belongs to no point with a penalty: at
-    least one slot has to be of that kind.
-    """
-    slot = slots[i]
-    if slot >= 0:
-        return slot
-    while True:
-        slot = ints[_HAND]
-        ints[_HAND] = slot + 1 if slot + 1 < holders.size else 0
-        if holders[slot] < 0:
-            break
-        if penalty[holders[slot]] == 0.0:
-            slots[holders[slot]] = -1
-            break
-    slots[i], holders[slot] = slot, i
-    u = np.empty(columns.shape[0], dtype=np.float32)
-    for c in range(u.size):
-        u[c] = np.float32(-2.0) * columns[c, i]
-    rows[slot] = np.float32(0.0)
-    add_products(columns, u, rows[slot])
-    ints[I_WORK] += columns.size
+
+@njit(cache=True)
+def _free_slot(slots, holders, penalty, state):
+    """Return the next row that belongs to no point with a penalty; at least one has to be so."""
+    slot, taken = np.int64(0), True
+    while taken:
+        slot = state.next_row
+        state.next_row = slot + 1 if slot + 1 < holders.size else 0
+        taken = holders[slot] >= 0 and penalty[holders[slot]] != 0.0
+    if holders[slot] >= 0:
+        slots[holders[slot]] = -1
     return slot
 
 
 @njit(cache=True, fastmath=_FAST)
-def shift(products, keys, penalty, gone, come):
-    """Bring ``|v_j|^2 - 2 r.v_j`` up to date after a swap, whose two rows are given."""
+def shift(products, keys, penalty, row_out, row_in):
+    """Bring ``|v_j|^2 - 2 r.v_j`` up to date after a swap of the points with these two rows."""
     for j in range(products.size):
-        products[j] += np.float64(gone[j]) - np.float64(come[j])
+        products[j] += np.float64(row_out[j]) - np.float64(row_in[j])
         keys[j] = np.float32(products[j]) + penalty[j]

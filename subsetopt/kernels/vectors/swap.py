@@ -1,7 +1,7 @@
 """Threshold search over swaps, for sums of vectors: one out at random, the best one in.
 
 With residual r, taking point i out and point j in leaves ``r + v_i - v_j``: the best j is the
-nearest neighbour of ``u = r + v_i`` among the points outside. The points lie in ascending order of
+nearest neighbor of ``u = r + v_i`` among the points outside. The points lie in ascending order of
 their norms, so only those whose norm is within ``sqrt(limit)`` of that of u can be near enough.
 Distances to these are taken anew, or found by
 
@@ -15,67 +15,53 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from subsetopt.kernels.arrays import borrowed, copy
+from subsetopt.kernels.limits import Limits
 from subsetopt.kernels.random_ import next_below
 from subsetopt.kernels.vectors.products import (
     FAR,
-    LANES,
     add_products,
-    least_of,
-    least_sum,
+    any_sum_below,
+    minimum,
+    minimum_sum,
     row_of,
     shift,
-    some_below,
 )
 from subsetopt.kernels.vectors.start import approach, fits, replace, square_after
-from subsetopt.kernels.vectors.state import (
-    F_BEST,
-    F_GOAL,
-    F_LOCAL,
-    F_NOW,
-    F_THRESHOLD,
-    F_WALK,
-    F_WIDTH,
-    I_DESCENT,
-    I_FRESH,
-    I_LAST,
-    I_MISSES,
-    I_MODE,
-    I_PHASE,
-    I_SINCE,
-    I_SPAN,
-    I_STALE,
-    I_TURN,
-    I_WIDTH,
-    I_WORK,
-)
+from subsetopt.kernels.vectors.state import Points, Scratch, Subset, Table
 
 __all__ = ["APPROACHED", "REACHED", "STUCK", "UNFINISHED", "search"]
 
+# Why a call of the search ends.
 UNFINISHED, REACHED, STUCK, APPROACHED = 0, 1, 2, 3
 
+# The phases of a search.
 _BEGIN, _APPROACH, _WALK = 0, 1, 2
-# Work of one step besides the distances.
+# Work of one step besides the distances, in coordinates.
 _STEP = 300
-# How much the least of a walk that has gone stale is raised, and after how many steps per member.
+# What the reference of a walk that has gone stale is multiplied by.
 _RELAX = 3.0
+# Steps per member without a new smallest residual after which a walk has gone stale.
 _PATIENCE = 0.75
-# Steps per member without a new least after which a walk begins anew elsewhere. Where a few large
-# vectors decide, the way from one set of them to a better leads over points far worse than any walk
-# may visit.
+# Steps per member without a new smallest residual after which a walk begins anew elsewhere. Where a
+# few large vectors decide, the way from one set of them to a better leads over points far worse
+# than any walk may visit.
 _STAY = 16
-# Steps without a gain before more are looked at.
+# Steps without a swap before more points are looked at.
 _MISSES = 6
 # Below this share of |u|^2, single precision cannot tell distances found by products apart.
 _FINE = 1e-3
 # Steps between two looks at which way to find distances is the cheaper.
 _PERIOD = 64
+# A swap has to leave less than this share of its limit; the rest is rounding.
+_BELOW = 1.0 - 1e-5
 
 _FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}
 
 
 @njit(cache=True, fastmath=_FAST)
-def _add_squares(columns, first, last, u, distance):
-    """Add squared distances of some points to u to ``distance``.
+def _add_squares(columns, first, last, u, distances):
+    """Add squared distances of some points to u to ``distances``.
 
     Slices of single rows are known to be contiguous; a slice of the matrix is not.
     """
@@ -87,22 +73,22 @@ def _add_squares(columns, first, last, u, distance):
         v2, v3 = columns[c + 2, first:last], columns[c + 3, first:last]
         for j in range(m):
             x0, x1, x2, x3 = v0[j] - u0, v1[j] - u1, v2[j] - u2, v3[j] - u3
-            distance[j] += x0 * x0 + x1 * x1 + x2 * x2 + x3 * x3
+            distances[j] += x0 * x0 + x1 * x1 + x2 * x2 + x3 * x3
         c += 4
     while c < d:
         u0, v0 = u[c], columns[c, first:last]
         for j in range(m):
             x0 = v0[j] - u0
-            distance[j] += x0 * x0
+            distances[j] += x0 * x0
         c += 1
 
 
 @njit(cache=True)
-def _bar(i, first, last, distance, floats, codes, low, high, count, costs):
+def _bar(i, first, last, distances, limits, subset):
     """Add to the distances of points that constraints keep from coming in for point i."""
     for j in range(first, last):
-        if not fits(i, j, floats, codes, low, high, count, costs):
-            distance[j - first] += FAR
+        if not fits(i, j, limits, subset):
+            distances[j - first] += FAR
 
 
 @njit(cache=True)
@@ -120,32 +106,39 @@ def _below(values, x):
 
 
 @njit(cache=True)
-def _begin(vectors, items, inverse, target, sel, best, penalty, r, ints, floats):
+def _begin(points, subset, state):
     """Find the residual of the subset to start from."""
-    r[:] = target
-    for a in range(sel.size):
-        best[a] = sel[a]
-        penalty[sel[a]] = FAR
-        item = items[sel[a]]
+    members, residual = subset.members, subset.residual
+    vectors, items, inverse = points.vectors, points.items, points.inverse
+    copy(points.target, residual)
+    for a in range(members.size):
+        subset.best[a] = members[a]
+        subset.penalty[members[a]] = FAR
+        item = items[members[a]]
         if item >= 0:
-            for c in range(r.size):
-                r[c] -= vectors[item, c] * inverse
-    total = 0.0
-    for c in range(r.size):
-        total += r[c] * r[c]
-    floats[F_BEST] = floats[F_LOCAL] = floats[F_NOW] = floats[F_WALK] = total
-    if ints[I_DESCENT] == 1:
-        floats[F_THRESHOLD] = 1.0
-    ints[I_LAST] = -1
-    ints[I_SPAN] = ints[I_TURN] = 1
-    ints[I_PHASE] = _APPROACH
+            for c in range(residual.size):
+                residual[c] -= vectors[item, c] * inverse
+    square = 0.0
+    for c in range(residual.size):
+        square += residual[c] * residual[c]
+    state.best = state.walk_best = state.reference = state.now = square
+    if state.descent:
+        state.threshold = 1.0
+    state.last = -1
+    state.span = state.turn = 1
+    state.phase = _APPROACH
+    state.work += members.size * residual.size + points.norms.size
 
 
 @njit(cache=True)
-def _refresh(columns, norms, penalty, r, products, keys):
+def _refresh(columns, norms, subset, table):
     """Compute ``|v_j|^2 - 2 r.v_j`` of all points."""
-    u = (-2.0 * r).astype(np.float32)
-    keys[:] = np.float32(0.0)
+    products, keys, penalty = table.products, table.keys, subset.penalty
+    residual, u = subset.residual, table.factor
+    for c in range(u.size):
+        u[c] = -2.0 * residual[c]
+    for j in range(keys.size):
+        keys[j] = np.float32(0.0)
     add_products(columns, u, keys)
     for j in range(keys.size):
         products[j] = keys[j] + norms[j] * norms[j]
@@ -153,255 +146,251 @@ def _refresh(columns, norms, penalty, r, products, keys):
 
 
 @njit(cache=True)
-def _choose_mode(width, columns, rows, ints, floats):
-    """Keep products where that is cheaper than distances to the points of fitting norm.
+def _by_products(width, d, m, room, state):
+    """Whether to find distances by kept products, for which there is ``room`` in rows.
 
-    A row of products costs m d; a swap needs one and shifts m sums; about 20 steps share it. One
-    coordinate of a few points costs four times as much as one of many.
+    They are kept where that is cheaper than distances to the points of fitting norm, of which there
+    are ``width``. A row of products costs m d; a swap needs one and shifts m sums; about 20 steps
+    share it. One coordinate of a few points costs four times as much as one of many.
     """
-    d, m = columns.shape
-    if floats[F_WIDTH] < 0.0:
-        floats[F_WIDTH] = width
-    floats[F_WIDTH] += (width - floats[F_WIDTH]) / _PERIOD
-    if ints[I_STALE] % _PERIOD == 0 and rows.shape[0]:
-        direct, kept = 80.0 * floats[F_WIDTH] * d, 1.0 * m * (d + 16)
-        if ints[I_MODE] == 0:
-            ints[I_MODE] = 1 if direct > 1.5 * kept else 0
+    if state.mean_width < 0.0:
+        state.mean_width = width
+    state.mean_width += (width - state.mean_width) / _PERIOD
+    if state.stale % _PERIOD == 0 and room:
+        direct, kept = 80.0 * state.mean_width * d, 1.0 * m * (d + 16)
+        if not state.by_products:
+            state.by_products = 1 if direct > 1.5 * kept else 0
         elif direct < kept:
-            ints[I_MODE] = ints[I_FRESH] = 0
-    return ints[I_MODE] == 1
+            state.by_products = state.fresh = 0
+    return state.by_products == 1
 
 
 @njit(cache=True)
-def _leave(i, vectors, items, inverse, r, u):
-    """Write ``u = r + v_i`` in single precision; return its squared norm."""
-    square, item = 0.0, items[i]
-    if item < 0:
-        for c in range(r.size):
-            u[c] = r[c]
-            square += r[c] * r[c]
-        return square
-    vector = vectors[item]
-    for c in range(r.size):
-        x = r[c] + vector[c] * inverse
-        u[c] = x
+def _leave(i, points, residual, center):
+    """Write the residual without point i, ``u = r + v_i``; return its squared norm."""
+    square, item, vectors = 0.0, points.items[i], points.vectors
+    scale = points.inverse if item >= 0 else 0.0
+    # A zero vector adds nothing, whichever row is read for it.
+    row = max(item, 0)
+    for c in range(residual.size):
+        x = residual[c] + vectors[row, c] * scale
+        center[c] = x
         square += x * x
     return square
 
 
 @njit(cache=True)
-def _nearest_kept(
-    i, first, last, bar, keys, row, distance, lanes, floats, codes, low, high, count, costs
-):  # fmt: skip
-    """Return the least distance below ``bar`` among some points, and whose; FAR for none."""
-    if not some_below(keys[first:last], row[first:last], bar):
-        return FAR, -1
-    if not (codes.size or costs.size):
-        least, j = least_sum(keys[first:last], row[first:last], lanes)
-        return least, first + j
-    for j in range(first, last):
-        distance[j - first] = keys[j] + row[j]
-    _bar(i, first, last, distance, floats, codes, low, high, count, costs)
-    least, j = least_of(distance[: last - first], lanes)
-    return least, first + j
+def _nearest_kept(i, first, last, bar, table, scratch, limits, subset):
+    """Return the smallest distance below ``bar`` among some points, and whose; FAR for none.
+
+    Distances are less the squared norm of the center; the table has a row of point i.
+    """
+    keys, distances = table.keys[first:last], scratch.distances
+    row = table.rows[table.slots[i]][first:last]
+    nearest, j = FAR, -1
+    if any_sum_below(keys, row, bar):
+        if limits.codes.size or limits.costs.size:
+            for j in range(last - first):
+                distances[j] = keys[j] + row[j]
+            _bar(i, first, last, distances, limits, subset)
+            nearest, j = minimum(distances[: last - first], scratch.lanes)
+        else:
+            nearest, j = minimum_sum(keys, row, scratch.lanes)
+    return nearest, first + j
 
 
 @njit(cache=True)
-def _nearest_anew(
-    i, first, last, u, columns, penalty, distance, lanes, floats, codes, low, high, count, costs
-):  # fmt: skip
-    """Return the least squared distance to u among some points, and whose."""
+def _nearest_anew(i, first, last, columns, scratch, limits, subset):
+    """Return the smallest squared distance to the center among some points, and whose."""
+    distances, penalty = scratch.distances, subset.penalty
     # By a loop: NumPy's assignment of slices takes longer than all that follows.
     for j in range(last - first):
-        distance[j] = penalty[first + j]
-    if codes.size or costs.size:
-        _bar(i, first, last, distance, floats, codes, low, high, count, costs)
-    _add_squares(columns, first, last, u, distance[: last - first])
-    least, j = least_of(distance[: last - first], lanes)
-    return least, first + j
+        distances[j] = penalty[first + j]
+    if limits.codes.size or limits.costs.size:
+        _bar(i, first, last, distances, limits, subset)
+    _add_squares(columns, first, last, scratch.center, distances[: last - first])
+    nearest, j = minimum(distances[: last - first], scratch.lanes)
+    return nearest, first + j
 
 
 @njit(cache=True)
-def _accept(
-    a, j, now, after, columns, sel, best, penalty, keys, products, rows, slots, holders, r, ints,
-    floats, codes, count, costs,
-):  # fmt: skip
-    """Put point j in the place of member a, which leaves the residual ``after``."""
-    if ints[I_FRESH] == 1:
+def _exchange(a, j, columns, subset, limits, table, state):
+    """Put point j in the place of member a, and bring kept products up to date."""
+    penalty = subset.penalty
+    row_out = row_in = np.int64(-1)
+    if state.fresh:
         # Both rows while both points have a penalty, so that neither takes the other's place.
-        gone = row_of(sel[a], columns, rows, slots, holders, penalty, ints)
+        row_out = row_of(subset.members[a], columns, table, penalty, state)
         penalty[j] = FAR
-        come = row_of(j, columns, rows, slots, holders, penalty, ints)
-    replace(a, j, sel, penalty, floats, codes, count, costs)
-    if ints[I_FRESH] == 1:
-        shift(products, keys, penalty, rows[gone], rows[come])
-        ints[I_WORK] += 3 * keys.size
-    r[:] = after
-    floats[F_NOW] = now
-    ints[I_LAST] = a
-    ints[I_MISSES] = 0
-    if now < floats[F_LOCAL]:
-        floats[F_LOCAL] = now
-        ints[I_STALE] = 0
-    if now < floats[F_WALK]:
-        floats[F_WALK] = now
-        ints[I_SINCE] = 0
-    if now < floats[F_BEST]:
-        floats[F_BEST] = now
-        best[:] = sel
-        ints[I_WORK] += sel.size // 4
+        row_in = row_of(j, columns, table, penalty, state)
+    replace(a, j, subset, limits)
+    if state.fresh:
+        shift(table.products, table.keys, penalty, table.rows[row_out], table.rows[row_in])
+        state.work += 3 * penalty.size
 
 
 @njit(cache=True)
-def _throw(
-    vectors, items, inverse, sel, penalty, r, after, ints, floats, rng, codes, low, high, count,
-    costs,
-):  # fmt: skip
+def _record(a, square, after, subset, state):
+    """Note the residual that a swap of member a has left."""
+    copy(after, subset.residual)
+    state.now = square
+    state.last = a
+    state.misses = 0
+    if square < state.reference:
+        state.reference = square
+        state.stale = 0
+    if square < state.walk_best:
+        state.walk_best = square
+        state.since = 0
+    if square < state.best:
+        state.best = square
+        copy(subset.members, subset.best)
+        state.work += subset.members.size // 4
+
+
+@njit(cache=True)
+def _throw(points, limits, subset, after, state, rng):
     """Exchange members at random, and begin a new walk there.
 
-    Walks are allowed 1, 1, 2, 1, 1, 2, 4, ... spans without a new least (Luby, Sinclair & Zuckerman
-    1993): about as good as the best length, which no one knows.
+    Walks are allowed 1, 1, 2, 1, 1, 2, 4, ... spans without a new smallest residual (Luby, Sinclair
+    & Zuckerman 1993): about as good as the best length, which no one knows.
     """
-    for _ in range(sel.size):
-        a, j = next_below(rng, sel.size), next_below(rng, penalty.size)
-        if penalty[j] == 0.0 and fits(sel[a], j, floats, codes, low, high, count, costs):
-            floats[F_NOW] = square_after(sel[a], j, vectors, items, inverse, r, after)
-            r[:] = after
-            replace(a, j, sel, penalty, floats, codes, count, costs)
-    floats[F_LOCAL] = floats[F_WALK] = floats[F_NOW]
-    ints[I_SINCE] = ints[I_STALE] = ints[I_FRESH] = 0
-    ints[I_LAST] = -1
-    ints[I_WORK] += sel.size * (3 * r.size + 50)
-    if ints[I_TURN] & -ints[I_TURN] == ints[I_SPAN]:
-        ints[I_TURN] += 1
-        ints[I_SPAN] = 1
+    members, residual, penalty = subset.members, subset.residual, subset.penalty
+    for _ in range(members.size):
+        a, j = next_below(rng, members.size), next_below(rng, penalty.size)
+        if penalty[j] == 0.0 and fits(members[a], j, limits, subset):
+            state.now = square_after(members[a], j, points, residual, after)
+            copy(after, residual)
+            replace(a, j, subset, limits)
+    state.reference = state.walk_best = state.now
+    state.since = state.stale = state.fresh = 0
+    state.last = -1
+    state.work += members.size * (3 * residual.size + 50)
+    if state.turn & -state.turn == state.span:
+        state.turn += 1
+        state.span = 1
     else:
-        ints[I_SPAN] *= 2
+        state.span *= 2
 
 
 @njit(cache=True)
-def search(
-    vectors, items, inverse, columns, norms, target, sel, best, penalty, keys, distance, products,
-    rows, slots, holders, r, ints, floats, rng, codes, low, high, count, costs, work,
-):  # fmt: skip
+def _choose(size, m, state, rng):
+    """Return the position of the member to take out: at random, or in turn in a full descent."""
+    a = next_below(rng, size)
+    if state.descent and state.window >= m:
+        a = state.stale % size
+    state.work += _STEP
+    return a
+
+
+@njit(cache=True)
+def _try_swap(a, points, limits, subset, table, scratch, state, rng):
+    """Swap member a for the nearest point to the residual without it; whether that was done."""
+    columns, norms = points.columns, points.norms
+    d, m = columns.shape
+    i = subset.members[a]
+    limit = state.threshold * state.reference
+    square = _leave(i, points, subset.residual, scratch.center)
+    length = np.sqrt(square)
+    # A little more than the limit, for rounding in the norms.
+    reach = np.sqrt(limit) + 1e-12 * length
+    first, last = _below(norms, length - reach), _below(norms, length + reach)
+    nearest, j = FAR, -1
+    kept = _by_products(last - first, d, m, table.holders.size, state)
+    if kept and limit > _FINE * square:
+        if not state.fresh:
+            _refresh(columns, norms, subset, table)
+            state.fresh = 1
+            state.work += m * d + 10 * m
+        row_of(i, columns, table, subset.penalty, state)
+        bar = np.float32(limit - square)
+        nearest, j = _nearest_kept(i, first, last, bar, table, scratch, limits, subset)
+        nearest += np.float32(square)
+        state.work += last - first
+    else:
+        width = state.window
+        if last - first > width:
+            first += next_below(rng, last - first - width + 1)
+            last = first + width
+        if last > first:
+            nearest, j = _nearest_anew(i, first, last, columns, scratch, limits, subset)
+        state.work += (last - first) * d
+    after = limit
+    if nearest < limit * _BELOW:
+        after = square_after(i, j, points, subset.residual, scratch.after)
+    swapped = after < limit * _BELOW
+    if swapped:
+        _exchange(a, j, columns, subset, limits, table, state)
+        _record(a, after, scratch.after, subset, state)
+    else:
+        state.misses += 1
+        if state.misses >= _MISSES and state.window < m:
+            state.misses = state.stale = 0
+            state.window *= 2
+    return swapped
+
+
+@njit(cache=True)
+def search(points, limits, subset, table, scratch, record, rng, work):
     """Go on with the search for about ``work`` units, a unit being one coordinate looked at.
 
-    A swap is accepted when the squared residual after it is below F_THRESHOLD times the least of
-    this walk; when no new least comes, it is forgotten by degrees, and then the walk begins anew
-    elsewhere.
+    A swap is accepted when the squared residual after it is below ``threshold`` times the smallest
+    of this walk; when no new smallest comes, it is forgotten by degrees, and then the walk begins
+    anew elsewhere.
 
     Parameters
     ----------
-    vectors, items, inverse
-        (n, d) float64, (m,) the candidate of each point in ascending order of their norms, -1 for
-        a zero vector, and what candidates are multiplied by to give points.
-    columns, norms, target
-        (d, m) float32 the points, (m,) their norms, and (d,) the sum to hit.
-    sel, best
-        (size,) the subset, and the best one so far.
-    penalty, keys, distance, products, r
-        (m,) float32 zeros, (m,) float32 twice, (m,) and (d,) scratch.
-    rows, slots, holders
-        Room for kept products (R, m) float32, with (m,) and (R,) of -1. R is 0, or above size + 1.
-    ints, floats, rng
-        The state; the caller sets F_GOAL, F_COST, F_CAPACITY, F_THRESHOLD, F_WIDTH (below 0),
-        I_DESCENT and I_WIDTH.
-    codes, low, high, count, costs
-        Constraints; empty arrays for none.
+    points, limits, subset, table, scratch
+        The fields of Points, Limits, Subset, Table and Scratch, see
+        :mod:`subsetopt.kernels.vectors.state`, as plain tuples: calls with named ones take longer.
+        All penalties are 0 before the first call.
+    record
+        (1,) of type STATE, the numbers that change.
+    rng
+        (1,) uint64, the state of the generator.
+    work
+        Units of work.
 
     Returns
     -------
     int
-        REACHED when F_BEST is at most F_GOAL, STUCK at a local optimum when only a descent was
-        asked for, APPROACHED once, after the first swaps, UNFINISHED otherwise.
+        REACHED when the best square is at most the goal, STUCK at a local optimum when only a
+        descent was asked for, APPROACHED once, after the first swaps, UNFINISHED otherwise.
     """
-    stop = ints[I_WORK] + work
-    d, m = columns.shape
-    size = sel.size
-    after, u = np.empty(d), np.empty(d, dtype=np.float32)
-    lanes = np.empty(LANES, dtype=np.float32)
-    if ints[I_PHASE] == _BEGIN:
-        _begin(vectors, items, inverse, target, sel, best, penalty, r, ints, floats)
-        ints[I_WORK] += size * d + m
-    while ints[I_WORK] < stop:
-        if floats[F_BEST] <= floats[F_GOAL]:
+    points, limits = borrowed(Points(*points)), borrowed(Limits(*limits))
+    subset, table = borrowed(Subset(*subset)), borrowed(Table(*table))
+    scratch, rng = borrowed(Scratch(*scratch)), borrowed(rng)
+    state = record[0]
+    stop = state.work + work
+    size, m = subset.members.size, points.norms.size
+    if state.phase == _BEGIN:
+        _begin(points, subset, state)
+    while state.work < stop:
+        if state.best <= state.goal:
             return REACHED
-        if ints[I_PHASE] == _APPROACH:
-            again = approach(
-                vectors, items, inverse, columns, norms, sel, penalty, keys, r, after, ints,
-                floats, codes, low, high, count, costs,
-            )  # fmt: skip
-            if floats[F_NOW] < floats[F_BEST]:
-                floats[F_BEST] = floats[F_LOCAL] = floats[F_WALK] = floats[F_NOW]
-                best[:] = sel
+        if state.phase == _APPROACH:
+            again = approach(points, limits, subset, table.keys, scratch.after, state)
+            if state.now < state.best:
+                state.best = state.reference = state.walk_best = state.now
+                copy(subset.members, subset.best)
             if not again:
-                ints[I_PHASE] = _WALK
-                return REACHED if floats[F_BEST] <= floats[F_GOAL] else APPROACHED
+                state.phase = _WALK
+                return REACHED if state.best <= state.goal else APPROACHED
             continue
-        ints[I_SINCE] += 1
-        if ints[I_DESCENT] == 0 and ints[I_SINCE] > _STAY * ints[I_SPAN] * size:
-            _throw(
-                vectors, items, inverse, sel, penalty, r, after, ints, floats, rng, codes, low,
-                high, count, costs,
-            )  # fmt: skip
+        state.since += 1
+        if not state.descent and state.since > _STAY * state.span * size:
+            _throw(points, limits, subset, scratch.after, state, rng)
             continue
-        a = next_below(rng, size)
-        if ints[I_DESCENT] == 1 and ints[I_WIDTH] >= m:
-            a = ints[I_STALE] % size
-        ints[I_WORK] += _STEP
-        i = sel[a]
-        limit = floats[F_THRESHOLD] * floats[F_LOCAL]
-        if a != ints[I_LAST] or size == 1:
-            square = _leave(i, vectors, items, inverse, r, u)
-            length = np.sqrt(square)
-            # A little more than the limit, for rounding in the norms.
-            reach = np.sqrt(limit) + 1e-12 * length
-            first, last = _below(norms, length - reach), _below(norms, length + reach)
-            least, j = FAR, -1
-            kept = _choose_mode(last - first, columns, rows, ints, floats)
-            if kept and limit > _FINE * square:
-                if ints[I_FRESH] == 0:
-                    _refresh(columns, norms, penalty, r, products, keys)
-                    ints[I_FRESH] = 1
-                    ints[I_WORK] += m * d + 10 * m
-                slot = row_of(i, columns, rows, slots, holders, penalty, ints)
-                bar = np.float32(limit - square)
-                least, j = _nearest_kept(
-                    i, first, last, bar, keys, rows[slot], distance, lanes, floats, codes, low,
-                    high, count, costs,
-                )  # fmt: skip
-                least += np.float32(square)
-                ints[I_WORK] += last - first
-            else:
-                width = ints[I_WIDTH]
-                if last - first > width:
-                    first += next_below(rng, last - first - width + 1)
-                    last = first + width
-                if last > first:
-                    least, j = _nearest_anew(
-                        i, first, last, u, columns, penalty, distance, lanes, floats, codes, low,
-                        high, count, costs,
-                    )  # fmt: skip
-                ints[I_WORK] += (last - first) * d
-            now = limit
-            if least < limit * (1.0 - 1e-5):
-                now = square_after(i, j, vectors, items, inverse, r, after)
-            if now < limit * (1.0 - 1e-5):
-                _accept(
-                    a, j, now, after, columns, sel, best, penalty, keys, products, rows, slots,
-                    holders, r, ints, floats, codes, count, costs,
-                )  # fmt: skip
-                continue
-            ints[I_MISSES] += 1
-            if ints[I_MISSES] >= _MISSES and ints[I_WIDTH] < m:
-                ints[I_MISSES] = 0
-                ints[I_STALE] = 0
-                ints[I_WIDTH] *= 2
-        ints[I_STALE] += 1
-        if ints[I_DESCENT] == 1:
-            if ints[I_WIDTH] >= m and ints[I_STALE] > size:
+        a = _choose(size, m, state, rng)
+        if (a != state.last or size == 1) and _try_swap(
+            a, points, limits, subset, table, scratch, state, rng
+        ):
+            continue
+        state.stale += 1
+        if state.descent:
+            if state.window >= m and state.stale > size:
                 return STUCK
-        elif ints[I_STALE] > _PATIENCE * size:
-            ints[I_STALE] = 0
-            floats[F_LOCAL] *= _RELAX
-    return REACHED if floats[F_BEST] <= floats[F_GOAL] else UNFINISHED
+        elif state.stale > _PATIENCE * size:
+            state.stale = 0
+            state.reference *= _RELAX
+    return REACHED if state.best <= state.goal else UNFINISHED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -176,35 +177,52 @@ class Flips:
         prices = _prices(rules, inside, units.scores - dual.multiplier * units.losses)
         order = np.argsort(prices, kind="stable")
         self.items = items = rules.given.free[order]
-        self.prices = prices[order]
-        self.signs = np.where(inside[items], -1, 1)
-        self.moves = self.signs * units.losses[items]
-        self.gains = self.signs * units.scores[items]
-        self.spends = self.signs * rules.costs[items]
-        self.codes = rules.quotas.codes[items]
-        puts = self.signs > 0
-        self.first_in = np.concatenate([[0], np.cumsum(puts)])
-        self.first_out = np.concatenate([[0], np.cumsum(~puts)])
-        self.price_in = np.concatenate([[0.0], np.cumsum(self.prices[puts])])
-        self.price_out = np.concatenate([[0.0], np.cumsum(self.prices[~puts])])
-        self.up, self.down = _reach(self.moves, self.prices)
-        total = total_of(units.losses, dual.chosen)
-        self.window = np.array([units.window[0] - total, units.window[1] - total])
-        self.capacity = rules.capacity - total_of(rules.costs, dual.chosen)
+        self.prices = prices = prices[order]
+        signs = np.where(inside[items], -1, 1)
+        moves, puts = signs * units.losses[items], signs > 0
+        flips = kernel.Flips(
+            prices,
+            moves,
+            signs * units.scores[items],
+            signs,
+            rules.quotas.codes[items],
+            signs * rules.costs[items],
+            np.concatenate([[0], np.cumsum(puts)]),
+            np.concatenate([[0], np.cumsum(~puts)]),
+            np.concatenate([[0.0], np.cumsum(prices[puts])]),
+            np.concatenate([[0.0], np.cumsum(prices[~puts])]),
+            *_reach(moves, prices),
+        )
+        size, total = rules.given.k, total_of(units.losses, dual.chosen)
+        allowed = kernel.Allowed(
+            np.array([units.window[0] - total, units.window[1] - total]),
+            rules.capacity - total_of(rules.costs, dual.chosen),
+            0 if rules.given.at_most else size,
+            size,
+            rules.quotas.low,
+            rules.quotas.high,
+        )
         self.base = total_of(units.scores, dual.chosen)
-        m = items.size
-        self.stack = np.zeros(m + 1, dtype=np.int64)
-        self.totals = np.zeros((4, m + 1))
-        self.best = np.full(m + 1, -1, dtype=np.int64)
-        self.span = float(self.prices.sum())
-        self.ints = np.zeros(kernel.N_INTS, dtype=np.int64)
+        self.span = float(prices.sum())
+        m, counts = items.size, np.zeros(rules.quotas.size, dtype=np.int64)
+        paid, moved, gained, spent = np.zeros((4, m + 1))
+        self.state = kernel.Pass(
+            np.zeros(1, dtype=kernel.PLACE),
+            counts,
+            np.zeros(m + 1, dtype=np.int64),
+            paid,
+            moved,
+            gained,
+            spent,
+            np.full(m + 1, -1, dtype=np.int64),
+        )
+        self.arrays = (tuple(flips), tuple(allowed), tuple(self.state))
         self.restart()
 
     def restart(self) -> None:
         """Begin another pass, also in the midst of one."""
-        self.counts = self.rules.quotas.counts(self.chosen)
-        self.ints[:] = 0
-        self.ints[kernel.SIZE] = self.chosen.size
+        self.state.counts[:] = self.rules.quotas.counts(self.chosen)
+        self.state.place[0] = (0, 0, self.chosen.size)
 
     def visit(self, price: float, value: float, work: int) -> tuple[int, bool]:
         """Visit nodes of the pass; return how many, and whether it is complete.
@@ -212,32 +230,25 @@ class Flips:
         Parameters
         ----------
         price
-            What the sets of the pass cost less than.
+            The total price that sets of the pass stay below.
         value
             The best score so far; sets that cannot beat it are left out.
         work
             Nodes to visit.
         """
-        rules = self.rules
-        size = rules.given.k
-        limits = np.array([value - self.base, price, self.dual.bound - self.base])
-        paid, moved, gained, spent = self.totals
-        visited, done = kernel.enumerate_flips(
-            self.prices, self.moves, self.gains, self.signs, self.codes, self.spends,
-            self.first_in, self.first_out, self.price_in, self.price_out, self.up, self.down,
-            self.window, self.capacity, 0 if rules.given.at_most else size, size,
-            rules.quotas.low, rules.quotas.high, self.counts, self.ints, self.stack, paid, moved,
-            gained, spent, self.best, limits, work,
-        )  # fmt: skip
+        enumerate_flips: Callable[..., tuple[int, bool]] = kernel.enumerate_flips
+        top = self.dual.bound - self.base
+        visited, done = enumerate_flips(*self.arrays, value - self.base, price, top, work)
         return int(visited), bool(done)
 
     def found(self) -> NDArray[np.int64] | None:
         """Return the subset of the best set of flips, once."""
-        depth = int(self.best[-1])
+        best = self.state.best
+        depth = int(best[-1])
         if depth < 0:
             return None
-        self.best[-1] = -1
-        return np.setxor1d(self.chosen, self.items[self.best[:depth]])
+        best[-1] = -1
+        return np.setxor1d(self.chosen, self.items[best[:depth]])
 
     def pivot(self) -> int:
         """Return the candidate with the largest loss of the two between which the dual breaks."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -314,22 +315,22 @@ class _Search:
             return StopReason.ITERATION
         counts = rules.quotas.counts(start)
         totals = np.array([total_of(units.losses, start), total_of(rules.costs, start)])
+        candidates = (units.scores, units.losses, rules.quotas.codes, rules.costs)
+        window, k = np.array(units.window), rules.given.k
+        allowed = (window, rules.capacity, 0, k, rules.quotas.low, rules.quotas.high)
         best = inside.copy()
+        subset = (inside, outside, counts, totals, best)
+        repair: Callable[..., tuple[float, int]] = kernel.repair
         score = self.value() - total_of(units.scores, rules.given.forced)
         rng = np.array([self.context.entropy], dtype=np.uint64)
-        window = np.array(units.window)
         while work > 0:
             if self.context.deadline.expired():
                 return StopReason.TIME
             chunk = min(_PAIRS, work * _PAIRS_PER_NODE)
-            found, looked = kernel.repair(
-                units.scores, units.losses, rules.quotas.codes, rules.costs, inside, outside,
-                counts, rules.quotas.low, rules.quotas.high, window, rules.capacity, totals, best,
-                score, rng, _SAMPLE, chunk,
-            )  # fmt: skip
+            repaired, looked = repair(candidates, allowed, subset, score, rng, _SAMPLE, chunk)
             spent = -(-looked // _PAIRS_PER_NODE)
             self.used, work = self.used + spent, work - spent
-            if found > score:
-                score = found
+            if repaired > score:
+                score = repaired
                 self._offer(np.concatenate([rules.given.forced, best]))
         return StopReason.ITERATION

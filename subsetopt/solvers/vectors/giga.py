@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -115,8 +116,8 @@ class _Walk:
         self.length = math.sqrt(float(target @ target))
         self.target = target / self.length if self.length > 0.0 else target
         self.y = np.zeros(target.size)
-        self.share = np.zeros(allowed.size)
-        # The choice is narrowed down in integers and made in double precision.
+        self.shares = np.zeros(allowed.size)
+        # The choice is narrowed down in integers and count in double precision.
         self.codes = np.empty((allowed.size, padded(objective.d)), dtype=np.int16)
         code_rows(objective.vectors, objective.norms, allowed, self.codes)
         self.ahead = np.empty(allowed.size, dtype=np.float32)
@@ -138,7 +139,7 @@ class _Walk:
         size = math.sqrt(float(point @ point))
         if size > _NOTHING:
             self.y = point / size
-            self.share[own] = weights / size
+            self.shares[own] = weights / size
 
     def _shut(self) -> None:
         """Take atoms out of the choice that constraints do not let in; they never come back."""
@@ -150,13 +151,14 @@ class _Walk:
     def _note(self) -> None:
         """Enter what was picked for the first time."""
         assert self.limits is not None
-        picked = self.allowed[self.share > 0.0]
+        picked = self.allowed[self.shares > 0.0]
         for new in picked[~self.limits.mask[picked]]:
             self.limits.take(int(new))
 
     def run(self, steps: int, context: SolveContext) -> tuple[int, StopReason]:
-        """Go along at most so many geodesics; return how many, and why it ended."""
+        """Go along at most ``steps`` geodesics; return how many, and why it ended."""
         done = 0
+        walk: Callable[..., int] = geodesic_steps
         if self.length == 0.0:
             return 0, StopReason.COMPLETED
         try:
@@ -166,14 +168,15 @@ class _Walk:
                     if self.limits.slots == 0:
                         break
                     self._shut()
-                made = geodesic_steps(
-                    self.vectors, self.all_norms, self.allowed, self.codes, self.target, self.y,
-                    self.ahead, self.share, batch,
-                )  # fmt: skip
-                done += made
+                count = walk(
+                    (self.vectors, self.all_norms, self.allowed, self.codes),
+                    (self.target, self.y, self.ahead, self.shares),
+                    batch,
+                )
+                done += count
                 if self.limits is not None:
                     self._note()
-                if made < batch:
+                if count < batch:
                     break
                 if context.deadline.expired():
                     return done, StopReason.TIME
@@ -184,4 +187,4 @@ class _Walk:
     def weights(self) -> NDArray[np.float64]:
         """Return the weights of the vectors themselves, at the length that fits the target."""
         reach = max(0.0, float(self.target @ self.y)) * self.length
-        return np.asarray(self.share * (reach / self.norms))
+        return np.asarray(self.shares * (reach / self.norms))

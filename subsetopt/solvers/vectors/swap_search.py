@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,10 +12,11 @@ from numpy.typing import NDArray
 from subsetopt.constraints.remaining import ItemPool
 from subsetopt.constraints.subsets import random_subset
 from subsetopt.kernels.limits import UNLIMITED
-from subsetopt.kernels.vectors import state as at
 from subsetopt.kernels.vectors import swap as kernel
 from subsetopt.kernels.vectors.nnls import correlate
+from subsetopt.kernels.vectors.products import LANES
 from subsetopt.kernels.vectors.start import draw, lay_out
+from subsetopt.kernels.vectors.state import STATE, Points, Scratch, Subset, Table
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
@@ -114,69 +116,52 @@ class _Walk:
         problem: Problem,
         objective: VectorMatching,
         pool: VectorPool,
-        sel: NDArray[np.int64],
+        members: NDArray[np.int64],
         rng: NDArray[np.uint64],
     ) -> None:
-        self.problem, self.objective = problem, objective
+        self.problem, self.objective, self.pool = problem, objective, pool
         self.bound = 0.0
         d, m = pool.columns.shape
-        self.pool = pool
-        self.best = sel.copy()
-        self.ints = np.zeros(at.N_INTS, dtype=np.int64)
-        self.floats = floats = np.zeros(at.N_FLOATS)
-        goal = _GOAL_SHARE * problem.objective.tolerance * problem.k / pool.unit
-        floats[at.F_GOAL] = goal * goal
-        floats[at.F_CAPACITY] = pool.limits.capacity
-        floats[at.F_WIDTH] = -1.0
-        self.ints[at.I_WIDTH] = max(_WINDOW, _WINDOW_COORDINATES // max(d, 1))
-        floats[at.F_THRESHOLD] = math.exp(min(_UPHILL_MOST, (_UPHILL / max(d, 1)) ** 2))
-        count = _NO_INTS
-        if pool.limits.codes.size:
-            count = np.bincount(pool.limits.codes[sel], minlength=pool.limits.low.size)
-        if pool.limits.costs.size:
-            floats[at.F_COST] = pool.limits.costs[sel].sum()
-        room = _room(m, d, pool.size)
-        scratch = np.empty((2, m), dtype=np.float32)
-        self.arrays = (
-            objective.vectors,
-            pool.items,
-            1.0 / pool.unit,
-            pool.columns,
-            pool.norms,
-            pool.target,
-            sel,
-            self.best,
-            np.zeros(m, dtype=np.float32),
-            scratch[0],
-            scratch[1],
-            np.empty(m),
-            np.empty((room, m), dtype=np.float32),
-            np.full(m if room else 0, -1),
-            np.full(room, -1),
-            np.empty(d),
-            self.ints,
-            floats,
-            rng,
-            pool.limits.codes,
-            pool.limits.low,
-            pool.limits.high,
-            count,
-            pool.limits.costs,
+        points = Points(
+            objective.vectors, pool.items, 1.0 / pool.unit, pool.columns, pool.norms, pool.target
         )
+        subset = _subset(pool, members)
+        scratch = Scratch(
+            np.empty(m, dtype=np.float32),
+            np.empty(d),
+            np.empty(d, dtype=np.float32),
+            np.empty(LANES, dtype=np.float32),
+        )
+        record = np.zeros(1, dtype=STATE)
+        parts = (points, pool.limits, subset, _table(m, d, pool.size), scratch)
+        self.arrays = (*(tuple(part) for part in parts), record, rng)
+        self.best, self.state = subset.best, record[0]
+        state = self.state
+        goal = _GOAL_SHARE * problem.objective.tolerance * problem.k / pool.unit
+        state["goal"] = goal * goal
+        state["mean_width"] = -1.0
+        state["window"] = max(_WINDOW, _WINDOW_COORDINATES // max(d, 1))
+        state["threshold"] = math.exp(min(_UPHILL_MOST, (_UPHILL / max(d, 1)) ** 2))
+
+    @property
+    def work(self) -> int:
+        """Return the work done so far."""
+        return int(self.state["work"])
 
     def run(self, context: SolveContext, limit: int | None) -> StopReason:
         """Search until the goal, a limit or an interrupt; the best positions stay in ``best``."""
         if self.pool.size == 0:
             return StopReason.COMPLETED
+        search: Callable[..., int] = kernel.search
         chunk, left = _CHUNK, context.deadline.remaining()
         try:
             while True:
-                done = int(self.ints[at.I_WORK])
+                done = self.work
                 if limit is not None and done:
                     if done >= limit:
                         return StopReason.ITERATION
                     chunk = min(chunk, limit - done)
-                outcome = kernel.search(*self.arrays, chunk)
+                outcome = search(*self.arrays, chunk)
                 if outcome == kernel.REACHED:
                     return StopReason.TARGET
                 if outcome == kernel.STUCK:
@@ -186,21 +171,21 @@ class _Walk:
                 if context.deadline.expired():
                     return StopReason.TIME
                 before, left = left, context.deadline.remaining()
-                chunk = _fitting(int(self.ints[at.I_WORK]) - done, before - left, left)
+                chunk = _fitting(self.work - done, before - left, left)
         except KeyboardInterrupt:
             return StopReason.INTERRUPTED
 
     def _prove(self) -> bool:
         """Find a lower bound by the residual's direction; tell whether the best is there."""
-        if self.ints[at.I_CENTRAL]:
+        if self.state["central"]:
             return False
         chosen = self.pool.indices(self.best)
         self.bound = projection_bound(self.problem, self.objective, chosen)
         goal = self.bound + _GOAL_SHARE * self.objective.tolerance
         reach = goal * self.problem.k / self.pool.unit
         # Not a power, which raises where a target lies far beyond all vectors: a product is inf.
-        self.floats[at.F_GOAL] = reach * reach
-        return bool(self.floats[at.F_BEST] <= self.floats[at.F_GOAL])
+        self.state["goal"] = reach * reach
+        return bool(self.state["best"] <= self.state["goal"])
 
 
 def _fitting(work: int, seconds: float, left: float) -> int:
@@ -213,10 +198,31 @@ def _fitting(work: int, seconds: float, left: float) -> int:
     return int(min(_CHUNK, max(_SHORT_CHUNK, work * left / seconds)))
 
 
-def _room(m: int, d: int, size: int) -> int:
-    """Return how many rows of inner products to keep: twice the members', if there is room."""
+def _subset(pool: VectorPool, members: NDArray[np.int64]) -> Subset:
+    """Return the subset to start from, with what its members count and cost."""
+    d, m = pool.columns.shape
+    limits, counts, spent = pool.limits, _NO_INTS, np.zeros(1)
+    if limits.codes.size:
+        counts = np.bincount(limits.codes[members], minlength=limits.low.size)
+    if limits.costs.size:
+        spent[0] = limits.costs[members].sum()
+    penalty = np.zeros(m, dtype=np.float32)
+    return Subset(members, members.copy(), np.empty(d), penalty, counts, spent)
+
+
+def _table(m: int, d: int, size: int) -> Table:
+    """Return a table with rows for twice the members, if there is room and they pay."""
     rows = min(m, 2 * size + 64)
-    return rows if d >= _KEPT_COORDINATES and rows * m <= _KEPT and rows > size + 1 else 0
+    if d < _KEPT_COORDINATES or rows * m > _KEPT or rows <= size + 1:
+        rows = 0
+    return Table(
+        np.empty((rows, m), dtype=np.float32),
+        np.full(m if rows else 0, -1),
+        np.full(rows, -1),
+        np.empty(m),
+        np.empty(m, dtype=np.float32),
+        np.empty(d, dtype=np.float32),
+    )
 
 
 def search(problem: Problem, context: SolveContext, looks: int | None = None) -> RawResult:
@@ -240,7 +246,7 @@ def search(problem: Problem, context: SolveContext, looks: int | None = None) ->
         pool.indices(walk.best),
         bound=walk.bound,
         stop_reason=stop,
-        iterations=int(walk.ints[at.I_WORK]),
+        iterations=walk.work,
     )
 
 
@@ -266,9 +272,9 @@ def descend(
     pool = VectorPool.of(problem, objective)
     rng = np.array([context.entropy], dtype=np.uint64)
     walk = _Walk(problem, objective, pool, pool.positions(chosen, problem.n), rng)
-    walk.ints[at.I_DESCENT] = 1
+    walk.state["descent"] = 1
     stop = walk.run(context, limit)
-    return pool.indices(walk.best), int(walk.ints[at.I_WORK]), stop
+    return pool.indices(walk.best), walk.work, stop
 
 
 def projection_bound(
