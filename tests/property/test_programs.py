@@ -20,7 +20,7 @@ from strategies import problems
 import subsetopt as so
 from subsetopt import registry
 from subsetopt.solvers.mip.coverage_form import CoverForm, FacilityForm
-from subsetopt.solvers.mip.frame import Frame, frame
+from subsetopt.solvers.mip.frame import Frame, frame_of
 from subsetopt.solvers.mip.program import Answer, Form, Program, stacked
 from subsetopt.solvers.mip.search import search
 from subsetopt.solvers.mip.vector_form import AbsoluteForm, SquareForm
@@ -32,7 +32,7 @@ BACKENDS = [("gurobi", "VectorMatching[nonnegative]")] + [
 
 
 def framed(problem: so.Problem) -> Frame:
-    made = frame(problem)
+    made = frame_of(problem)
     assume(isinstance(made, Frame))
     return made
 

@@ -20,12 +20,12 @@ from subsetopt.budget import Deadline
 from subsetopt.inputs import checked_integer, checked_positive
 from subsetopt.solvers.base import RawResult
 from subsetopt.solvers.mip.calls import import_within, run_interruptible
-from subsetopt.solvers.mip.frame import Frame, Row, accepted, frame
+from subsetopt.solvers.mip.frame import Frame, Row, accepted, frame_of
 from subsetopt.solvers.mip.linear_model import LinearForm
 
 
 def form_of(problem: so.Problem) -> LinearForm:
-    made = frame(problem)
+    made = frame_of(problem)
     assert isinstance(made, Frame)
     return LinearForm.of(problem, made)
 
@@ -90,7 +90,7 @@ def test_units_survive_extreme_losses(scale: float) -> None:
 
 
 def test_nothing_to_choose_is_answered_at_once() -> None:
-    raw = frame(so.Problem(so.TopScores([1.0, 2.0, 3.0]), k=2, include=[0, 1]))
+    raw = frame_of(so.Problem(so.TopScores([1.0, 2.0, 3.0]), k=2, include=[0, 1]))
     assert isinstance(raw, RawResult)
     assert raw.indices is not None
     assert raw.indices.tolist() == [0, 1]
@@ -98,14 +98,14 @@ def test_nothing_to_choose_is_answered_at_once() -> None:
 
 
 def test_a_clash_is_infeasible_and_says_why() -> None:
-    raw = frame(so.Problem(so.TopScores([1.0, 2.0]), k=1, costs=[2.0, 3.0], capacity=1.0))
+    raw = frame_of(so.Problem(so.TopScores([1.0, 2.0]), k=1, costs=[2.0, 3.0], capacity=1.0))
     assert isinstance(raw, RawResult)
     assert raw.infeasible
     assert "capacity" in raw.extras["why"]
 
 
 def test_choice_inverts_subset() -> None:
-    made = frame(so.Problem(so.TopScores(np.arange(6.0)), k=3, include=[4], exclude=[0]))
+    made = frame_of(so.Problem(so.TopScores(np.arange(6.0)), k=3, include=[4], exclude=[0]))
     assert isinstance(made, Frame)
     chosen = made.choice(np.array([1, 4, 5]))
     assert chosen is not None

@@ -46,9 +46,9 @@ def limited_license() -> bool:
 
 def test_rows_of_both_kinds_are_stacked() -> None:
     problem = so.Problem(so.VectorMatching(POINTS), 3, groups=np.arange(60) % 2, quotas={0: (1, 2)})
-    from subsetopt.solvers.mip.frame import Frame, frame
+    from subsetopt.solvers.mip.frame import Frame, frame_of
 
-    made = frame(problem)
+    made = frame_of(problem)
     assert isinstance(made, Frame)
     ends = np.array([0.0, 5.0])
     entries = np.array([0, 1, 1]), np.array([4, 0, 60]), np.array([2.0, 3.0, -1.0])

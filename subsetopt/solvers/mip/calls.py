@@ -115,8 +115,8 @@ def work_left(context: SolveContext, used: int, number: int, work: float) -> Lim
     the solver's default limit, which holds where the context has no limit.
     """
     if context.max_iterations is not None:
-        left = context.max_iterations - used
-        return Limits(iterations=max(0, left)) if left > 0 or number == 0 else None
+        iterations = context.max_iterations - used
+        return Limits(max(0, iterations)) if iterations > 0 or number == 0 else None
     if context.deadline.limited:
         return Limits()
     return Limits(work=work) if work > 0.0 else None

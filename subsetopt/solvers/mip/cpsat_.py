@@ -126,8 +126,8 @@ class _Run:
         margin = _MARGIN + _LEAVING * entries
         if deadline.remaining() < _STARTUP + margin + _BUILDING * entries:
             return Answer.none()
-        made, solver = _build(cp_model, program, deadline), cp_model.CpSolver()
-        if made is None or deadline.remaining() < _STARTUP + margin:
+        model, solver = _build(cp_model, program, deadline), cp_model.CpSolver()
+        if model is None or deadline.remaining() < _STARTUP + margin:
             return Answer.none()
         parameters = solver.parameters
         if limits.iterations is not None:
@@ -137,7 +137,7 @@ class _Run:
         parameters.random_seed = (self.context.entropy + number) & _SEED_BITS
         self._configure(parameters, form, program)
         self._set_native(parameters, margin)
-        (native, variables), began = made, deadline.elapsed()
+        (native, variables), began = model, deadline.elapsed()
         outcome = run_interruptible(lambda: solver.solve(native), solver.stop_search, deadline)
         self.work += solver.deterministic_time
         word = solver.status_name(outcome.result)

@@ -23,7 +23,7 @@ __all__ = [
     "Frame",
     "Row",
     "accepted",
-    "frame",
+    "frame_of",
 ]
 
 # GAP is the share of the tolerance at which a backend of floats may stop, LEAK the share that is
@@ -99,7 +99,7 @@ class Frame:
         return None if indices is None else np.isin(self.items, indices)
 
 
-def frame(problem: Problem) -> Frame | RawResult:
+def frame_of(problem: Problem) -> Frame | RawResult:
     """Return what every model of a problem shares, or the answer where nothing is to choose."""
     rules = problem.constraints
     if problem.constrained and (why := rules.infeasibility()) is not None:
@@ -113,9 +113,9 @@ def frame(problem: Problem) -> Frame | RawResult:
     return Frame(items, rules.forced, rows)
 
 
-def accepted(problem: Problem, made: Frame, chosen: Choice) -> NDArray[np.int64] | None:
+def accepted(problem: Problem, frame: Frame, chosen: Choice) -> NDArray[np.int64] | None:
     """Return a backend's choice as indices, or None where its tolerances broke a constraint."""
-    indices = made.subset(chosen)
+    indices = frame.subset(chosen)
     broken = problem.constraints.violations(indices)
     return None if broken or problem.objective.violations(indices, problem.k) else indices
 

@@ -165,7 +165,7 @@ class Gurobi:
             raw.extras["work"] = run.work
             return raw
 
-    def _form(self, env: gp.Env, problem: Problem, made: Frame) -> Form:
+    def _form(self, env: gp.Env, problem: Problem, frame: Frame) -> Form:
         """Return the form of a problem: for vectors the one that is wanted, or the license takes.
 
         Raises
@@ -175,17 +175,17 @@ class Gurobi:
         """
         objective = problem.objective
         if not isinstance(objective, VectorMatching):
-            return form_of(problem, made)
+            return form_of(problem, frame)
         weighted = objective.weights == "nonnegative"
         if weighted and self.form == "absolute":
             raise UnsupportedProblemError(
                 "absolute values cannot bound nonnegative weights; use form='quadratic'."
             )
-        square = SquareForm.of(problem, made)
+        square = SquareForm.of(problem, frame)
         if self.form == "quadratic" or weighted:
             return square
         wanted = self.form == "auto" and _covered(env, square.program(_SCALE, None))
-        return square if wanted else form_of(problem, made)
+        return square if wanted else form_of(problem, frame)
 
 
 @contextlib.contextmanager
@@ -357,24 +357,24 @@ class _Run:
 def _build(native: gp.Model, program: Program) -> gp.MVar:
     """Add a program to an empty model; return its variables."""
     m, total = program.size, program.costs.size
-    low = np.zeros(total)
-    low[m : m + program.squares] = -GRB.INFINITY
-    high = np.concatenate([np.ones(m), program.upper])
+    lower = np.zeros(total)
+    lower[m : m + program.squares] = -GRB.INFINITY
+    upper = np.concatenate([np.ones(m), program.upper])
     kinds = np.repeat([GRB.BINARY, GRB.CONTINUOUS], [m, total - m])
-    x: gp.MVar = native.addMVar(total, lb=low, ub=high, vtype=kinds)
+    x: gp.MVar = native.addMVar(total, lb=lower, ub=upper, vtype=kinds)
     variables = x.tolist()
     matrix = stacked(program.rows, program.links)
     starts, columns, entries = matrix.starts, matrix.columns.tolist(), matrix.coefficients.tolist()
-    for row, (least, most) in enumerate(zip(matrix.low, matrix.high, strict=True)):
+    for row, (low, high) in enumerate(zip(matrix.low, matrix.high, strict=True)):
         part = slice(starts[row], starts[row + 1])
         sums = gp.LinExpr(entries[part], [variables[c] for c in columns[part]])
-        if least == most:
-            native.addLConstr(sums, GRB.EQUAL, most)
+        if low == high:
+            native.addLConstr(sums, GRB.EQUAL, high)
             continue
-        if np.isfinite(least):
-            native.addLConstr(sums, GRB.GREATER_EQUAL, least)
-        if np.isfinite(most):
-            native.addLConstr(sums, GRB.LESS_EQUAL, most)
+        if np.isfinite(low):
+            native.addLConstr(sums, GRB.GREATER_EQUAL, low)
+        if np.isfinite(high):
+            native.addLConstr(sums, GRB.LESS_EQUAL, high)
     for z, y in [] if program.switches is None else program.switches:
         native.addGenConstrIndicator(variables[z], False, variables[m + y], GRB.EQUAL, 0.0)
     if program.squares:

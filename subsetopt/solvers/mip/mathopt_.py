@@ -293,10 +293,10 @@ class _Run:
                 node_limit=None if nodes is None else max(1, nodes),
             )
             self._configure(parameters, form, program, other, room)
-            given = mathopt.ModelSolveParameters() if attempt else hint
+            model_parameters = mathopt.ModelSolveParameters() if attempt else hint
             asked = list(self.context.backend_params)
             kind = self.solver.solver_type
-            work = partial(call, mathopt, native, kind, parameters, given, asked)
+            work = partial(call, mathopt, native, kind, parameters, model_parameters, asked)
             try:
                 outcome = run_interruptible(work, lambda: None, deadline)
                 return _read(outcome, variables, program, began)

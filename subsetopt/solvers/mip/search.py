@@ -17,7 +17,7 @@ from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import out_of_time
 from subsetopt.solvers.mip.coverage_form import CoverForm, FacilityForm, squared_distances
-from subsetopt.solvers.mip.frame import Choice, Frame, accepted, frame
+from subsetopt.solvers.mip.frame import Choice, Frame, accepted, frame_of
 from subsetopt.solvers.mip.linear_model import LinearForm
 from subsetopt.solvers.mip.program import Answer, Form, Run
 from subsetopt.solvers.mip.vector_form import AbsoluteForm
@@ -46,13 +46,13 @@ def require_size(limits: Iterable[Limit], problem: Problem, context: SolveContex
         raise UnsupportedProblemError(f"{message}.")
 
 
-def form_of(problem: Problem, made: Frame) -> Form:
+def form_of(problem: Problem, frame: Frame) -> Form:
     """Return the linear form of a problem of any objective but KCenter."""
     if isinstance(problem.objective, VectorMatching):
-        return AbsoluteForm.of(problem, made)
+        return AbsoluteForm.of(problem, frame)
     if isinstance(problem.objective, FacilityLocation):
-        return FacilityForm.of(problem, made)
-    return LinearForm.of(problem, made)
+        return FacilityForm.of(problem, frame)
+    return LinearForm.of(problem, frame)
 
 
 def search(
@@ -74,13 +74,13 @@ def search(
     form_of
         What states the problem as programs, unless it is one of centers; by default in linear form.
     """
-    made = frame(problem)
-    if isinstance(made, RawResult):
-        return made
+    frame = frame_of(problem)
+    if isinstance(frame, RawResult):
+        return frame
     if isinstance(problem.objective, KCenter):
-        radii = _Radii.of(problem, made, context.deadline)
+        radii = _Radii.of(problem, frame, context.deadline)
         return out_of_time(context.deadline) if radii is None else radii.search(context, run)
-    return _improve(problem, context, form_of(problem, made), run)
+    return _improve(problem, context, form_of(problem, frame), run)
 
 
 @dataclass(slots=True)
@@ -143,14 +143,14 @@ def _improve(problem: Problem, context: SolveContext, form: Form, run: Run) -> R
     What a form leaves out is added between runs (:meth:`Form.refine`): every subset found is then
     valued rightly, and the bounds of the runs rise to the optimum.
     """
-    objective, made = problem.objective, form.frame
+    objective, frame = problem.objective, form.frame
     sign = 1.0 if objective.sense == "minimize" else -1.0
     best, runs, bound = _Best(problem), _Runs(run), sign * objective.trivial_bound
     best.offer(context.warm_start)
     while True:
-        answer = runs.ask(form, made.choice(best.indices))
+        answer = runs.ask(form, frame.choice(best.indices))
         for chosen in answer.choices:
-            best.offer(accepted(problem, made, chosen))
+            best.offer(accepted(problem, frame, chosen))
         if math.isfinite(answer.bound):
             bound = max(bound, answer.bound * form.factor)
         closed, stop = best.closed(bound), answer.reason
@@ -160,7 +160,7 @@ def _improve(problem: Problem, context: SolveContext, form: Form, run: Run) -> R
         # The frame can be met, as was checked: only an objective's own constraint cannot.
         if answer.infeasible and objective.restricts and best.indices is None:
             return replace(runs.result(None, None, StopReason.COMPLETED), infeasible=True)
-        known = made.choice(best.indices)
+        known = frame.choice(best.indices)
         choices = answer.choices if known is None else [known, *answer.choices]
         if not answer.infeasible and form.refine(choices):
             continue
@@ -194,19 +194,19 @@ class _Radii:
     levels: NDArray[np.float64]
 
     @classmethod
-    def of(cls, problem: Problem, made: Frame, deadline: Deadline) -> _Radii | None:
+    def of(cls, problem: Problem, frame: Frame, deadline: Deadline) -> _Radii | None:
         objective = problem.objective
         assert isinstance(objective, KCenter)
-        squares = squared_distances(objective, made.items, deadline)
-        known = squared_distances(objective, made.forced, deadline)
+        squares = squared_distances(objective, frame.items, deadline)
+        known = squared_distances(objective, frame.forced, deadline)
         if squares is None or known is None:
             return None
         sure = known.min(axis=1, initial=np.inf)
         finite = sure[np.isfinite(sure)]
         levels = np.unique(np.concatenate([squares.ravel(), finite]))
         # No choice has a radius below that of all candidates together.
-        least = np.minimum(squares.min(axis=1), sure).max()
-        return cls(problem, made, squares, sure, levels[levels >= least])
+        lowest = np.minimum(squares.min(axis=1), sure).max()
+        return cls(problem, frame, squares, sure, levels[levels >= lowest])
 
     def square(self, chosen: Choice) -> float:
         """Return the squared radius of a choice; infinite for an empty one."""

@@ -95,7 +95,7 @@ class AbsoluteForm(Form):
 
     def refine(self, choices: list[Choice]) -> bool:
         """Add all rows, and the tangents at the residuals of some choices."""
-        news = not self.refined
+        changed = not self.refined
         self.refined = True
         for chosen in choices:
             residual = self.residual(chosen)
@@ -105,8 +105,8 @@ class AbsoluteForm(Form):
             tangent = residual / size
             if not any(float(tangent @ other) > _SAME for other in self.tangents):
                 self.tangents.append(tangent)
-                news = True
-        return news
+                changed = True
+        return changed
 
     def program(self, scale: float, start: Choice | None, *, whole: bool = False) -> Program:
         """Return the program over z, the residual's positive and negative part, and t."""
