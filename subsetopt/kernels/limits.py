@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["UNLIMITED", "Limits"]
+__all__ = ["UNLIMITED", "ByCost", "Groups", "Limits"]
 
 
 class Limits(NamedTuple):
@@ -39,6 +39,40 @@ class Limits(NamedTuple):
             codes=self.codes[order] if self.codes.size else self.codes,
             costs=self.costs[order] if self.costs.size else self.costs,
         )
+
+
+class Groups(NamedTuple):
+    """The positions of a pool by group.
+
+    Attributes
+    ----------
+    members
+        Positions, group by group, ascending in each, shape (m,), int64.
+    begin
+        Where each group begins among the members, shape (groups + 1,), int64; without quotas all
+        are one group.
+    sums
+        Cumulated values of the members, from 0, shape (m + 1,), float64.
+    """
+
+    members: NDArray[np.int64]
+    begin: NDArray[np.int64]
+    sums: NDArray[np.float64]
+
+
+class ByCost(NamedTuple):
+    """The positions of a pool by cost.
+
+    Attributes
+    ----------
+    order
+        Positions by ascending cost, shape (m,), int64; empty without a capacity.
+    sums
+        Their cumulated costs, from 0, shape (m + 1,), float64.
+    """
+
+    order: NDArray[np.int64]
+    sums: NDArray[np.float64]
 
 
 _NO_INTS = np.empty(0, dtype=np.int64)

@@ -149,7 +149,7 @@ class _Compiled(_Enumeration):
         best = np.empty_like(self.combination)
         value, looked, done = enumerate_chunk(
             self.values, self.target, self.matching, self.combination, best, self.value,
-            *self.limits, count,
+            self.limits, count,
         )  # fmt: skip
         self.looked += looked
         if value < self.value:

@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from subsetopt.kernels import reference
+from subsetopt.kernels.limits import Groups, Limits
 from subsetopt.kernels.matching.branch import run_length
 from subsetopt.kernels.matching.draws import stratified_start, uniform_start
 from subsetopt.kernels.matching.interval import branching_distance, interval_distance
 from subsetopt.kernels.matching.lattice import lattice_distance
 from subsetopt.kernels.matching.nearest import nearest_completion
-from subsetopt.kernels.matching.quotas import quota_distance, quota_span
+from subsetopt.kernels.matching.quotas import SPAN, quota_distance, quota_span
 from subsetopt.kernels.matching.radix_sort import ascending
 from subsetopt.kernels.matching.swap import best_single_swap
 from subsetopt.kernels.random_ import next_below
@@ -138,10 +139,14 @@ class _Grouped(NamedTuple):
     size: int
 
     @property
-    def by_group(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    def limits(self) -> Limits:
+        return Limits(self.codes, self.low, self.high, np.empty(0), np.inf)
+
+    @property
+    def groups(self) -> Groups:
         members = np.argsort(self.codes, kind="stable")
         begin = np.searchsorted(self.codes[members], np.arange(self.low.size + 1))
-        return members, begin, np.concatenate([[0.0], np.cumsum(self.values[members])])
+        return Groups(members, begin, np.concatenate([[0.0], np.cumsum(self.values[members])]))
 
 
 @st.composite
@@ -168,7 +173,7 @@ def test_the_quota_interval_is_a_bound_and_exact_when_it_proves(case, data) -> N
         count = np.bincount(codes[list(chosen)], minlength=low.size)
         if (low <= count).all() and (count <= high).all():
             least = min(least, abs(values[list(chosen)].sum() - target))
-    found = quota_distance(values, codes, *case.by_group, low, high, size, target)
+    found = quota_distance(values, case.limits, case.groups, size, target)
     assert found <= least + 1e-9
     assert found == 0.0 or found == pytest.approx(least, abs=1e-6)
 
@@ -185,8 +190,8 @@ def test_the_span_of_a_window_is_that_of_a_greedy_pass(case, data) -> None:
     b = data.draw(st.integers(a, values.size))
     size = data.draw(st.integers(0, values.size))
     count = np.array([data.draw(st.integers(0, int(top))) for top in high], dtype=np.int64)
-    room = np.empty((low.size, 6), dtype=np.int64)
-    *ends, possible = quota_span(a, b, size, codes, *case.by_group, low, high, count, room)
+    spans = np.empty(low.size, dtype=SPAN)
+    *ends, possible = quota_span(a, b, size, case.limits, case.groups, count, spans)
     missing = np.maximum(low - count, 0)
     naive = reference.quota_span(values[a:b], codes[a:b], missing, high - count, size)
     assert possible == (naive is not None)

@@ -1,4 +1,4 @@
-"""Branch and bound under quotas and a capacity, on the stack of ``branch``.
+"""Branch and bound under quotas and a capacity, on the tree of ``branch``.
 
 A node is bounded by the interval of sums that its window and the quotas allow. Where the target
 lies beyond it, the interval's end is the best of the node if the capacity has room for it; the last
@@ -10,232 +10,255 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from subsetopt.kernels.matching.branch import B_DEPTH, B_WORK, nearest, record, run_length
-from subsetopt.kernels.matching.quotas import quota_span, span_work
+from subsetopt.kernels.compiling import uncounted
+from subsetopt.kernels.matching.bisection import nearest
+from subsetopt.kernels.matching.branch import run_length
+from subsetopt.kernels.matching.interval import without_farthest
+from subsetopt.kernels.matching.quotas import SPAN, quota_span, span_work
+from subsetopt.kernels.matching.tree import record, set_node, start_record
 
 __all__ = ["branch_constrained", "open_constrained_distance"]
 
 
-@njit(cache=True)
-def _affordable(costs, by_cost, cost_sums, a, b, k, room):
-    """Whether the k cheapest of the window fit into the room."""
-    if costs.size == 0:
+@uncounted
+def _is_affordable(limits, by_cost, node):
+    """Whether the cheapest of the window fit into what is left of the capacity."""
+    if limits.costs.size == 0:
         return True
+    a, b, k = node.first, node.end, node.size
+    budget = limits.capacity - node.cost
     # At worst all that is outside the window is cheaper; at best none of it is.
-    outside = by_cost.size - (b - a)
-    if cost_sums[outside + k] - cost_sums[outside] <= room:
+    outside = by_cost.order.size - (b - a)
+    if by_cost.sums[outside + k] - by_cost.sums[outside] <= budget:
         return True
-    if cost_sums[k] > room:
+    if by_cost.sums[k] > budget:
         return False
-    left = k
-    spent = 0.0
-    for q in range(by_cost.size):
-        if left == 0:
+    missing = k
+    cost = 0.0
+    for q in range(by_cost.order.size):
+        if missing == 0:
             break
-        p = by_cost[q]
+        p = by_cost.order[q]
         if a <= p < b:
-            spent += costs[p]
-            left -= 1
-    return spent <= room
+            cost += limits.costs[p]
+            missing -= 1
+    return cost <= budget
 
 
-@njit(cache=True)
-def _end_cost(least, a, b, k, members, room, costs):
-    """Return the cost of the window's subset of least (else greatest) sum."""
+@uncounted
+def _end_of_span(span, bottom):
+    """Return the first of the group's members that the least (greatest) sum has, and how many."""
+    if bottom:
+        return span.begin, span.in_least
+    return span.end - span.in_greatest, span.in_greatest
+
+
+@uncounted
+def _end_cost(limits, groups, tree, node, bottom):
+    """Return the cost of the window's subset of least (bottom) or greatest sum."""
+    costs = limits.costs
     cost = 0.0
     if costs.size == 0:
         return cost
-    if room.shape[0] == 0:
-        first = a if least else b - k
-        for p in range(first, first + k):
+    if tree.spans.size == 0:
+        first = node.first if bottom else node.end - node.size
+        for p in range(first, first + node.size):
             cost += costs[p]
-    for g in range(room.shape[0]):
-        number = room[g, 4] if least else room[g, 5]
-        first = room[g, 0] if least else room[g, 1] - number
+    for g in range(tree.spans.size):
+        first, number = _end_of_span(tree.spans[g], bottom)
         for q in range(first, first + number):
-            cost += costs[members[q]]
+            cost += costs[groups.members[q]]
     return cost
 
 
-@njit(cache=True)
-def _record_end(best, value, best_value, take, depth, least, a, b, k, members, room):
-    """Keep the path's values and the window's subset of least (else greatest) sum as the best."""
-    if room.shape[0] == 0:
-        record(best, value, best_value, take, depth, a if least else b - k, k)
+@uncounted
+def _record_end(groups, tree, distance, depth, bottom):
+    """Keep the path and the window's subset of least (bottom) or greatest sum, if better."""
+    node = tree.nodes[depth]
+    if tree.spans.size == 0:
+        first = node.first if bottom else node.end - node.size
+        record(tree, distance, depth, first, node.size)
         return
-    if value >= best_value[0]:
+    filled = start_record(tree, distance, depth)
+    if filled < 0:
         return
-    record(best, value, best_value, take, depth, a, 0)
-    filled = best.size - k
-    for g in range(room.shape[0]):
-        number = room[g, 4] if least else room[g, 5]
-        first = room[g, 0] if least else room[g, 1] - number
+    for g in range(tree.spans.size):
+        first, number = _end_of_span(tree.spans[g], bottom)
         for q in range(first, first + number):
-            best[filled] = members[q]
+            tree.best[filled] = groups.members[q]
             filled += 1
 
 
-@njit(cache=True)
-def _joins(p, codes, low, high, count, missing, cost, costs, capacity):
+@uncounted
+def _joins(p, limits, counts, missing, cost):
     """Return whether a position may join, and how many the lower quotas then still ask for."""
-    if costs.size and cost + costs[p] > capacity:
+    if limits.costs.size and cost + limits.costs[p] > limits.capacity:
         return False, missing
-    if codes.size == 0:
+    if limits.codes.size == 0:
         return True, missing
-    g = codes[p]
-    return count[g] < high[g], missing - (1 if count[g] < low[g] else 0)
+    g = limits.codes[p]
+    return counts[g] < limits.high[g], missing - (1 if counts[g] < limits.low[g] else 0)
 
 
-@njit(cache=True)
-def _last_ones(
-    v, a, b, k, t, best, best_value, take, depth, codes, low, high, count, costs, cost, capacity
-):
-    """Record the best one or two (k) of the window that may join; return the work.
+@uncounted
+def _last_one(values, limits, tree, depth, first, wanted, missing, cost):
+    """Record the best position from ``first`` on that may join as the last; return the work.
 
     From the position that fits best outwards: the first that may join is the best, and none is
     looked at that is no better than the best so far.
     """
-    missing, work = 0, b - a
-    for g in range(low.size):
-        missing += max(0, low[g] - count[g])
-    if missing > k:
-        return work
-    firsts = b - 1 - a if k == 2 else 1
-    for first in range(a, a + firsts):
-        start, wanted, spent, still = a, t, cost, missing
-        if k == 2:
-            good, still = _joins(first, codes, low, high, count, missing, cost, costs, capacity)
-            if not good:
-                continue
-            start, wanted = first + 1, t - v[first]
-            if costs.size:
-                spent = cost + costs[first]
-            if codes.size:
-                count[codes[first]] += 1
-        up = nearest(v, start, b, wanted)
-        down = up - 1
-        while up < b or down >= start:
-            above = v[up] - wanted if up < b else np.inf
-            below = wanted - v[down] if down >= start else np.inf
-            p = up if abs(above) <= abs(below) else down
-            value = min(abs(above), abs(below))
-            if value >= best_value[0]:
-                break
-            work += 1
-            good, left = _joins(p, codes, low, high, count, still, spent, costs, capacity)
-            if good and left == 0:
-                if k == 2:
-                    take[depth] = first
-                record(best, value, best_value, take, depth + k - 1, p, 1)
-                take[depth] = -1
-                break
-            if p == up:
-                up += 1
-            else:
-                down -= 1
-        if k == 2 and codes.size:
-            count[codes[first]] -= 1
+    node, end = tree.nodes[depth], tree.nodes[depth].end
+    path = depth if node.taken < 0 else depth + 1
+    up = nearest(values, first, end, wanted)
+    down = up - 1
+    work = 0
+    while up < end or down >= first:
+        above = values[up] - wanted if up < end else np.inf
+        below = wanted - values[down] if down >= first else np.inf
+        p = up if abs(above) <= abs(below) else down
+        distance = min(abs(above), abs(below))
+        if distance >= tree.distance[0]:
+            break
+        work += 1
+        may_join, still_missing = _joins(p, limits, tree.counts, missing, cost)
+        if may_join and still_missing == 0:
+            record(tree, distance, path, p, 1)
+            break
+        if p == up:
+            up += 1
+        else:
+            down -= 1
     return work
 
 
-@njit(cache=True)
-def branch_constrained(
-    v, kinds, center, best, best_value, goal, slack, win, target, stage, take, first, spent, ints,
-    codes, members, begin, sums, low, high, count, costs, by_cost, cost_sums, capacity, work,
-):  # fmt: skip
-    """Like ``branch``, with quotas and a capacity.
-
-    ``first`` (m + 2,) tells which child of a node went first, ``spent`` (m + 2,) is the cost of
-    the path, ``by_cost`` the positions by ascending cost and ``cost_sums`` (m + 1,) their cumulated
-    costs. Positions with the same one of the ``kinds`` (m,), ascending, are interchangeable. Work
-    is values looked at.
-    """
-    stop = ints[B_WORK] + work
-    depth = ints[B_DEPTH]
-    room = np.empty((low.size, 6), dtype=np.int64)
-    node_work = span_work(low.size, v.size)
-    while depth >= 0:
-        if ints[B_WORK] >= stop:
-            ints[B_DEPTH] = depth
-            return False
-        a, b, k, t = win[depth, 0], win[depth, 1], win[depth, 2], target[depth]
-        ints[B_WORK] += 1
-        bottom = b > a and center - v[a] >= v[b - 1] - center
-        if stage[depth] == 0:
-            ints[B_WORK] += node_work
-            smallest, largest, possible = quota_span(
-                a, b, k, codes, members, begin, sums, low, high, count, room
-            )
-            if possible:
-                possible = _affordable(costs, by_cost, cost_sums, a, b, k, capacity - spent[depth])
-            distance = max(smallest - t, t - largest, 0.0)
-            if not possible or distance >= best_value[0] - slack:
-                depth -= 1
-                continue
-            if t <= smallest or t >= largest:
-                # The end of the interval is the best of the node, if the capacity has room for it.
-                least = t <= smallest
-                ints[B_WORK] += k
-                cost = _end_cost(least, a, b, k, members, room, costs)
-                if spent[depth] + cost <= capacity:
-                    _record_end(
-                        best, distance, best_value, take, depth, least, a, b, k, members, room
-                    )
-                    if best_value[0] <= goal:
-                        ints[B_DEPTH] = depth
-                        return True
-                    depth -= 1
-                    continue
-            if k <= 2:
-                ints[B_WORK] += _last_ones(
-                    v, a, b, k, t, best, best_value, take, depth, codes, low, high, count, costs,
-                    spent[depth], capacity,
-                )  # fmt: skip
-                if best_value[0] <= goal:
-                    ints[B_DEPTH] = depth
-                    return True
-                depth -= 1
-                continue
-            stage[depth] = 1
-            # Include first when the target asks for values of this end.
-            first[depth] = 1 if (t < 0.5 * (smallest + largest)) == bottom else 0
-        elif take[depth] >= 0 and codes.size:
-            count[codes[take[depth]]] -= 1  # back from the child that took it
-        if stage[depth] > 2:
-            depth -= 1
+@uncounted
+def _last_ones(values, limits, tree, depth):
+    """Record the best one or two of the window that may join; return the work."""
+    node, counts = tree.nodes[depth], tree.counts
+    a, b, target = node.first, node.end, node.target
+    missing, work = 0, b - a
+    for g in range(limits.low.size):
+        missing += max(0, limits.low[g] - counts[g])
+    if missing > node.size:
+        return work
+    if node.size < 2:
+        return work + _last_one(values, limits, tree, depth, a, target, missing, node.cost)
+    for p in range(a, b - 1):
+        may_join, still_missing = _joins(p, limits, counts, missing, node.cost)
+        if not may_join:
             continue
-        x = a if bottom else b - 1
-        include = (first[depth] == 1) == (stage[depth] == 1)
-        stage[depth] += 1
-        take[depth] = -1
-        if include:
-            cost = costs[x] if costs.size else 0.0
-            if spent[depth] + cost > capacity:
-                continue
-            if codes.size:
-                if count[codes[x]] >= high[codes[x]]:
-                    continue
-                count[codes[x]] += 1
-            take[depth] = x
-            spent[depth + 1] = spent[depth] + cost
-            win[depth + 1, 0] = a + 1 if bottom else a
-            win[depth + 1, 1] = b if bottom else b - 1
-            win[depth + 1, 2] = k - 1
-            target[depth + 1] = t - v[x]
-        else:
-            a, b = _without(kinds, a, b, x)
-            spent[depth + 1] = spent[depth]
-            win[depth + 1, 0], win[depth + 1, 1], win[depth + 1, 2] = a, b, k
-            target[depth + 1] = t
-        depth += 1
-        stage[depth] = 0
-        take[depth] = -1
-    ints[B_DEPTH] = -1
+        node.taken = p
+        cost = node.cost + limits.costs[p] if limits.costs.size else node.cost
+        if limits.codes.size:
+            counts[limits.codes[p]] += 1
+        work += _last_one(
+            values, limits, tree, depth, p + 1, target - values[p], still_missing, cost
+        )
+        if limits.codes.size:
+            counts[limits.codes[p]] -= 1
+        node.taken = -1
+    return work
+
+
+@njit(cache=True, inline="always")
+def _is_settled(values, limits, groups, by_cost, tree, depth):
+    """Look at a node; return whether it is cut, or its best subset is recorded."""
+    node, progress = tree.nodes[depth], tree.progress[0]
+    a, b, k, t = node.first, node.end, node.size, node.target
+    progress.work += span_work(limits.low.size, values.size)
+    smallest, largest, possible = quota_span(a, b, k, limits, groups, tree.counts, tree.spans)
+    if not possible or not _is_affordable(limits, by_cost, node):
+        return True
+    distance = max(smallest - t, t - largest, 0.0)
+    if distance >= tree.distance[0] - progress.slack:
+        return True
+    if t <= smallest or t >= largest:
+        # The end of the interval is the best of the node, if the capacity has room for it.
+        bottom = t <= smallest
+        progress.work += k
+        if node.cost + _end_cost(limits, groups, tree, node, bottom) <= limits.capacity:
+            _record_end(groups, tree, distance, depth, bottom)
+            return True
+    if k <= 2:
+        progress.work += _last_ones(values, limits, tree, depth)
+        return True
+    # Include first when the target asks for values of the end that is branched on.
+    x, _, _ = without_farthest(values, a, b, progress.center)
+    node.include_first = (t < 0.5 * (smallest + largest)) == (x == a)
+    return False
+
+
+@njit(cache=True, inline="always")
+def _add_child(values, kinds, limits, tree, depth):
+    """Set the next child of a node; return whether the limits allow it."""
+    node, child, codes = tree.nodes[depth], tree.nodes[depth + 1], limits.codes
+    x, first, end = without_farthest(values, node.first, node.end, tree.progress[0].center)
+    include = node.include_first == (node.stage == 1)
+    node.stage += 1
+    node.taken = -1
+    child.cost = node.cost
+    if not include:
+        first, end = _without_kind(kinds, node.first, node.end, x)
+        set_node(tree, depth + 1, first, end, node.size, node.target)
+        return True
+    if limits.costs.size:
+        child.cost += limits.costs[x]
+    if child.cost > limits.capacity:
+        return False
+    if codes.size:
+        if tree.counts[codes[x]] >= limits.high[codes[x]]:
+            return False
+        tree.counts[codes[x]] += 1
+    node.taken = x
+    set_node(tree, depth + 1, first, end, node.size - 1, node.target - values[x])
     return True
 
 
-@njit(cache=True)
-def _without(kinds, a, b, x):
+@uncounted
+def branch_constrained(values, kinds, limits, groups, by_cost, tree, work):
+    """Go on with the search for about ``work`` units; return whether it is finished.
+
+    Parameters
+    ----------
+    values, kinds
+        Values of the pool, shape (m,), float64, ascending, and kinds, shape (m,), int64,
+        ascending: positions of one kind are interchangeable.
+    limits, groups, by_cost
+        The constraints, as :class:`Limits`, :class:`Groups` and :class:`ByCost`.
+    tree
+        A :class:`Tree`, written to.
+    work
+        Values to look at, about.
+    """
+    progress = tree.progress[0]
+    stop = progress.work + work
+    depth = progress.depth
+    while depth >= 0:
+        if progress.work >= stop:
+            progress.depth = depth
+            return False
+        progress.work += 1
+        node = tree.nodes[depth]
+        if node.stage == 0:
+            if _is_settled(values, limits, groups, by_cost, tree, depth):
+                if tree.distance[0] <= progress.goal:
+                    progress.depth = depth
+                    return True
+                depth -= 1
+                continue
+            node.stage = 1
+        elif node.taken >= 0 and limits.codes.size:
+            tree.counts[limits.codes[node.taken]] -= 1  # back from the child that took it
+        if node.stage > 2:
+            depth -= 1
+        elif _add_child(values, kinds, limits, tree, depth):
+            depth += 1
+    progress.depth = -1
+    return True
+
+
+@uncounted
+def _without_kind(kinds, a, b, x):
     """Return the window without x, one of its ends, and all that are interchangeable with it."""
     if x == a:
         return a + run_length(kinds, x, 1, b - a), b
@@ -243,75 +266,54 @@ def _without(kinds, a, b, x):
 
 
 @njit(cache=True)
-def open_constrained_distance(
-    v, kinds, center, win, target, stage, take, first, ints, codes, members, begin, sums, low,
-    high, count, most,
-):  # fmt: skip
+def open_constrained_distance(values, kinds, limits, groups, tree, most):
     """Return ``open_distance`` for the tree of ``branch_constrained``; a capacity is not looked at.
 
     0 when the open nodes ask for more than ``most`` values to be looked at.
     """
-    depth = ints[B_DEPTH]
-    room, chosen = np.empty((low.size, 6), dtype=np.int64), count.copy()
-    node_work = span_work(low.size, v.size)
+    codes, center = limits.codes, tree.progress[0].center
+    depth = tree.progress[0].depth
+    spans, counts = np.empty(limits.low.size, SPAN), tree.counts.copy()
+    node_work = span_work(limits.low.size, values.size)
     if codes.size:
         for d in range(depth + 1):
-            if take[d] >= 0:
-                chosen[codes[take[d]]] -= 1
+            if tree.nodes[d].taken >= 0:
+                counts[codes[tree.nodes[d].taken]] -= 1
     bound, looked = np.inf, 0
     for d in range(depth + 1):
-        a, b, k, t = win[d, 0], win[d, 1], win[d, 2], target[d]
-        if stage[d] == 0:
-            distance = _span_distance(
-                a, b, k, t, codes, members, begin, sums, low, high, chosen, room
-            )
-            bound = min(bound, distance)
+        node = tree.nodes[d]
+        a, b, k, t = node.first, node.end, node.size, node.target
+        if node.stage == 0:
+            bound = min(bound, _span_distance(a, b, k, t, limits, groups, counts, spans))
             looked += node_work
-        elif stage[d] <= 2:
+        else:
+            x, first, end = without_farthest(values, a, b, center)
             # Children that are still to be looked at: the second, or both.
-            bottom = center - v[a] >= v[b - 1] - center
-            x = a if bottom else b - 1
-            for turn in range(stage[d], 3):
-                if (first[d] == 1) == (turn == 1):
+            for turn in range(node.stage, 3):
+                if node.include_first == (turn == 1):
                     if codes.size:
-                        if chosen[codes[x]] >= high[codes[x]]:
+                        if counts[codes[x]] >= limits.high[codes[x]]:
                             continue
-                        chosen[codes[x]] += 1
-                    near, far = (a + 1, b) if bottom else (a, b - 1)
+                        counts[codes[x]] += 1
                     distance = _span_distance(
-                        near,
-                        far,
-                        k - 1,
-                        t - v[x],
-                        codes,
-                        members,
-                        begin,
-                        sums,
-                        low,
-                        high,
-                        chosen,
-                        room,
+                        first, end, k - 1, t - values[x], limits, groups, counts, spans
                     )
                     if codes.size:
-                        chosen[codes[x]] -= 1
+                        counts[codes[x]] -= 1
                 else:
-                    near, far = _without(kinds, a, b, x)
-                    distance = _span_distance(
-                        near, far, k, t, codes, members, begin, sums, low, high, chosen, room
-                    )
+                    near, far = _without_kind(kinds, a, b, x)
+                    distance = _span_distance(near, far, k, t, limits, groups, counts, spans)
                 bound = min(bound, distance)
                 looked += node_work
-        if take[d] >= 0 and codes.size:
-            chosen[codes[take[d]]] += 1
+        if node.taken >= 0 and codes.size:
+            counts[codes[node.taken]] += 1
         if bound == 0.0 or looked > most:
             return 0.0
     return bound
 
 
-@njit(cache=True)
-def _span_distance(a, b, k, t, codes, members, begin, sums, low, high, count, room):
+@uncounted
+def _span_distance(a, b, k, t, limits, groups, counts, spans):
     """Return how far t lies outside the sums that sizes and quotas allow; infinity when none."""
-    smallest, largest, possible = quota_span(
-        a, b, k, codes, members, begin, sums, low, high, count, room
-    )
+    smallest, largest, possible = quota_span(a, b, k, limits, groups, counts, spans)
     return max(smallest - t, t - largest, 0.0) if possible else np.inf

@@ -5,27 +5,40 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-__all__ = ["enumerate_chunk"]
+__all__ = ["enumerate_chunk", "next_combination"]
+
+
+@njit(cache=True, inline="always")
+def next_combination(comb, m):
+    """Move on to the next combination of m; return the first changed place, -1 at the end."""
+    size = comb.size
+    place = size - 1
+    while place >= 0 and comb[place] == m - size + place:
+        place -= 1
+    if place < 0:
+        return -1
+    comb[place] += 1
+    for q in range(place + 1, size):
+        comb[q] = comb[q - 1] + 1
+    return place
 
 
 @njit(cache=True)
-def enumerate_chunk(
-    values, target, matching, comb, best, best_value, codes, low, high, costs, capacity, work
-):
+def enumerate_chunk(values, target, matching, comb, best, best_value, limits, work):
     """Look at up to ``work`` combinations, from ``comb`` on.
 
     Parameters
     ----------
     values
-        (m,) float64.
+        Values to choose from, shape (m,), float64.
     target, matching
-        Minimizes ``|sum - target|`` when matching, else ``-sum``.
+        What is minimized: ``|sum - target|`` when matching, else ``-sum``.
     comb
-        (size,) the next combination, ascending; moved on in place.
+        The next combination, shape (size,), int64, ascending; moved on in place.
     best, best_value
-        The best combination so far, changed in place, and its value.
-    codes, low, high, costs, capacity
-        Constraints on the combination; empty arrays for none.
+        The best combination so far, shape (size,), int64, changed in place, and its value.
+    limits
+        The constraints on the combination, as :class:`Limits`.
     work
         Combinations to look at.
 
@@ -34,6 +47,7 @@ def enumerate_chunk(
     tuple
         The best value, the combinations looked at, and whether all have been.
     """
+    codes, low, high, costs, capacity = limits
     m, size = values.size, comb.size
     sums = np.zeros(size + 1)
     spent = np.zeros(size + 1)
@@ -58,12 +72,7 @@ def enumerate_chunk(
                 best_value = value
                 for a in range(size):
                     best[a] = comb[a]
-        changed = size - 1
-        while changed >= 0 and comb[changed] == m - size + changed:
-            changed -= 1
+        changed = next_combination(comb, m)
         if changed < 0:
             return best_value, looked + 1, True
-        comb[changed] += 1
-        for a in range(changed + 1, size):
-            comb[a] = comb[a - 1] + 1
     return best_value, work, False

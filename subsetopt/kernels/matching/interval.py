@@ -11,20 +11,37 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.matching.lattice import lattice_distance
 
 __all__ = [
     "DEPTH",
     "MOST_NODES",
+    "NODE",
     "branching_distance",
     "interval_distance",
     "plain_distance",
     "push",
+    "without_farthest",
 ]
 
+# Relative error of a sum, generously.
 _ROUNDING = 64 * 2.220446049250313e-16
+# Nodes that a bound looks at, and open nodes that it keeps, at most.
 MOST_NODES = 200
 DEPTH = 64
+
+#: A node of the tree: a window of ascending values, and what is to be chosen from it.
+NODE = np.dtype(
+    [
+        # The window of positions, ``end`` exclusive.
+        ("first", np.int64),
+        ("end", np.int64),
+        # How many of the window to choose, and the sum to hit.
+        ("size", np.int64),
+        ("target", np.float64),
+    ]
+)
 
 
 @njit(cache=True)
@@ -38,12 +55,20 @@ def interval_distance(values, size, target):
     return max(0.0, max(low - target, target - high) - _ROUNDING * magnitude)
 
 
-@njit(cache=True)
-def push(windows, targets, waiting, a, b, k, t):
-    """Put a window [a, b), with its size and target, to those still to be looked at."""
-    windows[waiting, 0], windows[waiting, 1], windows[waiting, 2] = a, b, k
-    targets[waiting] = t
+@uncounted
+def push(nodes, waiting, first, end, size, target):
+    """Add a node to those that wait to be looked at; return how many there are."""
+    node = nodes[waiting]
+    node.first, node.end, node.size, node.target = first, end, size, target
     return waiting + 1
+
+
+@njit(cache=True, inline="always")
+def without_farthest(values, first, end, center):
+    """Return the position of the window's value farthest from the center, and the other window."""
+    if center - values[first] >= values[end - 1] - center:
+        return first, first + 1, end
+    return end - 1, first, end - 1
 
 
 @njit(cache=True)
@@ -53,7 +78,7 @@ def branching_distance(values, size, target):
     Parameters
     ----------
     values
-        Ascending, (m,) float64.
+        Values to choose from, shape (m,), float64, ascending.
     size, target
         How many to choose, and the sum to hit.
     """
@@ -65,32 +90,33 @@ def branching_distance(values, size, target):
         prefix[p + 1] = prefix[p] + values[p]
         magnitude += abs(values[p])
     center = values[m // 2]
-    windows, targets = np.empty((DEPTH, 3), np.int64), np.empty(DEPTH)
-    waiting = push(windows, targets, 0, 0, m, size, target)
-    least = np.inf
+    nodes = np.empty(DEPTH, NODE)
+    waiting = push(nodes, 0, 0, m, size, target)
+    bound = np.inf
     for _ in range(MOST_NODES):
         waiting -= 1
-        a, b, k = windows[waiting]
-        t = targets[waiting]
+        node = nodes[waiting]
+        a, b, k, t = node.first, node.end, node.size, node.target
         if 0 <= k <= b - a:
             distance = max(prefix[a + k] - prefix[a] - t, t - (prefix[b] - prefix[b - k]))
             if distance > 0.0:
-                least = min(least, distance)
+                bound = min(bound, distance)
             elif k == 0 or k == b - a or waiting + 2 > DEPTH:
                 return 0.0
             else:
-                bottom = center - values[a] >= values[b - 1] - center
-                x = a if bottom else b - 1
-                first, last = (a + 1, b) if bottom else (a, b - 1)
-                waiting = push(windows, targets, waiting, first, last, k, t)
-                waiting = push(windows, targets, waiting, first, last, k - 1, t - values[x])
+                x, first, end = without_farthest(values, a, b, center)
+                waiting = push(nodes, waiting, first, end, k, t)
+                waiting = push(nodes, waiting, first, end, k - 1, t - values[x])
         if waiting == 0:
-            return max(0.0, least - _ROUNDING * magnitude)
+            return max(0.0, bound - _ROUNDING * magnitude)
     return 0.0
 
 
 @njit(cache=True)
-def plain_distance(values, bits, size, target, least):
-    """Return the larger of the lattice bound and the branching interval bound."""
-    lattice = lattice_distance(values, bits, size, target, least)
+def plain_distance(values, bits, size, target, useful_above):
+    """Return the larger of the lattice bound and the branching interval bound.
+
+    The parameters are those of ``lattice_distance``.
+    """
+    lattice = lattice_distance(values, bits, size, target, useful_above)
     return max(lattice, branching_distance(values, size, target))

@@ -10,22 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from subsetopt.kernels.matching.bisection import first_not_below
+from subsetopt.kernels.matching.combinations import next_combination
+
 __all__ = ["list_sums", "stream_chunk"]
-
-
-@njit(cache=True)
-def _advance(comb, m):
-    """Move on to the next combination; return the first changed place, -1 at the end."""
-    size = comb.size
-    place = size - 1
-    while place >= 0 and comb[place] == m - size + place:
-        place -= 1
-    if place < 0:
-        return -1
-    comb[place] += 1
-    for q in range(place + 1, size):
-        comb[q] = comb[q - 1] + 1
-    return place
 
 
 @njit(cache=True)
@@ -39,7 +27,7 @@ def list_sums(values, size, total):
         for q in range(place, size):
             partial[q + 1] = partial[q] + values[comb[q]]
         sums[index] = partial[size]
-        place = _advance(comb, values.size)
+        place = next_combination(comb, values.size)
     return sums
 
 
@@ -54,30 +42,23 @@ def stream_chunk(values, comb, stored, target, best_value, best_comb, goal, work
     size = comb.size
     partial = np.zeros(size + 1)
     place = 0
-    found = -1
+    completion = -1
     last = stored.size - 1
     for looked in range(work):
         for q in range(place, size):
             partial[q + 1] = partial[q] + values[comb[q]]
-        need = target - partial[size]
-        low, high = 0, last
-        while low < high:
-            middle = (low + high) // 2
-            if stored[middle] < need:
-                low = middle + 1
-            else:
-                high = middle
-        at = low
-        err = abs(stored[low] - need)
-        if low > 0 and abs(stored[low - 1] - need) < err:
-            at = low - 1
-            err = abs(stored[at] - need)
-        if err < best_value:
-            best_value = err
-            found = at
+        wanted = target - partial[size]
+        at = first_not_below(stored, 0, last, wanted)
+        distance = abs(stored[at] - wanted)
+        if at > 0 and abs(stored[at - 1] - wanted) < distance:
+            at -= 1
+            distance = abs(stored[at] - wanted)
+        if distance < best_value:
+            best_value = distance
+            completion = at
             for q in range(size):
                 best_comb[q] = comb[q]
-        place = _advance(comb, values.size)
+        place = next_combination(comb, values.size)
         if place < 0 or best_value <= goal:
-            return best_value, found, looked + 1, True
-    return best_value, found, work, False
+            return best_value, completion, looked + 1, True
+    return best_value, completion, work, False

@@ -11,17 +11,35 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from subsetopt.kernels.matching.interval import DEPTH, MOST_NODES, push
+from subsetopt.kernels.compiling import uncounted
+from subsetopt.kernels.matching.bisection import first_not_below
+from subsetopt.kernels.matching.interval import DEPTH, MOST_NODES, NODE, push, without_farthest
 
-__all__ = ["quota_distance", "quota_nodes", "quota_span", "span_work"]
+__all__ = ["SPAN", "quota_distance", "quota_nodes", "quota_span", "span_work"]
 
+# Relative error of a sum, generously.
 _ROUNDING = 64 * 2.220446049250313e-16
-# Values that the nodes of the bound look at in all, and nodes at least.
+# Values that the nodes of the bound look at in all, at most, and nodes at least.
 _MOST_LOOKS = 1_000_000
 _FEWEST = 8
 
+#: What a window holds of one group.
+SPAN = np.dtype(
+    [
+        # The group's first member in the window, and the end of its members there, exclusive.
+        ("begin", np.int64),
+        ("end", np.int64),
+        # How many of them to choose, at least and at most.
+        ("least", np.int64),
+        ("most", np.int64),
+        # How many of them the least sum has, from the first on, and the greatest, from the end.
+        ("in_least", np.int64),
+        ("in_greatest", np.int64),
+    ]
+)
 
-@njit(cache=True)
+
+@uncounted
 def _bits(m):
     """Return how many bits a number has."""
     bits = 0
@@ -30,198 +48,192 @@ def _bits(m):
     return bits
 
 
-@njit(cache=True)
+@uncounted
 def _search_work(groups, m):
     """Return about how many members a search for one position looks at."""
     bits = _bits(m)
     return groups * bits * max(bits - 2, 1) // 2
 
 
-@njit(cache=True)
+@uncounted
 def span_work(groups, m):
     """Return about how many values one call of ``quota_span`` looks at."""
     return 4 + 2 * groups * _bits(m) + 2 * min(_search_work(groups, m), m)
 
 
-@njit(cache=True)
-def _rank(members, first, last, position):
-    """Return the first index from ``first`` to ``last`` whose member is not before a position."""
-    while first < last:
-        middle = (first + last) >> 1
-        if members[middle] < position:
-            first = middle + 1
-        else:
-            last = middle
-    return first
+@njit(cache=True, inline="always")
+def _number(span, members, position, bottom):
+    """Return how many members come before a position (bottom), or from it on, within quotas."""
+    rank = first_not_below(members, span.begin, span.end, position)
+    number = rank - span.begin if bottom else span.end - rank
+    return min(max(number, span.least), span.most)
 
 
-@njit(cache=True)
-def _before(members, room, position):
-    """Return how many optional members come before a position: those of the least sum."""
+@uncounted
+def _optional(spans, members, position, bottom):
+    """Return how many members come before a position, or from it on, besides the lower quotas."""
     taken = 0
-    for g in range(room.shape[0]):
-        first, last, least, top = room[g, 0], room[g, 1], room[g, 2], room[g, 3]
-        if least < top:
-            taken += min(max(_rank(members, first, last, position) - first, least), top) - least
+    for g in range(spans.size):
+        span = spans[g]
+        if span.least < span.most:
+            taken += _number(span, members, position, bottom) - span.least
     return taken
 
 
-@njit(cache=True)
-def _from(members, room, position):
-    """Return how many optional members come from a position on: those of the greatest sum."""
-    taken = 0
-    for g in range(room.shape[0]):
-        first, last, least, top = room[g, 0], room[g, 1], room[g, 2], room[g, 3]
-        if least < top:
-            taken += min(max(last - _rank(members, first, last, position), least), top) - least
-    return taken
+@uncounted
+def _by_search(a, b, spare, members, spans, bottom):
+    """Write how many of each group the least (bottom) or the greatest sum has.
 
-
-@njit(cache=True)
-def _numbers_by_search(a, b, spare, members, room):
-    """Write how many of each group the least and the greatest sum have.
-
-    The number taken before a position grows by at most one with each: the first position at which
-    it is enough has it exactly. The same from above.
+    The number taken up to a position grows by at most one with each: the first position from the
+    window's end at which it is enough has it exactly.
     """
-    low_end, high_end = a, b
-    while low_end < high_end:
-        middle = (low_end + high_end) >> 1
-        if _before(members, room, middle) < spare:
-            low_end = middle + 1
+    near, far = 0, b - a
+    while near < far:
+        middle = (near + far) >> 1
+        position = a + middle if bottom else b - middle
+        if _optional(spans, members, position, bottom) < spare:
+            near = middle + 1
         else:
-            high_end = middle
-    below = low_end
-    low_end, high_end = a, b
-    while low_end < high_end:
-        middle = (low_end + high_end + 1) >> 1
-        if _from(members, room, middle) < spare:
-            high_end = middle - 1
+            far = middle
+    position = a + near if bottom else b - near
+    for g in range(spans.size):
+        number = _number(spans[g], members, position, bottom)
+        if bottom:
+            spans[g].in_least = number
         else:
-            low_end = middle
-    for g in range(room.shape[0]):
-        first, last, least, top = room[g, 0], room[g, 1], room[g, 2], room[g, 3]
-        room[g, 4] = min(max(_rank(members, first, last, below) - first, least), top)
-        room[g, 5] = min(max(last - _rank(members, first, last, low_end), least), top)
+            spans[g].in_greatest = number
 
 
-@njit(cache=True)
-def _numbers_by_passes(a, b, spare, codes, room):
-    """Write the same in two passes over the window, for many groups."""
-    for column in (4, 5):
-        for g in range(room.shape[0]):
-            room[g, column] = 0
-        left = spare
-        for step in range(b - a):
-            g = codes[a + step] if column == 4 else codes[b - 1 - step]
-            number = room[g, column]
-            if number >= room[g, 2]:
-                if number >= room[g, 3] or left == 0:
-                    continue
-                left -= 1
-            room[g, column] = number + 1
+@uncounted
+def _by_passes(a, b, spare, codes, spans):
+    """Write how many of each group both sums have, in two passes over the window."""
+    for g in range(spans.size):
+        spans[g].in_least = spans[g].in_greatest = 0
+    optional = spare
+    for p in range(a, b):
+        span = spans[codes[p]]
+        if span.in_least >= span.least:
+            if span.in_least >= span.most or optional == 0:
+                continue
+            optional -= 1
+        span.in_least += 1
+    optional = spare
+    for p in range(b - 1, a - 1, -1):
+        span = spans[codes[p]]
+        if span.in_greatest >= span.least:
+            if span.in_greatest >= span.most or optional == 0:
+                continue
+            optional -= 1
+        span.in_greatest += 1
 
 
-@njit(cache=True)
-def quota_span(a, b, k, codes, members, begin, sums, low, high, count, room):
+@uncounted
+def _lay_out(a, b, limits, groups, counts, spans):
+    """Write what the window holds of each group; return the lower quotas and the most in all.
+
+    The most is -1 where a group has too few members in the window.
+    """
+    demanded, most = 0, 0
+    for g in range(spans.size):
+        span = spans[g]
+        end = groups.begin[g + 1]
+        span.begin = first_not_below(groups.members, groups.begin[g], end, a)
+        span.end = first_not_below(groups.members, span.begin, end, b)
+        span.least = max(0, limits.low[g] - counts[g])
+        span.most = min(span.end - span.begin, limits.high[g] - counts[g])
+        if span.least > span.most:
+            return 0, -1
+        demanded += span.least
+        most += span.most
+    return demanded, most
+
+
+@uncounted
+def quota_span(a, b, k, limits, groups, counts, spans):
     """Return the least and greatest sum of k values of a window under quotas; a flag when none.
 
     Parameters
     ----------
     a, b, k
         The window of positions, b exclusive, and how many of it to choose.
-    codes, members, begin, sums
-        The group of each position; the positions by group, ascending in each; where each group
-        begins, (groups + 1,); the cumulated values of the members, (m + 1,) from 0. Without quotas
-        (``low`` empty) all positions are one group, and there are no codes.
-    low, high, count
-        Least and most of each group, and how many are chosen already.
-    room
-        Per group, (groups, 6) int64, written to: the first member in the window and the last,
-        exclusive; the least and the most to choose; how many the least and the greatest sum have.
+    limits, groups
+        :class:`Limits`, of which the capacity is not looked at, and :class:`Groups`.
+    counts
+        How many of each group are chosen already, shape (groups,), int64.
+    spans
+        Array of a ``SPAN`` for each group, written to; not without quotas.
     """
+    sums = groups.sums
     if k < 0 or k > b - a:
         return 0.0, 0.0, False
-    if low.size == 0:
+    if spans.size == 0:
         return sums[a + k] - sums[a], sums[b] - sums[b - k], True
-    spare, most = k, 0
-    for g in range(low.size):
-        first = _rank(members, begin[g], begin[g + 1], a)
-        last = _rank(members, first, begin[g + 1], b)
-        least = max(0, low[g] - count[g])
-        room[g, 0], room[g, 1], room[g, 2] = first, last, least
-        room[g, 3] = min(last - first, high[g] - count[g])
-        if least > room[g, 3]:
-            return 0.0, 0.0, False
-        spare -= least
-        most += room[g, 3]
+    demanded, most = _lay_out(a, b, limits, groups, counts, spans)
+    spare = k - demanded
     if spare < 0 or most < k:
         return 0.0, 0.0, False
-    if _search_work(low.size, b - a) < b - a:
-        _numbers_by_search(a, b, spare, members, room)
+    if _search_work(spans.size, b - a) < b - a:
+        _by_search(a, b, spare, groups.members, spans, True)
+        _by_search(a, b, spare, groups.members, spans, False)
     else:
-        _numbers_by_passes(a, b, spare, codes, room)
+        _by_passes(a, b, spare, limits.codes, spans)
     smallest, largest = 0.0, 0.0
-    for g in range(low.size):
-        first, last = room[g, 0], room[g, 1]
-        smallest += sums[first + room[g, 4]] - sums[first]
-        largest += sums[last] - sums[last - room[g, 5]]
+    for g in range(spans.size):
+        span = spans[g]
+        smallest += sums[span.begin + span.in_least] - sums[span.begin]
+        largest += sums[span.end] - sums[span.end - span.in_greatest]
     return smallest, largest, True
 
 
-@njit(cache=True)
+@uncounted
 def quota_nodes(groups, m):
-    """Return how many nodes :func:`quota_distance` looks at, at most."""
+    """Return how many nodes ``quota_distance`` looks at, at most."""
     return max(_FEWEST, min(MOST_NODES, _MOST_LOOKS // span_work(groups, m)))
 
 
 @njit(cache=True)
-def quota_distance(values, codes, members, begin, sums, low, high, size, target):
-    """Return the same bound as ``branching_distance`` under quotas; 0 when it proves nothing.
+def quota_distance(values, limits, groups, size, target):
+    """Return the bound of ``branching_distance`` under quotas; 0 when it proves nothing.
 
     Parameters
     ----------
-    values, codes
-        Ascending, (m,) float64, and the group of each.
-    members, begin, sums, low, high
+    values
+        Values to choose from, shape (m,), float64, ascending.
+    limits, groups
         As ``quota_span`` takes them.
     size, target
         How many to choose, and the sum to hit.
     """
-    m, groups = values.size, low.size
+    m, codes, high = values.size, limits.codes, limits.high
     center = values[m // 2]
     magnitude = abs(target)
     for p in range(m):
         magnitude += abs(values[p])
-    windows, targets = np.empty((DEPTH, 3), np.int64), np.empty(DEPTH)
-    waiting = push(windows, targets, 0, 0, m, size, target)
-    count_of = np.zeros((DEPTH, groups), np.int64)
-    room, count = np.empty((groups, 6), np.int64), np.empty(groups, np.int64)
-    least = np.inf
-    for _ in range(quota_nodes(groups, m)):
+    nodes = np.empty(DEPTH, NODE)
+    waiting = push(nodes, 0, 0, m, size, target)
+    # How many of each group every node has chosen already, and the node that is looked at.
+    counts_of = np.zeros((DEPTH, high.size), np.int64)
+    counts, spans = np.empty(high.size, np.int64), np.empty(high.size, SPAN)
+    bound = np.inf
+    for _ in range(quota_nodes(high.size, m)):
         waiting -= 1
-        a, b, k = windows[waiting]
-        t = targets[waiting]
-        count[:] = count_of[waiting]
-        smallest, largest, possible = quota_span(
-            a, b, k, codes, members, begin, sums, low, high, count, room
-        )
-        if possible:
-            distance = max(smallest - t, t - largest)
-            if distance > 0.0:
-                least = min(least, distance)
-            elif k == 0 or k == b - a or waiting + 2 > DEPTH:
-                return 0.0
-            else:
-                bottom = center - values[a] >= values[b - 1] - center
-                x = a if bottom else b - 1
-                first, last = (a + 1, b) if bottom else (a, b - 1)
-                count_of[waiting] = count
-                waiting = push(windows, targets, waiting, first, last, k, t)
-                if count[codes[x]] < high[codes[x]]:
-                    count_of[waiting] = count
-                    count_of[waiting, codes[x]] += 1
-                    waiting = push(windows, targets, waiting, first, last, k - 1, t - values[x])
+        node = nodes[waiting]
+        a, b, k, t = node.first, node.end, node.size, node.target
+        counts[:] = counts_of[waiting]
+        smallest, largest, possible = quota_span(a, b, k, limits, groups, counts, spans)
+        distance = max(smallest - t, t - largest) if possible else np.inf
+        if distance > 0.0:
+            bound = min(bound, distance)
+        elif k == 0 or k == b - a or waiting + 2 > DEPTH:
+            return 0.0
+        else:
+            x, first, end = without_farthest(values, a, b, center)
+            counts_of[waiting] = counts
+            waiting = push(nodes, waiting, first, end, k, t)
+            if counts[codes[x]] < high[codes[x]]:
+                counts_of[waiting] = counts
+                counts_of[waiting, codes[x]] += 1
+                waiting = push(nodes, waiting, first, end, k - 1, t - values[x])
         if waiting == 0:
-            return max(0.0, least - _ROUNDING * magnitude)
+            return max(0.0, bound - _ROUNDING * magnitude)
     return 0.0

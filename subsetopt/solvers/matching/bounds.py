@@ -41,9 +41,7 @@ def _sum_distance(pool: Pool, useful_above: float) -> float:
     if not pool.limits.codes.size:
         return float(interval.plain_distance(values, bits, size, target, useful_above))
     lattice = lattice_distance(values, bits, size, target, useful_above)
-    branched = quotas.quota_distance(
-        values, pool.limits.codes, *pool.groups, pool.limits.low, pool.limits.high, size, target
-    )
+    branched = quotas.quota_distance(values, pool.limits, pool.groups, size, target)
     return max(float(lattice), float(branched))
 
 

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
 from subsetopt.inputs import checked_integer
-from subsetopt.kernels.matching import branch as kernel
+from subsetopt.kernels.matching.branch import branch, open_distance
 from subsetopt.kernels.matching.branch_constrained import (
     branch_constrained,
     open_constrained_distance,
 )
 from subsetopt.kernels.matching.meet_in_the_middle import list_sums, stream_chunk
 from subsetopt.kernels.matching.nearest import nearest_completion
+from subsetopt.kernels.matching.quotas import SPAN
 from subsetopt.kernels.matching.reachable import reachable_table, walk_back
+from subsetopt.kernels.matching.tree import NODE, PROGRESS, Tree, set_node
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.matching.bounds import sum_distance
@@ -326,18 +328,18 @@ class _Branch:
     def __init__(self, search: _Search) -> None:
         self.search = search
         pool = search.pool
-        m = pool.values.size
-        self.center = float(pool.values[m // 2])
-        self.win = np.zeros((m + 2, 3), dtype=np.int64)
-        self.win[0] = (0, m, pool.size)
-        self.target = np.zeros(m + 2)
-        self.target[0] = pool.target
-        self.stage = np.zeros(m + 2, dtype=np.int64)
-        self.take = np.full(m + 2, -1, dtype=np.int64)
-        self.ints = np.zeros(2, dtype=np.int64)
-        self.first = np.zeros(m + 2, dtype=np.int64)
-        self.spent = np.zeros(m + 2)
-        self.count = np.zeros(pool.limits.low.size, dtype=np.int64)
+        m, groups = pool.values.size, pool.limits.low.size
+        self.tree = tree = Tree(
+            nodes=np.zeros(m + 2, dtype=NODE),
+            progress=np.zeros(1, dtype=PROGRESS),
+            best=search.best,
+            distance=search.value,
+            counts=np.zeros(groups, dtype=np.int64),
+            spans=np.zeros(groups, dtype=SPAN),
+        )
+        set_node(tree, 0, 0, m, pool.size, pool.target)
+        tree.progress["center"] = pool.values[m // 2]
+        tree.progress["slack"] = self.slack
 
     def run(self, limit: int | None) -> None:
         """Search until the tree is exhausted, the gap closed or ``limit`` work done."""
@@ -345,10 +347,8 @@ class _Branch:
         started = search.work
         try:
             while True:
-                before = int(self.ints[kernel.B_WORK])
-                finished = self._step()
-                work = int(self.ints[kernel.B_WORK]) - before
-                exhausted = finished and self.ints[kernel.B_DEPTH] < 0
+                work, finished = self._step()
+                exhausted = finished and self._depth < 0
                 if exhausted or search.closed():
                     if exhausted:
                         search.raise_bound(float(search.value[0]) - self.slack)
@@ -365,46 +365,36 @@ class _Branch:
         """Half a tolerance; a subset that is better by less is not looked for."""
         return 0.5 * self.search.tolerance
 
-    def _step(self) -> bool:
-        search, pool, limits = self.search, self.search.pool, self.search.pool.limits
+    @property
+    def _depth(self) -> int:
+        """Depth of the present node; -1 once the tree is exhausted."""
+        return int(self.tree.progress["depth"][0])
+
+    def _step(self) -> tuple[int, bool]:
+        """Search until the next look at the limits; return the work, and whether it is finished."""
+        search, pool, progress = self.search, self.search.pool, self.tree.progress
+        before = int(progress["work"][0])
+        progress["goal"] = search.goal
         if pool.plain:
-            return bool(
-                kernel.branch(
-                    pool.values, pool.groups.sums, self.center, search.best, search.value,
-                    search.goal, self.slack, self.win, self.target, self.stage, self.take,
-                    self.ints, search.chunk(),
-                )
+            finished = branch(pool.values, pool.groups.sums, self.tree, search.chunk())
+        else:
+            finished = branch_constrained(
+                pool.values, pool.kinds, pool.limits, pool.groups, pool.by_cost, self.tree,
+                search.chunk(_CHUNK_OF_LOOKS),
             )  # fmt: skip
-        return bool(
-            branch_constrained(
-                pool.values, pool.kinds, self.center, search.best, search.value, search.goal,
-                self.slack, self.win, self.target, self.stage, self.take, self.first, self.spent,
-                self.ints, limits.codes, *pool.groups, limits.low, limits.high, self.count,
-                limits.costs, *pool.by_cost, limits.capacity, search.chunk(_CHUNK_OF_LOOKS),
-            )
-        )  # fmt: skip
+        return int(progress["work"][0]) - before, bool(finished)
 
     def _open_bound(self) -> float:
         """Return the lower bound that the open nodes leave."""
-        search, pool, limits = self.search, self.search.pool, self.search.pool.limits
-        if self.ints[kernel.B_DEPTH] < 0:
+        search, pool = self.search, self.search.pool
+        if self._depth < 0:
             return 0.0
         if pool.plain:
-            open_ = kernel.open_distance(
-                pool.values,
-                pool.groups.sums,
-                self.center,
-                self.win,
-                self.target,
-                self.stage,
-                self.ints,
-            )
+            open_ = open_distance(pool.values, pool.groups.sums, self.tree)
         else:
             open_ = open_constrained_distance(
-                pool.values, pool.kinds, self.center, self.win, self.target, self.stage, self.take,
-                self.first, self.ints, limits.codes, *pool.groups, limits.low, limits.high,
-                self.count, _OPEN_LOOKS,
-            )  # fmt: skip
+                pool.values, pool.kinds, pool.limits, pool.groups, self.tree, _OPEN_LOOKS
+            )
         # A branch that was cut holds no subset better than the best by more than the slack.
         return min(float(open_), float(search.value[0]) - self.slack)
 

@@ -16,12 +16,12 @@ from numpy.typing import NDArray
 
 from subsetopt.constraints.ranks import stable_order
 from subsetopt.constraints.remaining import ItemPool
-from subsetopt.kernels.limits import UNLIMITED
+from subsetopt.kernels.limits import UNLIMITED, ByCost, Groups
 from subsetopt.kernels.matching import radix_sort as radix
 from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Problem
 
-__all__ = ["Groups", "KnownDistance", "Pool", "ascending"]
+__all__ = ["KnownDistance", "Pool", "ascending"]
 
 # The number of values from which on radix sort is faster than sorting by comparison.
 _RADIX = 1024
@@ -30,40 +30,6 @@ _MANY_TIED = 10_000
 # A float32 holds every integer below this one.
 _FLOAT32_INTEGERS = 1 << 24
 _NO_INTS = np.empty(0, dtype=np.int64)
-
-
-class Groups(NamedTuple):
-    """The positions of a pool by group.
-
-    Attributes
-    ----------
-    members
-        Positions, group by group, ascending in each, shape (m,).
-    begin
-        Where each group begins among the members, shape (groups + 1,); without quotas all are
-        one group.
-    sums
-        Cumulated values of the members, from 0, shape (m + 1,).
-    """
-
-    members: NDArray[np.int64]
-    begin: NDArray[np.int64]
-    sums: NDArray[np.float64]
-
-
-class ByCost(NamedTuple):
-    """The positions of a pool by cost.
-
-    Attributes
-    ----------
-    order
-        Positions by ascending cost, shape (m,).
-    sums
-        Their cumulated costs, from 0, shape (m + 1,).
-    """
-
-    order: NDArray[np.int64]
-    sums: NDArray[np.float64]
 
 
 class KnownDistance(NamedTuple):
