@@ -13,9 +13,13 @@ from numpy.typing import NDArray
 __all__ = [
     "best_single_swap",
     "flight",
+    "geodesic_ascent",
+    "herd",
     "lattice_distance",
     "least_distance",
+    "matching_pursuit",
     "nearest_completion",
+    "nonnegative_residual",
     "quota_span",
 ]
 

@@ -1,8 +1,8 @@
-"""Work on all cores: by Numba's threads, one kernel at a time and never in a forked child, or ours.
+"""Work on all cores, by Numba's threads or by threads of our own.
 
-Numba's threads wait for each other busily, which costs little between short loops on an idle
-machine, and much where other processes keep the cores busy. Long work is better shared among
-threads that sleep.
+A kernel runs on Numba's threads one at a time, and never in a forked child. These threads wait for
+each other busily, which costs little between short loops on an idle machine, and much where other
+processes keep the cores busy. Long work is better shared among threads that sleep.
 """
 
 from __future__ import annotations
@@ -49,28 +49,30 @@ def share(work: Callable[[T], object], parts: Iterable[T]) -> None:
     ``work`` has to release the interpreter's lock for this to be of use, as a kernel compiled with
     ``nogil`` does, and parts must not touch each other's results.
     """
-    left = list(parts)[::-1]
+    waiting = list(parts)[::-1]
     errors: list[BaseException] = []
 
     def run() -> None:
-        while left:
+        while waiting:
             try:
-                part = left.pop()
+                part = waiting.pop()
             except IndexError:  # another thread was faster
                 return
             try:
                 work(part)
             except BaseException as error:
-                left.clear()
+                waiting.clear()
                 errors.append(error)
 
-    others = [threading.Thread(target=run, daemon=True) for _ in range(min(cores(), len(left)) - 1)]
+    others = [
+        threading.Thread(target=run, daemon=True) for _ in range(min(cores(), len(waiting)) - 1)
+    ]
     for thread in others:
         thread.start()
     try:
         run()
     finally:
-        left.clear()  # there is something left after an interrupt alone
+        waiting.clear()  # only an interrupt leaves parts behind
         for thread in others:
             thread.join()
     if errors:

@@ -9,10 +9,11 @@ __all__ = ["stratified_start", "uniform_start"]
 
 
 @uncounted
-def stratified_start(size, m, rng, sel, out, mark):
-    """Draw one position from each of ``size`` consecutive strata of the sorted pool.
+def stratified_start(size, m, rng, chosen, rest, mark):
+    """Draw one position from each of ``size`` consecutive strata of m sorted values.
 
-    Fills ``sel`` (size,), ``out`` (m - size,) and ``mark`` (m,), which is 1 on chosen positions.
+    Writes the chosen positions to ``chosen``, shape (size,), the others to ``rest``, shape
+    (m - size,), and 1 for chosen ones and 0 for others to ``mark``, shape (m,).
     """
     low = 0
     filled = 0
@@ -22,20 +23,20 @@ def stratified_start(size, m, rng, sel, out, mark):
         for p in range(low, high):
             mark[p] = 0
             if p != pick:
-                out[filled] = p
+                rest[filled] = p
                 filled += 1
         mark[pick] = 1
-        sel[s] = pick
+        chosen[s] = pick
         low = high
     for p in range(low, m):
         mark[p] = 0
-        out[filled] = p
+        rest[filled] = p
         filled += 1
 
 
 @uncounted
-def uniform_start(size, m, rng, sel, out, mark):
-    """Draw a uniform subset; fills ``sel``, ``out`` and ``mark`` as ``stratified_start`` does."""
+def uniform_start(size, m, rng, chosen, rest, mark):
+    """Draw a uniform subset, and write it as ``stratified_start`` does."""
     for p in range(m):
         mark[p] = 0
     # Floyd's algorithm: one draw per chosen position, without a list of all.
@@ -45,9 +46,9 @@ def uniform_start(size, m, rng, sel, out, mark):
         if mark[pick] == 1:
             pick = top
         mark[pick] = 1
-        sel[s] = pick
+        chosen[s] = pick
     filled = 0
     for p in range(m):
         if mark[p] == 0:
-            out[filled] = p
+            rest[filled] = p
             filled += 1

@@ -12,7 +12,7 @@ import numpy as np
 from numba import njit
 
 from subsetopt.kernels.compiling import uncounted
-from subsetopt.kernels.matching.lattice import lattice_distance
+from subsetopt.kernels.matching.lattice import ROUNDING, lattice_distance
 
 __all__ = [
     "DEPTH",
@@ -25,10 +25,9 @@ __all__ = [
     "without_farthest",
 ]
 
-# Relative error of a sum, generously.
-_ROUNDING = 64 * 2.220446049250313e-16
-# Nodes that a bound looks at, and open nodes that it keeps, at most.
+# The largest number of nodes that a bound looks at.
 MOST_NODES = 200
+# The largest number of nodes that wait to be looked at.
 DEPTH = 64
 
 #: A node of the tree: a window of ascending values, and what is to be chosen from it.
@@ -52,7 +51,7 @@ def interval_distance(values, size, target):
         low += values[p]
         high += values[values.size - 1 - p]
         magnitude += abs(values[p]) + abs(values[values.size - 1 - p])
-    return max(0.0, max(low - target, target - high) - _ROUNDING * magnitude)
+    return max(0.0, max(low - target, target - high) - ROUNDING * magnitude)
 
 
 @uncounted
@@ -108,7 +107,7 @@ def branching_distance(values, size, target):
                 waiting = push(nodes, waiting, first, end, k, t)
                 waiting = push(nodes, waiting, first, end, k - 1, t - values[x])
         if waiting == 0:
-            return max(0.0, bound - _ROUNDING * magnitude)
+            return max(0.0, bound - ROUNDING * magnitude)
     return 0.0
 
 

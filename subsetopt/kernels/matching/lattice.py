@@ -14,17 +14,23 @@ import math
 import numpy as np
 from numba import njit
 
-__all__ = ["binary_exponent", "lattice_distance"]
+__all__ = ["ROUNDING", "binary_exponent", "lattice_distance"]
 
+# The bits of a float64 that hold its mantissa.
 _MANTISSA = (1 << 52) - 1
+# A float64 holds every integer up to this one.
 _LARGEST = float(1 << 53)
+# The largest number of digits after the decimal point that is tried.
 _DECIMALS = 4
-_ROUNDING = 64 * 2.220446049250313e-16
+# Rounding of a sum stays below this part of the magnitudes of its terms.
+ROUNDING = 64 * 2.220446049250313e-16
+# The relative error of rounding to float32.
 _FLOAT32 = 2.0**-23
 
 
 @njit(cache=True)
 def _gcd(a, b):
+    """Return the greatest common divisor of two nonnegative integers."""
     while b:
         a, b = b, a % b
     return a
@@ -63,10 +69,11 @@ def _error_sums(values, unit, inverse, size):
 
 
 @njit(cache=True)
-def _distance(values, unit, inverse, size, target, least, precision):
-    """Return the distance of the target from the sums for one unit; 0 when below ``least``.
+def _distance(values, unit, inverse, size, target, useful_above, precision):
+    """Return the distance of the target from the sums for one unit; 0 when it is of no use.
 
-    ``precision`` is the error per value up to which it counts as a multiple of the unit.
+    ``precision`` is the error per value up to which it counts as a multiple of the unit, and
+    ``inverse`` is 1 / unit.
     """
     first = np.rint(values[0] * inverse)
     worst = abs(values[0] - first * unit)
@@ -88,13 +95,13 @@ def _distance(values, unit, inverse, size, target, least, precision):
         if step and g != 1:
             g = _gcd(g, abs(step)) if g else abs(step)
             # The lattice cannot be farther from anything than half its step.
-            if g * unit * 0.5 <= least:
+            if g * unit * 0.5 <= useful_above:
                 return 0.0
     below, above = 0.0, 0.0
     if worst > 0.0:
         below, above = _error_sums(values, unit, inverse, size)
     offset = target - unit * (size * first)
-    slack = _ROUNDING * (abs(target) + size * largest * unit)
+    slack = ROUNDING * (abs(target) + size * largest * unit)
     if g == 0:
         return max(0.0, max(offset - above, below - offset) - slack)
     step_size = g * unit
@@ -103,10 +110,17 @@ def _distance(values, unit, inverse, size, target, least, precision):
 
 
 @njit(cache=True)
-def lattice_distance(values, bits, size, target, least):
+def lattice_distance(values, bits, size, target, useful_above):
     """Return a lower bound on ``|sum of size values - target|`` from the lattice they lie on.
 
-    ``bits`` is ``values.view(np.int64)``; bounds up to ``least`` are of no use and given as 0.
+    Parameters
+    ----------
+    values, bits
+        Values to choose from, shape (m,), float64, and ``values.view(np.int64)``.
+    size, target
+        How many to choose, and the sum to hit.
+    useful_above
+        Bounds up to this one are of no use to the caller, and may come back as 0.
     """
     if values.size == 0 or size == 0:
         return abs(target)
@@ -120,7 +134,7 @@ def lattice_distance(values, bits, size, target, least):
     e = binary_exponent(values, bits)
     # Below 2**-1000 the inverse overflows; sums must stay exact in float64 and int64.
     if e > -1000 and e < 1000 and size * (largest * 2.0**-e) < _LARGEST:
-        bound = _distance(values, 2.0**e, 2.0**-e, size, target, least, 0.0)
+        bound = _distance(values, 2.0**e, 2.0**-e, size, target, useful_above, 0.0)
     if largest < 1e9 and largest > 1e-9:
         scale = 1.0
         for _ in range(_DECIMALS):
@@ -129,6 +143,6 @@ def lattice_distance(values, bits, size, target, least):
                 precision = min(_FLOAT32 * largest, 0.25 / (size * scale))
                 bound = max(
                     bound,
-                    _distance(values, 1.0 / scale, scale, size, target, least, precision),
+                    _distance(values, 1.0 / scale, scale, size, target, useful_above, precision),
                 )
     return bound

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 from numba import njit, prange
+from numpy.typing import NDArray
 
 from subsetopt.kernels.limits import Limits
 from subsetopt.kernels.matching.interval import plain_distance
@@ -13,84 +14,116 @@ from subsetopt.kernels.matching.swap import REACHED, UNFINISHED, search
 from subsetopt.kernels.matching.swap_state import BUCKETS, MOVES, STATE, Subset, Table, reset
 from subsetopt.kernels.threads import on_all_cores
 
-__all__ = ["search_many"]
+__all__ = ["ROW", "search_many"]
+
+#: One pool: where it lies in the arrays that all share, what is asked, and what came of it.
+ROW = np.dtype(
+    [
+        # Its part of the values and of their order, ``end`` exclusive.
+        ("first", np.int64),
+        ("end", np.int64),
+        # How many values to choose, and where the chosen positions begin.
+        ("size", np.int64),
+        ("place", np.int64),
+        # The sum to hit, and the distance from it that counts as none.
+        ("target", np.float64),
+        ("tolerance", np.float64),
+        # The seed of its random generator.
+        ("entropy", np.uint64),
+        # How to start anew, STRATIFIED or UNIFORM.
+        ("restart", np.int64),
+        # Differences to look at, at most, and how many were.
+        ("limit", np.int64),
+        ("work", np.int64),
+        # The lower bound on the distance; 0 where it is not proved.
+        ("bound", np.float64),
+        # Whether the values are left as they are, in no order.
+        ("unsorted", np.bool_),
+        # Whether the distance reached its goal.
+        ("reached", np.bool_),
+    ],
+    align=True,
+)
 
 
 @njit(cache=True)
-def _search_one(
-    values, order, size, target, tolerance, entropy, limit, best, chunk, share, restart, unsorted
-):
+def _search_one(values, order, row, best, chunk, share):
     """Search one pool as a plain search of its own would: chunk, bound, chunks to the limit.
 
     An unsorted pool without the bound.
-
-    Returns whether the goal was reached, the lower bound, and the work done.
     """
-    v = values[order]
-    m = v.size
-    state = np.zeros(1, STATE)
-    span = v.max() - v.min()
-    reset(state, target, share * tolerance, span, 0.0, restart, False, unsorted)
+    v = values[row.first : row.end][order[row.first : row.end]]
+    m, size, goal = v.size, row.size, share * row.tolerance
+    state = np.empty(1, STATE)
+    reset(state, row.target, goal, v.max() - v.min(), 0.0, row.restart, False, row.unsorted)
     rng = np.empty(1, dtype=np.uint64)
-    rng[0] = entropy
+    rng[0] = row.entropy
     none = np.empty(0, dtype=np.int64)
     limits = Limits(none, none, none, np.empty(0), np.inf)
     subset = Subset(
         np.empty(size, dtype=np.int64), np.empty(m - size, dtype=np.int64),
-        np.empty(m, dtype=np.uint8), none, best,
+        np.empty(m, dtype=np.uint8), none, best[row.place : row.place + size],
     )  # fmt: skip
     table = Table(
         np.empty(BUCKETS, dtype=np.int16), np.empty(MOVES, dtype=np.int32),
         np.empty(MOVES, dtype=np.int32), np.empty(MOVES + 1),
     )  # fmt: skip
     now = state[0]
-    bound = -1.0
+    bounded = row.unsorted
     work = chunk
     outcome = UNFINISHED
     while outcome == UNFINISHED and work > 0:
         outcome = search(v, subset, limits, table, state, rng, work)
-        if outcome == UNFINISHED and bound < 0.0 and not unsorted:
-            bound = plain_distance(v, v.view(np.int64), size, target, 0.01 * tolerance)
-            now.goal = bound + share * tolerance
+        if outcome == UNFINISHED and not bounded:
+            bounded = True
+            row.bound = plain_distance(v, v.view(np.int64), size, row.target, 0.01 * row.tolerance)
+            now.goal = row.bound + goal
             if now.best_distance <= now.goal:
                 outcome = REACHED
-        work = min(chunk, limit - now.work)
-    return outcome == REACHED, max(0.0, bound), now.work
+        work = min(chunk, row.limit - now.work)
+    row.reached, row.work = outcome == REACHED, now.work
 
 
 # Two loops, not one function compiled twice: the cache on disk tells functions by their name.
 @njit(cache=True, parallel=True)
-def _parallel(
-    values, order, starts, sizes, places, targets, tolerances, entropies, limits, best, reached,
-    bounds, spent, chunk, share, restarts, unsorted,
-):  # fmt: skip
-    for i in prange(sizes.size):
-        reached[i], bounds[i], spent[i] = _search_one(
-            values[starts[i] : starts[i + 1]], order[starts[i] : starts[i + 1]], sizes[i],
-            targets[i], tolerances[i], entropies[i], limits[i], best[places[i] : places[i + 1]],
-            chunk, share, restarts[i], unsorted[i],
-        )  # fmt: skip
+def _parallel(values, order, rows, best, chunk, share):
+    for i in prange(rows.size):
+        _search_one(values, order, rows[i], best, chunk, share)
 
 
 @njit(cache=True)
-def _serial(
-    values, order, starts, sizes, places, targets, tolerances, entropies, limits, best, reached,
-    bounds, spent, chunk, share, restarts, unsorted,
-):  # fmt: skip
-    for i in range(sizes.size):
-        reached[i], bounds[i], spent[i] = _search_one(
-            values[starts[i] : starts[i + 1]], order[starts[i] : starts[i + 1]], sizes[i],
-            targets[i], tolerances[i], entropies[i], limits[i], best[places[i] : places[i + 1]],
-            chunk, share, restarts[i], unsorted[i],
-        )  # fmt: skip
+def _serial(values, order, rows, best, chunk, share):
+    for i in range(rows.size):
+        _search_one(values, order, rows[i], best, chunk, share)
 
 
-def search_many(*arguments: Any, parallel: bool = True) -> None:
+def search_many(
+    values: NDArray[np.float64],
+    order: NDArray[np.int64],
+    rows: NDArray[Any],
+    best: NDArray[np.int64],
+    chunk: int,
+    share: float,
+    *,
+    parallel: bool,
+) -> None:
     """Search every pool; on all cores, or serially on request and in forked children.
 
-    Pool i is ``values[starts[i]:starts[i + 1]]``, made ascending by the same part of ``order``
-    (left as it is where ``unsorted[i]``). Its chosen positions in that order go to
-    ``best[places[i]:places[i + 1]]``, whether it reached its goal to ``reached[i]``, its lower
-    bound to ``bounds[i]``, and its work to ``spent[i]``.
+    Parameters
+    ----------
+    values, order
+        The values of all pools, one pool after the other, and the order within each, counted from
+        its first value, that makes them ascending; as given where a pool is unsorted.
+    rows
+        A ``ROW`` for each pool, of which ``bound`` is 0; ``work``, ``bound`` and ``reached`` are
+        written.
+    best
+        The chosen positions in the order of each pool, written.
+    chunk
+        Work after which a pool's bound is due.
+    share
+        The share of the tolerance that a search aims at.
+    parallel
+        Whether to use all cores.
     """
-    on_all_cores(_parallel, _serial, *arguments, wanted=parallel)
+    on_all_cores(_parallel, _serial, values, order, rows, best, chunk, share, wanted=parallel)

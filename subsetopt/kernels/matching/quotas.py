@@ -2,7 +2,7 @@
 
 The greedy is exact: first the lower quotas, then the best of the rest within the upper ones. What
 it takes of a window of the ascending values is the first of each group, up to one common position
-(or to the group's quota); so with sums along each group a node costs a search for that position,
+(or to the group's quota). With sums along each group a node costs a search for that position,
 or, where there are many groups, a pass over the window.
 """
 
@@ -14,13 +14,13 @@ from numba import njit
 from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.matching.bisection import first_not_below
 from subsetopt.kernels.matching.interval import DEPTH, MOST_NODES, NODE, push, without_farthest
+from subsetopt.kernels.matching.lattice import ROUNDING
 
 __all__ = ["SPAN", "quota_distance", "quota_nodes", "quota_span", "span_work"]
 
-# Relative error of a sum, generously.
-_ROUNDING = 64 * 2.220446049250313e-16
-# Values that the nodes of the bound look at in all, at most, and nodes at least.
+# The largest number of values that all nodes of the bound together look at.
 _MOST_LOOKS = 1_000_000
+# The number of nodes that are looked at even if that takes more.
 _FEWEST = 8
 
 #: What a window holds of one group.
@@ -32,6 +32,8 @@ SPAN = np.dtype(
         # How many of them to choose, at least and at most.
         ("least", np.int64),
         ("most", np.int64),
+        # How many of them the sum has that is being found.
+        ("number", np.int64),
         # How many of them the least sum has, from the first on, and the greatest, from the end.
         ("in_least", np.int64),
         ("in_greatest", np.int64),
@@ -97,34 +99,22 @@ def _by_search(a, b, spare, members, spans, bottom):
             far = middle
     position = a + near if bottom else b - near
     for g in range(spans.size):
-        number = _number(spans[g], members, position, bottom)
-        if bottom:
-            spans[g].in_least = number
-        else:
-            spans[g].in_greatest = number
+        spans[g].number = _number(spans[g], members, position, bottom)
 
 
 @uncounted
-def _by_passes(a, b, spare, codes, spans):
-    """Write how many of each group both sums have, in two passes over the window."""
+def _by_pass(a, b, spare, codes, spans, bottom):
+    """Write what ``_by_search`` does by a pass over the window, which is faster for many groups."""
     for g in range(spans.size):
-        spans[g].in_least = spans[g].in_greatest = 0
+        spans[g].number = 0
     optional = spare
-    for p in range(a, b):
-        span = spans[codes[p]]
-        if span.in_least >= span.least:
-            if span.in_least >= span.most or optional == 0:
+    for step in range(b - a):
+        span = spans[codes[a + step if bottom else b - 1 - step]]
+        if span.number >= span.least:
+            if span.number >= span.most or optional == 0:
                 continue
             optional -= 1
-        span.in_least += 1
-    optional = spare
-    for p in range(b - 1, a - 1, -1):
-        span = spans[codes[p]]
-        if span.in_greatest >= span.least:
-            if span.in_greatest >= span.most or optional == 0:
-                continue
-            optional -= 1
-        span.in_greatest += 1
+        span.number += 1
 
 
 @uncounted
@@ -172,16 +162,21 @@ def quota_span(a, b, k, limits, groups, counts, spans):
     spare = k - demanded
     if spare < 0 or most < k:
         return 0.0, 0.0, False
-    if _search_work(spans.size, b - a) < b - a:
-        _by_search(a, b, spare, groups.members, spans, True)
-        _by_search(a, b, spare, groups.members, spans, False)
-    else:
-        _by_passes(a, b, spare, limits.codes, spans)
+    searching = _search_work(spans.size, b - a) < b - a
     smallest, largest = 0.0, 0.0
-    for g in range(spans.size):
-        span = spans[g]
-        smallest += sums[span.begin + span.in_least] - sums[span.begin]
-        largest += sums[span.end] - sums[span.end - span.in_greatest]
+    for bottom in (True, False):
+        if searching:
+            _by_search(a, b, spare, groups.members, spans, bottom)
+        else:
+            _by_pass(a, b, spare, limits.codes, spans, bottom)
+        for g in range(spans.size):
+            span = spans[g]
+            if bottom:
+                span.in_least = span.number
+                smallest += sums[span.begin + span.number] - sums[span.begin]
+            else:
+                span.in_greatest = span.number
+                largest += sums[span.end] - sums[span.end - span.number]
     return smallest, largest, True
 
 
@@ -235,5 +230,5 @@ def quota_distance(values, limits, groups, size, target):
                 counts_of[waiting, codes[x]] += 1
                 waiting = push(nodes, waiting, first, end, k - 1, t - values[x])
         if waiting == 0:
-            return max(0.0, bound - _ROUNDING * magnitude)
+            return max(0.0, bound - ROUNDING * magnitude)
     return 0.0

@@ -14,19 +14,21 @@ from numba import njit
 
 __all__ = ["ascending"]
 
+# The number of bits that one pass sorts by, and the number of buckets that this makes.
 _DIGIT = 11
 _BUCKETS = 1 << _DIGIT
+# The sign bit of a float32, and all of its bits.
 _SIGN = np.uint32(0x80000000)
 _ALL = np.uint32(0xFFFFFFFF)
 
 
 def ascending(values: Any) -> tuple[Any, Any]:
-    """Sort values that are those of single precision.
+    """Sort values that float32 holds exactly.
 
     Parameters
     ----------
     values
-        Shape (n,), float32 or the same numbers in float64, n < 2**31.
+        Shape (n,), float32 or float64, n < 2**31.
 
     Returns
     -------
@@ -35,7 +37,7 @@ def ascending(values: Any) -> tuple[Any, Any]:
         stay in order.
     """
     n = values.size
-    # NumPy's own memory: for large arrays it asks for large pages, which compiled code does not.
+    # NumPy allocates these: for large arrays it asks for large pages, as compiled code does not.
     keys = values.astype(np.float32).view(np.uint32)
     order, spare = np.empty(n, dtype=np.int32), np.empty(n, dtype=np.int32)
     ordered, places = np.empty(n), np.empty(n, dtype=np.int64)

@@ -38,14 +38,14 @@ def reachable_table(items, size, words, table):
 def walk_back(items, size, total, table):
     """Return positions of ``size`` items whose sum is ``total``, which must be reachable."""
     chosen = np.empty(size, dtype=np.int64)
-    left = size
+    missing = size
     for i in range(items.size, 0, -1):
-        if left == 0:
+        if missing == 0:
             break
         word, bit = total // 64, np.uint64(total % 64)
-        if (table[i - 1, left, word] >> bit) & _ONE:
+        if (table[i - 1, missing, word] >> bit) & _ONE:
             continue
-        left -= 1
-        chosen[left] = i - 1
+        missing -= 1
+        chosen[missing] = i - 1
         total -= items[i - 1]
     return chosen

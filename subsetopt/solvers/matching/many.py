@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.kernels.matching.many import search_many
+from subsetopt.kernels.matching.many import ROW, search_many
 from subsetopt.objectives.mean_matching import MeanMatchingRows
 from subsetopt.solvers.base import RawTable
 from subsetopt.solvers.matching.pool import ascending
@@ -65,26 +65,26 @@ class MatchingTable:
         parallel
             Whether to use all cores. A forked child never does.
         """
-        rows, lengths = self.sizes.size, self.objectives.lengths
-        # `swap` starts these before sorting.
+        lengths, starts = self.objectives.lengths, self.objectives.starts
+        places = np.concatenate([[0], np.cumsum(self.sizes)])
+        rows = np.zeros(self.sizes.size, dtype=ROW)
+        rows["first"], rows["end"] = starts[:-1], starts[1:]
+        rows["size"], rows["place"] = self.sizes, places[:-1]
+        rows["target"] = self.sizes * self.objectives.targets
+        rows["tolerance"] = self.sizes * self.objectives.tolerances
+        rows["entropy"], rows["restart"] = entropies, RESTARTS[self.start]
+        # `swap` starts these before sorting, and their search ends where a plain one would sort.
         unsorted = (lengths > UNSORTED_ABOVE) & (self.start == "random")
         limits = default_work(lengths) if work is None else work
-        # Their search ends where a plain one would sort.
         limits = np.where(unsorted, np.minimum(limits, unsorted_work(lengths, self.sizes)), limits)
-        places = np.concatenate([[0], np.cumsum(self.sizes)])
+        rows["limit"], rows["unsorted"] = limits, unsorted
+        order = self._order(unsorted)
         best = np.empty(int(places[-1]), dtype=np.int64)
-        reached = np.zeros(rows, dtype=np.bool_)
-        bounds, spent = np.zeros(rows), np.zeros(rows, dtype=np.int64)
-        order, starts = self._order(unsorted), self.objectives.starts
-        search_many(
-            self.objectives.values, order, starts, self.sizes, places,
-            self.sizes * self.objectives.targets, self.sizes * self.objectives.tolerances,
-            entropies, limits, best, reached, bounds, spent, CHUNK, GOAL_SHARE,
-            np.full(rows, RESTARTS[self.start]), unsorted, parallel=parallel,
-        )  # fmt: skip
+        search_many(self.objectives.values, order, rows, best, CHUNK, GOAL_SHARE, parallel=parallel)
         chosen = order[best + np.repeat(starts[:-1], self.sizes)]
         indices = _sorted_within(chosen, self.sizes)
-        return RawTable(indices, places, reached, bounds / self.sizes, spent, "swap")
+        bounds = rows["bound"] / self.sizes
+        return RawTable(indices, places, rows["reached"], bounds, rows["work"], "swap")
 
     def _order(self, unsorted: NDArray[np.bool_]) -> NDArray[np.int64]:
         """Return the positions of each row's losses, ascending by loss where it is sorted."""
