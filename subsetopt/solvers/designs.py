@@ -166,7 +166,7 @@ def _at_once(
 class Flight:
     """The arrays that the kernel works on, for the undecided units only."""
 
-    __slots__ = ("certain", "columns", "done", "order", "pi", "queue", "rng", "state", "units")
+    __slots__ = ("certain", "columns", "done", "order", "pi", "rng", "state", "units")
 
     def __init__(
         self, design: SamplingDesign, rng: NDArray[np.uint64], *, closest_last: bool
@@ -179,14 +179,14 @@ class Flight:
         )
         # NumPy's sort is much faster than Numba's where there are many units.
         last = np.argsort(distances, kind="stable") if closest_last else slice(None)
-        self.queue = self.order[last].copy()
+        queue = self.order[last].copy()
         rows = self.columns.shape[1]
         ints = np.zeros(kernel.N_INTS, dtype=np.int64)
         ints[kernel.I_QUEUED] = self.units.size
         inverse, basis = np.empty((rows, rows)), np.empty(rows, dtype=np.int64)
         kernel.restart(rows, inverse, basis, ints)
         room = (np.empty(rows), np.empty(rows), np.empty(rows))
-        self.state: tuple[NDArray[Any], ...] = (inverse, basis, *room, ints)
+        self.state: tuple[NDArray[Any], ...] = (queue, inverse, basis, *room, ints)
 
     def run(self, context: SolveContext) -> StopReason:
         """Fly until the end or a limit."""
@@ -202,9 +202,7 @@ class Flight:
                     chunk = min(chunk, context.max_iterations - self.done)
                     if chunk <= 0:
                         return StopReason.ITERATION
-                self.done += fly(
-                    self.columns, self.pi, rows, self.queue, *self.state, self.rng, chunk
-                )
+                self.done += fly(self.columns, self.pi, rows, self.state, self.rng, chunk)
         except KeyboardInterrupt:
             return StopReason.INTERRUPTED
         return StopReason.COMPLETED
@@ -215,7 +213,7 @@ class Flight:
         if balanced:
             rows = self.columns.shape[1]
             land: Callable[..., None] = kernel.land
-            land(self.columns, self.pi, rows, self.queue, *self.state, self.rng, size)
+            land(self.columns, self.pi, rows, self.state, self.rng, size)
             chosen = np.flatnonzero(self.pi == 1.0)
         else:
             chosen = _take(self.pi, self.order, size, self.rng)

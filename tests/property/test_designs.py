@@ -203,7 +203,7 @@ def test_every_move_keeps_every_total_and_is_that_of_the_twin(
     rng_state = np.array([seed], dtype=np.uint64)
     moves = [pi]
     while arrays[-1][kernel.I_QUEUED]:
-        kernel.fly(columns, ours, rows, mine, *arrays, rng_state, 1)
+        kernel.fly(columns, ours, rows, (mine, *arrays), rng_state, 1)
         if not np.array_equal(ours, moves[-1]):
             moves.append(ours.copy())
     totals = pi @ columns

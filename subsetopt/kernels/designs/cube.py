@@ -12,15 +12,19 @@ The helpers are inlined by force: in code loaded from the cache, calls to them d
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
+from numpy.typing import NDArray
 
 from subsetopt.inputs import DECIDED
+from subsetopt.kernels.arrays import borrowed
 from subsetopt.kernels.designs.systematic import shuffle, systematic
 from subsetopt.kernels.random_ import next_bits
 
 __all__ = [
-    "I_QUEUED", "N_INTS", "balance_columns", "draw", "fly", "land", "prepare", "restart",
+    "I_QUEUED", "N_INTS", "State", "balance_columns", "draw", "fly", "land", "prepare", "restart",
 ]  # fmt: skip
 
 # A column this small beside the terms that it is the sum of is none.
@@ -31,11 +35,39 @@ _SMALLEST_PIVOT = 1e-3
 _RESIDUAL = 1e-12
 
 N_INTS = 3
+# Where the counts of a flight stand: units in the queue, pivots since the inverse was set up, free
+# rows.
 I_QUEUED, I_PIVOTS, I_FREE = range(N_INTS)
 
 _ALL = 1 << 62
 _S11 = np.uint64(11)
 _UNIT = 2.0**-53
+
+
+class State(NamedTuple):
+    """The state of a flight, changed in place; ``restart`` sets up all but the queue.
+
+    Attributes
+    ----------
+    queue
+        (n,) units to look at, the last first; the first ``ints[I_QUEUED]`` of it.
+    inverse
+        (q, q) the inverse of the basis, transposed.
+    basis
+        (q,) the unit that stands for each row, -1 for none.
+    c, missed, more
+        (q,) scratch: a column in the basis, what it misses, and what is added to it.
+    ints
+        (N_INTS,) counts.
+    """
+
+    queue: NDArray[np.int64]
+    inverse: NDArray[np.float64]
+    basis: NDArray[np.int64]
+    c: NDArray[np.float64]
+    missed: NDArray[np.float64]
+    more: NDArray[np.float64]
+    ints: NDArray[np.int64]
 
 
 @njit(cache=True)
@@ -230,8 +262,9 @@ def _refined(unit, columns, rows, inverse, basis, c, missed, more):
 
 
 @njit(cache=True, forceinline=True)
-def _enter(unit, columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng):
+def _enter(unit, columns, pi, rows, state, rng):
     """Take one unit into the basis, or move along the null vector it makes with the basis."""
+    queue, inverse, basis, c, missed, more, ints = state
     for k in range(rows):
         missed[k] = columns[unit, k]
     _times(inverse, missed, rows, c)
@@ -263,7 +296,7 @@ def _requeue(rows, queue, basis, ints):
 
 
 @njit(cache=True)
-def fly(columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng, limit):
+def fly(columns, pi, rows, state, rng, limit):
     """Decide units until every one was looked at, or a number of them.
 
     Parameters
@@ -274,12 +307,8 @@ def fly(columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng, li
         Current probabilities (n,), changed in place.
     rows
         How many of the q balancing variables to keep.
-    queue
-        Units to look at, shape (n,), the last first; the first ``ints[I_QUEUED]`` of it.
-    inverse, basis, ints
-        State, of shapes (q, q), (q,) and (N_INTS,); ``restart`` sets it up.
-    c, missed, more
-        Room for q numbers each.
+    state
+        The fields of State as a plain tuple: calls with a named one take longer.
     rng
         State of the generator.
     limit
@@ -290,37 +319,39 @@ def fly(columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng, li
     int
         Units looked at.
     """
-    done = 0
+    state = borrowed(State(*state))
+    done, queue, ints = 0, state.queue, state.ints
     while done < limit and ints[I_QUEUED] > 0:
         ints[I_QUEUED] -= 1
         unit = queue[ints[I_QUEUED]]
-        _enter(unit, columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng)
+        _enter(unit, columns, pi, rows, state, rng)
         done += 1
     return done
 
 
 @njit(cache=True)
-def land(columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng, size):
+def land(columns, pi, rows, state, rng, size):
     """Decide the units that the flight left, keeping ever fewer balancing variables.
 
     The last variable is dropped first and the size, the first of them, never: ``size`` candidates
-    have probability 1 in the end.
+    have probability 1 in the end. The other parameters are those of ``fly``.
     """
+    queue, inverse, basis, _, _, _, ints = state
     ints[I_QUEUED] = 0
     _requeue(rows, queue, basis, ints)
     for fewer in range(rows - 1, 0, -1):
         if ints[I_QUEUED] > fewer:
             restart(fewer, inverse, basis, ints)
-            fly(columns, pi, fewer, queue, inverse, basis, c, missed, more, ints, rng, _ALL)
+            fly(columns, pi, fewer, state, rng, _ALL)
             _requeue(fewer, queue, basis, ints)
-    left = ints[I_QUEUED]
-    # What is left is one unit, whose probability is 0 or 1 but for rounding.
-    for i in range(left):
+    undecided = ints[I_QUEUED]
+    # One unit is undecided, whose probability is 0 or 1 but for rounding.
+    for i in range(undecided):
         pi[queue[i]] = 0.0
     chosen = 0
     for i in range(pi.size):
         chosen += pi[i] == 1.0
-    for i in range(left):
+    for i in range(undecided):
         if chosen < size:
             pi[queue[i]] = 1.0
             chosen += 1
@@ -388,17 +419,17 @@ def draw(inclusion, balance, size, closest_last, limit, rng):
     m, rows = columns.shape
     queue = order[np.argsort(distances, kind="mergesort")] if closest_last else order.copy()
     inverse, basis = np.empty((rows, rows)), np.empty(rows, dtype=np.int64)
-    c, missed, more = np.empty(rows), np.empty(rows), np.empty(rows)
     ints = np.zeros(N_INTS, dtype=np.int64)
+    state = (queue, inverse, basis, np.empty(rows), np.empty(rows), np.empty(rows), ints)
     ints[I_QUEUED] = m
     restart(rows, inverse, basis, ints)
     taken = inclusion >= 1.0 - DECIDED
     wanted = size - taken.sum()
-    done = fly(columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng, limit)
+    done = fly(columns, pi, rows, state, rng, limit)
     ended = ints[I_QUEUED] == 0
     chosen = np.empty(m, dtype=np.bool_)
     if ended:
-        land(columns, pi, rows, queue, inverse, basis, c, missed, more, ints, rng, wanted)
+        land(columns, pi, rows, state, rng, wanted)
         chosen[:] = pi == 1.0
     else:
         systematic(pi, order, wanted, rng, chosen)
