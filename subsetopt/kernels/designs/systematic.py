@@ -40,23 +40,23 @@ def systematic(pi, order, size, rng, taken):
     taken
         Written: whether each candidate is taken, (n,) bool.
     """
-    left = size
+    missing = size
     for i in range(pi.size):
         taken[i] = pi[i] >= 1.0
-        left -= taken[i]
+        missing -= taken[i]
     point = np.float64(next_bits(rng) >> _S11) * _UNIT
     reach = 0.0
     for j in order:
-        if left > 0 and 0.0 < pi[j] < 1.0:
+        if missing > 0 and 0.0 < pi[j] < 1.0:
             reach += pi[j]
             if reach > point:
                 # The next interval is measured from the next point, so that sums stay small.
                 reach -= 1.0
                 taken[j] = True
-                left -= 1
+                missing -= 1
     for i in range(order.size - 1, -1, -1):
         # The last point may lie beyond the end by rounding.
         j = order[i]
-        if left > 0 and pi[j] > 0.0 and not taken[j]:
+        if missing > 0 and pi[j] > 0.0 and not taken[j]:
             taken[j] = True
-            left -= 1
+            missing -= 1

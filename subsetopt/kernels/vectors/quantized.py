@@ -37,9 +37,9 @@ NEVER = np.float32(-1e30)
 # Rows shorter than this have no inverse of their norm.
 _SHORT = 1e-290
 _LEVELS = np.float32(127.0)
-# Of single precision, several roundings.
+# The relative error of several roundings in single precision.
 _ROUNDING = 2e-6
-# Where a unit is below what single precision holds, the products are below this.
+# The products are below this where their unit is too small for single precision.
 _LEAST = 1e-30
 # Steps in which numbers of magnitude 1 to 4 are compared as integers.
 _COARSE = np.float32(2.0**28)
@@ -101,23 +101,23 @@ def code_bytes(vectors, norms, lengths, codes, units, errors):
     # One function, and few divisions: what is done once per row costs as much as its entries.
     for i in range(n):
         inverse = 1.0 / norms[i] if norms[i] > _SHORT else 0.0
-        most, left = np.int32(0), np.float32(0.0)
+        bits, error = np.int32(0), np.float32(0.0)
         for c in range(d):
             x = np.float32(vectors[i, c] * inverse)
             row[c] = x
             # The bits of positive numbers are in their order, and of integers, unlike of floats,
             # compilers compare several at once.
-            most = max(most, np.float32(abs(x)).view(np.int32))
-        largest = np.int32(most).view(np.float32)
-        factor = _LEVELS / largest if most > 0 else np.float32(0.0)
+            bits = max(bits, np.float32(abs(x)).view(np.int32))
+        largest = np.int32(bits).view(np.float32)
+        factor = _LEVELS / largest if bits > 0 else np.float32(0.0)
         for c in range(d):
             x = row[c] * factor
             level = np.floor(x + half)
             codes[i, c] = np.int8(np.int32(level))
-            left += (x - level) * (x - level)
+            error += (x - level) * (x - level)
         for c in range(d, codes.shape[1]):
             codes[i, c] = np.int8(0)
-        units[i], errors[i] = largest, left
+        units[i], errors[i] = largest, error
     inexact, spread = 1.0 + d * _ROUNDING, np.sqrt(d) / (2.0 * SCALE)
     for i in range(n):
         inverse = 1.0 / lengths[i] if lengths[i] > 0.0 else 0.0
@@ -138,6 +138,6 @@ def ceilings(products, units, errors, shut, keys):
     for i in range(products.size):
         product, error = np.float32(products[i]) * units[i], errors[i]
         keys[i] = product + error if shut[i] == 0 else NEVER
-        least = np.int32((product - error) * _COARSE)
-        floor = max(floor, least if shut[i] == 0 else np.int32(-(2**31)))
+        level = np.int32((product - error) * _COARSE)
+        floor = max(floor, level if shut[i] == 0 else np.int32(-(2**31)))
     return np.float32(floor - 1) / _COARSE

@@ -26,7 +26,7 @@ __all__ = ["VectorPool", "descend", "projection_bound", "search"]
 
 # Coordinates looked at between two looks at the clock: about 50 microseconds.
 _CHUNK = 250_000
-# The least, once little time is left.
+# Coordinates looked at between two looks once little time is left.
 _SHORT_CHUNK = 10_000
 # The default work limit: about 2 ms at n = 128.
 _DEFAULT_WORK = 4_000_000
@@ -40,8 +40,9 @@ _WINDOW_COORDINATES = 65_536
 # dimensions gains volume with its radius the faster, the larger d is.
 _UPHILL = 9.0
 _UPHILL_MOST = 1.5
-# Inner products that are kept: 64 MiB of them. With fewer coordinates they are not worth it.
+# At most this many inner products are kept: 64 MiB of them.
 _KEPT = 1 << 24
+# With fewer coordinates inner products are not worth keeping.
 _KEPT_COORDINATES = 4
 _NO_INTS = np.empty(0, dtype=np.int64)
 _TINY = float(np.finfo(np.float64).tiny)
