@@ -32,10 +32,11 @@ __all__ = [
 SCALE = 32_000
 # Coordinates up to which the products of 8 bits with 16 stay within 32.
 WIDEST = 250_000
-# What no vector is below.
+# A key that no vector is below.
 NEVER = np.float32(-1e30)
 # Rows shorter than this have no inverse of their norm.
 _SHORT = 1e-290
+# The largest entry of a vector in 8 bits.
 _LEVELS = np.float32(127.0)
 # The relative error of several roundings in single precision.
 _ROUNDING = 2e-6
