@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 
 import subsetopt_torch as st  # noqa: E402
-from subsetopt_torch.signals import sample_gradients  # noqa: E402
+from subsetopt_torch.signals import layer_calls, layer_gradients  # noqa: E402
 
 
 def by_loop(model: nn.Module, loss_fn: Any, x: Any, y: Any) -> torch.Tensor:
@@ -134,21 +134,25 @@ def test_batches_of_any_build() -> None:
     torch.testing.assert_close(norms, torch.stack(expected))
 
 
-def test_chunks_follow_from_the_memory_of_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("limit", [1, 1000, 2**23])
+def test_gradients_held_at_a_time_follow_from_their_memory(
+    limit: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sizes: list[int] = []
-    vectorized = sample_gradients.vmap
+    rule = layer_gradients._RULES[nn.Conv1d]
 
-    def recorded(function: Any, **keywords: Any) -> Any:
-        sizes.append(keywords["chunk_size"])
-        return vectorized(function, **keywords)
+    def recorded(layer: Any, x: Any, g: Any, n: int, wanted: Any) -> Any:
+        sizes.append(n)
+        return rule(layer, x, g, n, wanted)
 
-    monkeypatch.setattr(sample_gradients, "vmap", recorded)
-    monkeypatch.setitem(sample_gradients._CHUNK_BYTES, "cpu", 1000)
-    model = nn.Linear(6, 4)
+    monkeypatch.setitem(layer_gradients._RULES, nn.Conv1d, recorded)
+    monkeypatch.setitem(layer_calls._CHUNK_BYTES, "cpu", limit)
+    model = nn.Sequential(nn.Unflatten(1, (1, 6)), nn.Conv1d(1, 4, 3), nn.Flatten())
     expected = by_loop(model, CROSS_ENTROPY, *batch())
+    sizes.clear()
     torch.testing.assert_close(st.gradient_norms(model, CROSS_ENTROPY, *batch()), expected)
-    st.gradient_norms(nn.Linear(6, 400), CROSS_ENTROPY, *batch())
-    assert sizes == [1000 // (28 * 4), 1]
+    at_a_time = min(32, max(1, limit // (16 * 4)))  # 12 weights, 4 biases
+    assert max(sizes) == at_a_time and sum(sizes) == 32 + 3  # three are checked
 
 
 def test_an_empty_batch() -> None:
@@ -213,6 +217,22 @@ def test_in_a_step(rest: int, update_bn: Any) -> None:
     torch.testing.assert_close(torch.as_tensor(policy.seen[0]["gradient_norms"]), expected)
 
 
+def test_a_batch_with_entries_that_are_no_tensors() -> None:
+    class Worded(nn.Sequential):
+        def forward(self, x: Any, words: Any) -> Any:
+            lengths = torch.tensor([float(len(word)) for word in words])
+            return super().forward(x) * lengths[:, None]
+
+    model, (x, y) = Worded(nn.Linear(6, 4)), batch()
+    words = ["a" * (1 + i % 3) for i in range(32)]
+    norms = st.gradient_norms(model, CROSS_ENTROPY, (x, words), y)
+    rows = [
+        st.gradient_norms(model, CROSS_ENTROPY, (x[i : i + 1], words[i : i + 1]), y[i : i + 1])
+        for i in range(32)
+    ]
+    torch.testing.assert_close(norms, torch.cat(rows))
+
+
 @pytest.mark.parametrize(
     ("model", "loss_fn", "inputs", "chunk", "error", "message"),
     [
@@ -225,14 +245,6 @@ def test_in_a_step(rest: int, update_bn: Any) -> None:
             None,
             so.ProblemError,
             "no parameter of the model is trained",
-        ),
-        (
-            network(),
-            CROSS_ENTROPY,
-            (batch()[0], [str(i) for i in range(32)]),
-            None,
-            so.ProblemError,
-            "holds a list with one entry per sample",
         ),
     ],
 )

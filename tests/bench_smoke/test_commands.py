@@ -163,6 +163,14 @@ def test_a_target_out_of_reach_is_told_and_does_not_pass(
     assert result.passed == (verdict == "pass")
 
 
+def test_gradnorms(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    run("gradnorms", "--batch", "6", "--repeats", "1", "--out", str(tmp_path))
+    (table,) = json.loads((tmp_path / "gradnorms.json").read_text())["tables"]
+    assert table["rows"][0][0] == "digits MLP" and len(table["rows"]) == 3
+    assert all(float(row[5]) < 1e-9 and float(row[6]) < 1e-3 for row in table["rows"])
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -24,6 +24,7 @@ __all__ = [
     "per_sample",
     "take",
     "take_rows",
+    "tensors_of",
 ]
 
 # Which parts of a batch have one row per sample: the build of the batch, with a bool at each leaf.
@@ -39,7 +40,7 @@ def batch_size(*parts: object) -> int:
         If there is none.
     """
     for part in parts:
-        for tensor in _tensors(part):
+        for tensor in tensors_of(part):
             if tensor.ndim:
                 return int(tensor.shape[0])
     raise ProblemError(
@@ -50,7 +51,7 @@ def batch_size(*parts: object) -> int:
 
 def first_tensor(part: object) -> Tensor | None:
     """Return the first tensor anywhere in a batch, or None."""
-    return next(_tensors(part), None)
+    return next(tensors_of(part), None)
 
 
 def per_sample(part: object, n: int) -> Rows:
@@ -174,15 +175,16 @@ def map_rows(
     return function(*parts) if rows else shared(*parts)
 
 
-def _tensors(part: object) -> Iterator[Tensor]:
+def tensors_of(part: object) -> Iterator[Tensor]:
+    """Yield every tensor anywhere in a batch, or in what a model returned."""
     if isinstance(part, Tensor):
         yield part
     elif isinstance(part, Mapping):
         for value in part.values():
-            yield from _tensors(value)
+            yield from tensors_of(value)
     elif isinstance(part, (tuple, list)):
         for value in part:
-            yield from _tensors(value)
+            yield from tensors_of(value)
 
 
 def _plain(part: Sequence[object], n: int) -> bool:

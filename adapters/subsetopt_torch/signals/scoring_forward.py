@@ -2,8 +2,8 @@
 
 From cheap to dear: ``logit_gradients`` and their norms ``upper_bound`` (closed forms for the common
 losses, and one call of autograd with respect to the logits for any other), ``features`` and
-``last_layer_gradients`` (a hook on the last linear layer), and ``gradient_norms`` (a backward pass
-per sample).
+``last_layer_gradients`` (a hook on the last linear layer), and ``gradient_norms`` (a forward
+and a backward pass, and the norms by layer).
 """
 
 from __future__ import annotations
