@@ -89,7 +89,9 @@ def of_policies() -> str:
     }
     parts: list[object] = []
     for spec in so.list_policies():
-        options = {"irreducible": np.zeros(64)} if spec.name == "rho-loss" else {}
+        options = {"rho-loss": {"irreducible": np.zeros(64)}, "adaselection": {"beta": 0.5}}.get(
+            spec.name, {}
+        )
         policy = so.make_policy(spec.name, **options)
         for step in range(3):
             needed = {n: signals[n] for n in {*policy.requires, "losses"}}
