@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness.check import Instance
+from benchmarks.harness.named import Table
 from benchmarks.harness.recorder import EPOCHS, Recording
 from subsetopt import OptionError, instances
 from subsetopt.errors import did_you_mean
@@ -29,15 +30,8 @@ class Family:
     largest: Callable[[], int | None] = lambda: None
 
 
-FAMILIES: dict[str, Family] = {}
-
-
-def register(family: Family) -> Family:
-    """Add a family; it then appears in every command that takes families."""
-    if family.name in FAMILIES:
-        raise ValueError(f"a family named {family.name!r} is registered already")
-    FAMILIES[family.name] = family
-    return family
+FAMILIES: Table[Family] = Table("family")
+register = FAMILIES.register
 
 
 @dataclass(frozen=True, slots=True)

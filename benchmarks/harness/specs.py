@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 import subsetopt as so
+from benchmarks.harness.named import Table
 from subsetopt.errors import did_you_mean
 from subsetopt.registry import SolverSpec, availability
 
@@ -77,15 +78,8 @@ class Spec:
                 self.solve(problem, 0.5, 0)
 
 
-SPECS: dict[str, Spec] = {}
-
-
-def register(spec: Spec) -> Spec:
-    """Add a spec; it then takes part in every command."""
-    if spec.name in SPECS:
-        raise ValueError(f"a spec named {spec.name!r} is registered already")
-    SPECS[spec.name] = spec
-    return spec
+SPECS: Table[Spec] = Table("spec")
+register = SPECS.register
 
 
 def spec_names(wanted: str | None) -> list[str]:
