@@ -15,6 +15,7 @@ from subsetopt import registry
 from subsetopt.budget import Deadline
 from subsetopt.errors import SubsetOptError, UnsupportedProblemError
 from subsetopt.inputs import checked_choice, checked_integer
+from subsetopt.judge import false_claim, wrong_subset
 from subsetopt.objectives import MeanMatching, VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext, Solver
@@ -111,9 +112,13 @@ def choose_solver(problem: Problem, time_limit: float | Deadline | None = None) 
         for name, reason in _FIRST.get(kind, ()):
             if _takes(name, problem):
                 return Choice(name, reason)
+    greedy = _takes("greedy", problem)
     if _takes("exhaustive", problem) and _enumerable(problem):
-        return Choice("exhaustive", f"only {_subsets(problem):,} subsets: all can be looked at")
-    if _takes("greedy", problem):
+        few = f"only {_subsets(problem):,} subsets: all can be looked at"
+        if not greedy or not Deadline.of(time_limit).limited:
+            return Choice("exhaustive", few)
+        return Choice("greedy", f"it has an answer in microseconds; then {few}")
+    if greedy:
         return Choice("greedy", "it has an answer in microseconds")
     able = registry.available_solvers(problem)
     if able:
@@ -167,18 +172,35 @@ class Auto:
         work = context.max_iterations
         if _matching(problem):
             work = opening_work(problem.n) * self.choices if work is None else (work + 1) // 2
+        elif first == "exhaustive" and work is not None and _takes("greedy", problem):
+            first = "greedy"  # it has an answer where the limit ends the enumeration
         deadline = context.deadline
         if isinstance(problem.objective, VectorMatching) and _backend_due(problem, context):
             deadline = _part(deadline, _OPENING_SHARE)  # or swap would take all of the time
         opening = SolveContext(deadline, context.entropy, work, context.warm_start)
         best = self._solver(first).solve(problem, opening)
         best.solver = best.solver or first
-        if best.stop_reason is StopReason.TARGET:
+        if best.stop_reason is StopReason.TARGET and not problem.constrained:
             return best
         fallbacks: list[tuple[str, str]] = []
+        best = _believed(problem, _incumbent(problem, context), best, fallbacks)
+        if not _closed(problem, best):
+            best = self._improved(problem, context, first, best, fallbacks)
+        if fallbacks:
+            best.extras["fallbacks"] = fallbacks
+        return best
+
+    def _improved(
+        self,
+        problem: Problem,
+        context: SolveContext,
+        first: str,
+        best: RawResult,
+        fallbacks: list[tuple[str, str]],
+    ) -> RawResult:
+        """Return the best answer of the solvers after the first; their failures are added."""
         for name, solver, work, deadline in self._following(problem, context, first, fallbacks):
-            stopped = best.stop_reason is StopReason.INTERRUPTED or context.deadline.expired()
-            if stopped or _closed(problem, best):
+            if best.stop_reason is StopReason.INTERRUPTED or context.deadline.expired():
                 break
             start = None if best.indices is None else np.sort(best.indices)
             entropy = context.entropy ^ 1
@@ -186,11 +208,13 @@ class Auto:
                 raw = solver().solve(problem, SolveContext(deadline, entropy, work, start))
             except SubsetOptError as error:
                 fallbacks.append((name, str(error)))
-            else:
-                raw.solver = raw.solver or name
-                best = _better(problem, best, raw)
-        if fallbacks:
-            best.extras["fallbacks"] = fallbacks
+                continue
+            except KeyboardInterrupt:
+                return replace(best, stop_reason=StopReason.INTERRUPTED)
+            raw.solver = raw.solver or name
+            best = _believed(problem, best, raw, fallbacks)
+            if _closed(problem, best):
+                break
         return best
 
     def _solver(self, name: str) -> Solver:
@@ -227,9 +251,10 @@ class Auto:
                 yield "exact", partial(_exact, branch), None, _part(deadline, _BRANCH_SHARE)
             else:
                 yield "exact", partial(_exact, _BRANCH), None if timed else _WORK, deadline
-        elif first != "exhaustive" and max_iterations is None and _takes("exhaustive", problem):
-            if _enumerable(problem):
-                yield "exhaustive", partial(registry.create, "exhaustive"), None, deadline
+        elif first == "greedy" or (first != "exhaustive" and max_iterations is None):
+            if _takes("exhaustive", problem) and _enumerable(problem):
+                every = partial(registry.create, "exhaustive")
+                yield "exhaustive", every, max_iterations, deadline
         if not timed or max_iterations is not None:
             return
         if _backend_due(problem, context):
@@ -280,7 +305,7 @@ def _backend_due(problem: Problem, context: SolveContext) -> bool:
     if not isinstance(objective, VectorMatching) or objective.weights != "uniform":
         return True
     # Among many subsets in few dimensions some match so well that no bound tells them from 0.
-    hope = math.log(max(_subsets(problem), 1)) <= _LOGARITHM_PER_DIMENSION * objective.d
+    hope = _log_subsets(problem) <= _LOGARITHM_PER_DIMENSION * objective.d
     return hope and remaining > _VECTOR_ROOM
 
 
@@ -306,16 +331,30 @@ def _keeps_limit(name: str, problem: Problem) -> bool:
 def _enumerable(problem: Problem) -> bool:
     """Whether looking at every subset takes no more than about 20 ms."""
     fast = any(kind in _FAST for kind in problem.objective.kinds)
-    return _subsets(problem) <= (_ENUMERABLE if fast else _EVALUABLE)
+    most = _ENUMERABLE if fast else _EVALUABLE
+    # The logarithm is rounded; the count itself is computed only where it is small.
+    return _log_subsets(problem) <= math.log(most) + 1e-6 and _subsets(problem) <= most
+
+
+def _choices(problem: Problem) -> tuple[int, int]:
+    """Return how many candidates may be chosen from, and how many of them make a full subset."""
+    if not problem.constrained:
+        return problem.n, problem.k
+    rules = problem.constraints
+    return rules.free.size, problem.k - rules.forced.size
+
+
+def _log_subsets(problem: Problem) -> float:
+    """Return the logarithm of the number of subsets of full size, quotas and capacity left out."""
+    free, need = _choices(problem)
+    if not 0 <= need <= free:
+        return -math.inf
+    return math.lgamma(free + 1) - math.lgamma(need + 1) - math.lgamma(free - need + 1)
 
 
 def _subsets(problem: Problem) -> int:
     """Return the number of subsets that the sizes allow, quotas and capacity left out."""
-    if not problem.constrained:
-        free, need = problem.n, problem.k
-    else:
-        free = problem.constraints.free.size
-        need = problem.k - problem.constraints.forced.size
+    free, need = _choices(problem)
     if problem.cardinality == "exact":
         return comb(free, need) if need >= 0 else 0
     return sum(comb(free, size) for size in range(need + 1)) if free <= 64 else 1 << 62
@@ -346,13 +385,45 @@ def _closed(problem: Problem, raw: RawResult) -> bool:
     return not problem.objective.provable or value - sign * bound <= problem.objective.tolerance
 
 
+def _incumbent(problem: Problem, context: SolveContext) -> RawResult:
+    """Return a subset that needs no search: the warm start or, under constraints, a cheapest one.
+
+    There is none where the objective itself makes subsets infeasible, or has no weights for one.
+    """
+    indices = context.warm_start
+    if indices is None and problem.constrained and not problem.objective.restricts:
+        cheapest = problem.constraints.cheapest
+        indices = None if isinstance(cheapest, str) else cheapest
+    if indices is None or problem.objective.weights_for(indices, problem.k) is None:
+        return RawResult(None)
+    return RawResult(indices, solver="warm-start" if context.warm_start is not None else "greedy")
+
+
+def _believed(
+    problem: Problem, old: RawResult, new: RawResult, failures: list[tuple[str, str]]
+) -> RawResult:
+    """Return the better of two results; what is false about the new one is left out and told."""
+    wrong = wrong_subset(problem, new)
+    if wrong is not None:
+        failures.append((str(new.solver), f"returned an infeasible subset: {wrong}"))
+        new = replace(new, indices=None, weights=None, bound=None, infeasible=False)
+    known = [_objective(problem, raw) for raw in (old, new) if raw.indices is not None]
+    if problem.objective.sense == "maximize":
+        known = [-value for value in known]
+    claim = false_claim(problem, new, known)
+    if claim is not None:
+        failures.append((str(new.solver), claim))
+        new = replace(new, bound=None, infeasible=False)
+    return _better(problem, old, new)
+
+
 def _better(problem: Problem, old: RawResult, new: RawResult) -> RawResult:
     """Return the better subset of two results, with the tighter of their bounds."""
     best, other = (new, old) if _objective(problem, new) < _objective(problem, old) else (old, new)
     bounds = [raw.bound for raw in (old, new) if raw.bound is not None]
-    if not bounds:
-        return best
-    tightest = max(bounds) if problem.objective.sense == "minimize" else min(bounds)
+    tightest = None
+    if bounds:
+        tightest = max(bounds) if problem.objective.sense == "minimize" else min(bounds)
     return replace(
         best,
         bound=tightest,

@@ -10,6 +10,10 @@ from subsetopt.errors import OptionError
 
 __all__ = ["Deadline"]
 
+# Seconds of the longest limit, about 32 years: a longer one, and its arithmetic, do not fit into
+# the integers of the backends.
+_LONGEST = 1e9
+
 
 class Deadline:
     """A point in time after which work must stop.
@@ -17,7 +21,8 @@ class Deadline:
     Parameters
     ----------
     seconds
-        Wall-clock seconds from now, at least 0; ``None`` or infinity never expires.
+        Wall-clock seconds from now, at least 0; ``None`` or infinity never expires. More than 1e9
+        is taken as 1e9.
     clock
         Monotonic clock in seconds. Tests inject their own.
 
@@ -46,6 +51,8 @@ class Deadline:
         else:
             try:
                 self.seconds = float(seconds)
+            except OverflowError:  # an integer beyond the largest float
+                self.seconds = _LONGEST if seconds > 0 else -_LONGEST
             except (TypeError, ValueError):
                 raise OptionError(
                     f"time_limit must be a number of seconds or None, got {seconds!r}."
@@ -55,7 +62,14 @@ class Deadline:
                     f"time_limit must be at least 0 seconds, got {seconds!r}; "
                     "use None for the default work limit."
                 )
+            if self.seconds != math.inf:
+                self.seconds = min(self.seconds, _LONGEST)
         self.end = self.start + self.seconds
+
+    @classmethod
+    def of(cls, time_limit: float | Deadline | None) -> Deadline:
+        """Return a limit as a running deadline: itself where it is one."""
+        return time_limit if isinstance(time_limit, Deadline) else cls(time_limit)
 
     @property
     def limited(self) -> bool:

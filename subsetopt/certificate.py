@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from subsetopt.problem import Problem
 from subsetopt.solution import Solution
+from subsetopt.status import Status
 
 __all__ = ["Certificate", "check_indices", "check_rows", "verify"]
 
@@ -28,6 +29,9 @@ class Certificate:
         Whether the claimed objective agrees with the recomputed one within tolerance.
     bound_holds
         Whether the claimed bound lies on the right side of the recomputed objective.
+    status_holds
+        Whether the claimed status is possible: OPTIMAL only where objective and bound agree within
+        tolerance, INFEASIBLE only where the constraints alone do not refute it.
     violations
         Every violation found, in words.
     """
@@ -36,12 +40,13 @@ class Certificate:
     objective: float
     objective_matches: bool
     bound_holds: bool
+    status_holds: bool
     violations: tuple[str, ...]
 
     @property
     def valid(self) -> bool:
         """Whether everything holds."""
-        return self.feasible and self.objective_matches and self.bound_holds
+        return self.feasible and self.objective_matches and self.bound_holds and self.status_holds
 
     def __bool__(self) -> bool:
         return self.valid
@@ -108,8 +113,12 @@ def verify(problem: Problem, solution: Solution) -> Certificate:
     True
     """
     if not solution.has_solution:
-        return Certificate(False, math.nan, False, False, (f"no subset: {solution.status.name}",))
+        wrong = _status_problem(problem, solution)
+        notes = [f"no subset: {solution.status.name}"] + ([wrong] if wrong else [])
+        return Certificate(False, math.nan, False, False, wrong is None, tuple(notes))
     violations = check_indices(problem, solution.indices)
+    if solution.n != problem.n:
+        violations.append(f"the answer is for n = {solution.n}, the problem has n = {problem.n}")
     if solution.weights.shape != solution.indices.shape:
         violations.append(f"{solution.weights.size} weights for {solution.indices.size} indices")
     elif not np.isfinite(solution.weights).all():
@@ -117,7 +126,7 @@ def verify(problem: Problem, solution: Solution) -> Certificate:
     elif wrong := problem.objective.weight_problem(solution.indices, solution.weights, problem.k):
         violations.append(wrong)
     if violations:
-        return Certificate(False, math.nan, False, False, tuple(violations))
+        return Certificate(False, math.nan, False, False, False, tuple(violations))
     objective = problem.objective.evaluate(solution.indices, solution.weights)
     tolerance = problem.objective.tolerance
     matches = abs(objective - solution.objective) <= tolerance
@@ -128,4 +137,25 @@ def verify(problem: Problem, solution: Solution) -> Certificate:
         notes.append(f"objective claimed {solution.objective!r}, recomputed {objective!r}")
     if not holds:
         notes.append(f"bound {solution.bound!r} on the wrong side of objective {objective!r}")
-    return Certificate(True, objective, matches, holds, tuple(notes))
+    wrong = _status_problem(problem, solution)
+    if wrong is not None:
+        notes.append(wrong)
+    return Certificate(True, objective, matches, holds, wrong is None, tuple(notes))
+
+
+def _status_problem(problem: Problem, solution: Solution) -> str | None:
+    """Return why the status of a solution cannot be true, or None; its objective is taken as is."""
+    if solution.status is Status.OPTIMAL:
+        if not problem.objective.provable:
+            return "claimed OPTIMAL, but a random draw is never optimal"
+        if not solution.gap <= problem.objective.tolerance:
+            return (
+                f"claimed OPTIMAL, but the objective {solution.objective!r} and the bound "
+                f"{solution.bound!r} differ by more than {problem.objective.tolerance:.3g}"
+            )
+    elif not solution.has_solution and solution.indices.size:
+        return f"claimed {solution.status.name} with {solution.indices.size} candidates chosen"
+    elif solution.status is Status.INFEASIBLE and not problem.objective.restricts:
+        if problem.constraints.infeasibility() is None:
+            return "claimed INFEASIBLE, but a subset satisfies all constraints"
+    return None

@@ -1,10 +1,9 @@
-"""The front door: one way in for every solver, and the only place where answers are judged."""
+"""The front door: one way in for every solver."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from subsetopt import registry
 from subsetopt.auto import Auto
 from subsetopt.budget import Deadline
-from subsetopt.certificate import check_indices, check_rows
+from subsetopt.certificate import check_indices
 from subsetopt.errors import (
     OptionError,
     ProblemError,
@@ -21,27 +20,28 @@ from subsetopt.errors import (
     SolverUnavailableError,
     UnsupportedProblemError,
 )
-from subsetopt.inputs import checked_integer
-from subsetopt.objectives import MeanMatching, Objective
-from subsetopt.objectives.mean_matching import MeanMatchingRows
+from subsetopt.inputs import checked_choice, checked_integer
+from subsetopt.judge import NO_INDICES, judge, value_of
+from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Cardinality, Problem, Quotas, as_index_array, size_from_rate
 from subsetopt.seeding import Seed, entropy_from
-from subsetopt.solution import Solution, Solutions
-from subsetopt.solvers.base import RawResult, RawTable, SolveContext, Solver
+from subsetopt.solution import Solution
+from subsetopt.solvers.base import RawResult, SolveContext, Solver
 from subsetopt.status import Status, StopReason
 
-__all__ = ["WarmStart", "judge", "judge_rows", "select", "size_of", "solve"]
+__all__ = ["OnInterrupt", "WarmStart", "select", "size_of", "solve"]
 
 WarmStart = ArrayLike | Solution | str | None
+OnInterrupt = Literal["raise", "return"]
 
-_NO_INDICES = np.empty(0, dtype=np.int64)
-_NO_WEIGHTS = np.empty(0, dtype=np.float64)
 _AUTO = Auto()
 # Seconds kept back from a solver for judging its answer: a constant, and a part per candidate.
 _JUDGING = 250e-6
 _JUDGING_PER_CANDIDATE = 4e-9
 # The largest share of a time limit that is kept back.
 _JUDGING_SHARE = 0.125
+# The largest work limit that is handed down; a larger one is none, but may not fit into 64 bits.
+_MOST_WORK = 1 << 53
 
 
 def select(
@@ -65,6 +65,7 @@ def select(
     warm_start: WarmStart = None,
     options: Mapping[str, Any] | None = None,
     backend_params: Mapping[str, Any] | None = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> Solution:
     """Choose k samples whose mean loss is the batch's.
 
@@ -96,7 +97,7 @@ def select(
     >>> solution.objective, solution.status
     (0.0, Status.OPTIMAL)
     """
-    deadline = time_limit if isinstance(time_limit, Deadline) else Deadline(time_limit)
+    deadline = Deadline.of(time_limit)
     objective = MeanMatching(losses, target, base_weights)
     problem = Problem(
         objective,
@@ -110,7 +111,15 @@ def select(
         capacity,
     )
     return solve(
-        problem, solver, deadline, max_iterations, seed, warm_start, options, backend_params
+        problem,
+        solver,
+        deadline,
+        max_iterations,
+        seed,
+        warm_start,
+        options,
+        backend_params,
+        on_interrupt,
     )
 
 
@@ -123,6 +132,7 @@ def solve(
     warm_start: WarmStart = None,
     options: Mapping[str, Any] | None = None,
     backend_params: Mapping[str, Any] | None = None,
+    on_interrupt: OnInterrupt = "raise",
 ) -> Solution:
     """Solve a problem and return a verified answer.
 
@@ -146,12 +156,18 @@ def solve(
         Hyperparameters of the named solver, see its page. None is its defaults.
     backend_params
         Native parameters of a MIP backend, set last and verbatim.
+    on_interrupt
+        What Ctrl-C does once the search has ended for it: ``"raise"`` raises KeyboardInterrupt,
+        whose attribute ``solution`` is the best answer so far; ``"return"`` returns that answer,
+        with the stop reason INTERRUPTED.
 
     Returns
     -------
     Solution
         Its objective, bound and status are recomputed here, whatever the solver said. Without a
-        subset (NO_SOLUTION, INFEASIBLE, ERROR) indices and weights are empty.
+        subset (NO_SOLUTION, INFEASIBLE, ERROR) indices and weights are empty. A solver that
+        returns an infeasible subset, or a bound that a feasible subset refutes, is not believed:
+        the status is ERROR, or the answer is the warm start, and ``extras["error"]`` says why.
 
     Raises
     ------
@@ -161,6 +177,10 @@ def solve(
         If a limit, seed or option is not acceptable.
     SolverNotFoundError, SolverUnavailableError, SolverLicenseError, UnsupportedProblemError
         If the named solver, or every one of a list, cannot be used for this problem.
+    SolverError
+        If the solver breaks down and there is no warm start to return.
+    KeyboardInterrupt
+        On Ctrl-C, with ``on_interrupt="raise"``.
 
     Examples
     --------
@@ -168,18 +188,70 @@ def solve(
     >>> so.solve(so.Problem(so.TopScores([0.1, 0.9, 0.5]), k=2)).indices
     array([1, 2])
     """
-    deadline = time_limit if isinstance(time_limit, Deadline) else Deadline(time_limit)
+    deadline = Deadline.of(time_limit)
     if not isinstance(problem, Problem):
         raise ProblemError(
             f"solve takes a Problem, got {type(problem).__name__}; for a loss vector use select."
         )
     if max_iterations is not None:
-        checked_integer("max_iterations", max_iterations, 0, also=" or None")
+        max_iterations = checked_integer("max_iterations", max_iterations, 0, also=" or None")
+        max_iterations = min(max_iterations, _MOST_WORK)
+    checked_choice("on_interrupt", on_interrupt, ("raise", "return"))
+    options = _plain_values("options", options)
+    backend_params = _plain_values("backend_params", backend_params)
     plan = _plan(problem, solver, options, backend_params)
     entropy = entropy_from(seed)
-    clash = _clash(problem, deadline)
-    start = _warm_indices(problem, warm_start, deadline, max_iterations, entropy, clash)
-    name = plan[0][0]
+    start: NDArray[np.int64] | None = None
+    try:
+        clash = _clash(problem, deadline)
+        start = _warm_indices(problem, warm_start, deadline, max_iterations, entropy, clash)
+        solution = _at_once(problem, plan[0][0], deadline, start, clash)
+        if solution is None:
+            context = SolveContext(
+                deadline.less(_judging_time(problem, deadline)),
+                entropy,
+                max_iterations,
+                start,
+                backend_params,
+            )
+            solution = _run(problem, plan, context)
+    except KeyboardInterrupt as interrupt:
+        # The solver did not stop by itself: what is left is the warm start.
+        raw = RawResult(None, stop_reason=StopReason.INTERRUPTED)
+        solution = getattr(interrupt, "solution", None)
+        solution = solution or judge(problem, raw, plan[0][0], deadline, start)
+    if solution.stop_reason is StopReason.INTERRUPTED and on_interrupt == "raise":
+        raise _interrupt(solution)
+    return solution
+
+
+def _interrupt(solution: Solution) -> KeyboardInterrupt:
+    """Return the exception of Ctrl-C that carries the best answer so far."""
+    interrupt = KeyboardInterrupt("the search was interrupted; solution has the best answer so far")
+    interrupt.solution = solution  # type: ignore[attr-defined]
+    return interrupt
+
+
+def _plain_values(name: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return options as a dict of their own, with scalars of NumPy as those of Python."""
+    if values is None:
+        return {}
+    if not isinstance(values, Mapping):
+        raise OptionError(f"{name} must be a mapping of names to values, got {values!r}.")
+    return {
+        key: value.item() if isinstance(value, np.generic) else value
+        for key, value in values.items()
+    }
+
+
+def _at_once(
+    problem: Problem,
+    name: str,
+    deadline: Deadline,
+    start: NDArray[np.int64] | None,
+    clash: str | None,
+) -> Solution | None:
+    """Return the answer where no search is due: without time, in a clash, or without a choice."""
     if deadline.seconds == 0.0:
         raw = RawResult(
             start, stop_reason=StopReason.TIME, solver="warm-start" if start is not None else name
@@ -188,20 +260,13 @@ def solve(
     if clash is not None:
         return judge(problem, _infeasible(clash), name, deadline, None)
     only = _only_subset(problem)
-    if only is not None:
-        violations = problem.objective.violations(only, problem.k)
-        raw = RawResult(only, bound=_value(problem, only))
-        if violations:
-            raw = _infeasible(f"sizes leave one subset, and {violations[0]}")
-        return judge(problem, raw, name, deadline, None)
-    context = SolveContext(
-        deadline.less(_judging_time(problem, deadline)),
-        entropy,
-        max_iterations,
-        start,
-        backend_params or {},
-    )
-    return _run(problem, plan, context)
+    if only is None:
+        return None
+    violations = problem.objective.violations(only, problem.k)
+    raw = RawResult(only, bound=value_of(problem, only))
+    if violations:
+        raw = _infeasible(f"sizes leave one subset, and {violations[0]}")
+    return judge(problem, raw, name, deadline, None)
 
 
 def _judging_time(problem: Problem, deadline: Deadline) -> float:
@@ -272,7 +337,7 @@ def _infeasible(why: str) -> RawResult:
 def _only_subset(problem: Problem) -> NDArray[np.int64] | None:
     """Return the one feasible subset when sizes leave no choice, None otherwise."""
     if problem.k == 0:
-        return _NO_INDICES
+        return NO_INDICES
     if not problem.objective.provable or problem.objective.at_most:
         return None  # a design draws with weights of its own; so does a coreset
     if problem.constrained:
@@ -309,7 +374,7 @@ def _warm_indices(
         indices = warm_start.indices
     else:
         named = as_index_array(warm_start, problem.n, "warm_start")
-        indices = _NO_INDICES if named is None else named
+        indices = NO_INDICES if named is None else named
     violations = check_indices(problem, indices)
     if violations:
         raise ProblemError(f"the warm start is not feasible: {'; '.join(violations)}.")
@@ -330,172 +395,26 @@ def _run(problem: Problem, plan: list[tuple[str, str | Solver]], context: SolveC
                 candidate = registry.create(name)
             raw = candidate.solve(problem, context)
             solution = judge(problem, raw, name, context.deadline, context.warm_start)
-        except (
-            SolverUnavailableError,
-            SolverLicenseError,
-            UnsupportedProblemError,
-            SolverError,
-        ) as error:
+        except (SolverUnavailableError, SolverLicenseError, UnsupportedProblemError) as error:
             if last and solution is None:
                 raise
             fallbacks.append((name, str(error)))
             continue
-        if solution.has_solution or solution.status is Status.INFEASIBLE or last:
+        except SolverError as error:
+            start = context.warm_start
+            if start is None or value_of(problem, start) is None:
+                if last and solution is None:
+                    raise
+                fallbacks.append((name, str(error)))
+                continue
+            failure = RawResult(None, stop_reason=StopReason.OTHER, extras={"error": str(error)})
+            solution = judge(problem, failure, name, context.deadline, start)
+        answered = solution.has_solution and "error" not in solution.extras
+        interrupted = solution.stop_reason is StopReason.INTERRUPTED
+        if answered or interrupted or solution.status is Status.INFEASIBLE or last:
             break
         fallbacks.append((name, solution.extras.get("error", solution.stop_reason.value)))
     assert solution is not None
     if fallbacks:
         solution.extras["fallbacks"] = fallbacks + solution.extras.get("fallbacks", [])
     return solution
-
-
-def _value(problem: Problem, indices: NDArray[np.int64]) -> float | None:
-    """Return the objective of a subset, or None where solvers choose its weights."""
-    weights = problem.objective.weights_for(indices, problem.k)
-    return None if weights is None else problem.objective.evaluate(indices, weights)
-
-
-def judge(
-    problem: Problem,
-    raw: RawResult,
-    name: str,
-    deadline: Deadline,
-    start: NDArray[np.int64] | None,
-) -> Solution:
-    """Turn a solver's result into an answer: recompute, verify, compare with the warm start."""
-    name = raw.solver or name
-    objective = problem.objective
-    start_value = None if start is None else _value(problem, start)
-    if raw.indices is None and start_value is None:
-        status = Status.INFEASIBLE if raw.infeasible else Status.NO_SOLUTION
-        return _empty(problem, status, name, deadline, raw)
-    minimize = objective.sense == "minimize"
-    indices, weights, value = _NO_INDICES, _NO_WEIGHTS, math.inf if minimize else -math.inf
-    if raw.indices is not None:
-        indices, weights, error = _checked(problem, raw.indices, raw.weights)
-        if error:
-            error = f"solver {name!r} returned an infeasible subset: {error}"
-            return _empty(problem, Status.ERROR, name, deadline, raw, error=error)
-        value = objective.evaluate(indices, weights)
-    if start_value is not None and start is not None:
-        better = start_value < value if minimize else start_value > value
-        # A random draw stands: preferring a better start would change its probabilities.
-        if raw.indices is None or (better and objective.provable):
-            indices, value, name = start, start_value, "warm-start"
-            own = objective.weights_for(start, problem.k)
-            weights = _NO_WEIGHTS if own is None else own
-    return _certified(objective, indices, weights, value, raw, name, deadline.elapsed())
-
-
-def judge_rows(
-    table: RawTable,
-    objectives: MeanMatchingRows,
-    alone: Callable[[int], Solution],
-    clock: Deadline,
-) -> Solutions:
-    """Judge a table of answers to problems without constraints, each row when it is looked at.
-
-    Parameters
-    ----------
-    table, objectives
-        What the search of all rows returned, and the objective of each.
-    alone
-        Solves a row by itself: now where the search came to no valid end, later where the answer
-        is not optimal.
-    clock
-        Started with the search; each row is given an equal share of the time.
-    """
-    valid = table.reached & check_rows(table.indices, table.places, objectives.lengths)
-    answers = [None if good else alone(i) for i, good in enumerate(valid.tolist())]
-    seconds = clock.elapsed() / len(answers)
-    places, bounds = table.places.tolist(), table.bounds.tolist()
-    iterations = table.iterations.tolist()
-
-    def make(i: int) -> Solution:
-        objective = objectives[i]
-        indices = table.indices[places[i] : places[i + 1]].copy()
-        weights = objective.weights_for(indices, indices.size)
-        raw = RawResult(indices, None, bounds[i], StopReason.TARGET, iterations[i])
-        value = objective.evaluate(indices, weights)
-        answer = _certified(objective, indices, weights, value, raw, table.solver, seconds)
-        return answer if answer.status is Status.OPTIMAL else alone(i)
-
-    return Solutions(answers, make)
-
-
-def _certified(
-    objective: Objective,
-    indices: NDArray[np.int64],
-    weights: NDArray[np.float64],
-    value: float,
-    raw: RawResult,
-    name: str,
-    seconds: float,
-) -> Solution:
-    """Return a feasible subset of that objective value with its bound and its status."""
-    trivial = objective.trivial_bound
-    bound = trivial if raw.bound is None else float(raw.bound)
-    # A bound beyond the objective by rounding is the objective itself.
-    if objective.sense == "minimize":
-        bound = min(max(bound, trivial), value)
-    else:
-        bound = max(min(bound, trivial), value)
-    proved = objective.provable and abs(value - bound) <= objective.tolerance
-    return Solution(
-        indices,
-        weights,
-        objective.n,
-        value,
-        bound,
-        Status.OPTIMAL if proved else Status.FEASIBLE,
-        raw.stop_reason,
-        name,
-        raw.setup_time,
-        seconds,
-        raw.iterations,
-        objective.scale,
-        raw.extras,
-    )
-
-
-def _checked(
-    problem: Problem, chosen: NDArray[np.int64], weights: NDArray[np.float64] | None
-) -> tuple[NDArray[np.int64], NDArray[np.float64], str]:
-    """Return sorted indices, their weights, and what is wrong with them, empty if nothing is."""
-    if weights is None:
-        indices = np.sort(chosen)
-        own = problem.objective.weights_for(indices, problem.k)
-        violations = check_indices(problem, indices)
-        if own is None:
-            violations.append("it has no weights")
-        return indices, _NO_WEIGHTS if own is None else own, "; ".join(violations)
-    if weights.shape != chosen.shape:
-        return chosen, weights, f"{weights.size} weights for {chosen.size} indices"
-    order = chosen.argsort(kind="stable")
-    indices, weights = chosen[order], weights[order]
-    violations = check_indices(problem, indices)
-    if not violations:
-        wrong = problem.objective.weight_problem(indices, weights, problem.k)
-        violations = [wrong] if wrong else []
-    return indices, weights, "; ".join(violations)
-
-
-def _empty(
-    problem: Problem, status: Status, name: str, deadline: Deadline, raw: RawResult, **facts: str
-) -> Solution:
-    """Return an answer without a subset; the extras hold those of the solver and the facts."""
-    return Solution(
-        _NO_INDICES,
-        _NO_WEIGHTS,
-        problem.n,
-        math.nan,
-        -math.inf if problem.objective.sense == "minimize" else math.inf,
-        status,
-        raw.stop_reason,
-        name,
-        raw.setup_time,
-        deadline.elapsed(),
-        raw.iterations,
-        problem.objective.scale,
-        {**raw.extras, **facts},
-    )

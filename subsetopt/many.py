@@ -10,8 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.auto import opening_work
 from subsetopt.budget import Deadline
-from subsetopt.front import judge_rows, select, size_of, solve
+from subsetopt.front import select, size_of, solve
 from subsetopt.inputs import as_array
+from subsetopt.judge import judge_rows
 from subsetopt.objectives import MeanMatching
 from subsetopt.objectives.mean_matching import MeanMatchingRows
 from subsetopt.problem import Problem

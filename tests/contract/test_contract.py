@@ -86,7 +86,7 @@ def test_an_interrupt_returns_the_incumbent(name: str) -> None:
     losses = np.random.default_rng(0).random(64)  # float64: the tolerance is out of quick reach
     problem = so.Problem(so.MeanMatching(losses), k=6)
     deadline = so.Deadline(3600.0, clock=InterruptedClock(2))
-    answer = so.solve(problem, name, deadline, seed=0)
+    answer = so.solve(problem, name, deadline, seed=0, on_interrupt="return")
     assert answer.stop_reason is so.StopReason.INTERRUPTED
     assert answer.has_solution
     assert so.verify(problem, answer)

@@ -139,7 +139,8 @@ def test_an_interrupt_ends_the_flight_with_a_draw() -> None:
     rng = np.random.default_rng(0)
     pi = so.inclusion_probabilities(rng.random(5000), 500)
     problem = so.Problem(so.SamplingDesign(pi, rng.random((5000, 3))), 500)
-    answer = so.solve(problem, "cube", so.Deadline(3600.0, clock=InterruptedClock(4)), seed=0)
+    deadline = so.Deadline(3600.0, clock=InterruptedClock(4))
+    answer = so.solve(problem, "cube", deadline, seed=0, on_interrupt="return")
     assert answer.stop_reason is so.StopReason.INTERRUPTED
     assert 0 < answer.iterations < 5000
     assert so.verify(problem, answer)
