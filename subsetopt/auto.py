@@ -13,6 +13,7 @@ import numpy as np
 
 from subsetopt import registry
 from subsetopt.budget import Deadline
+from subsetopt.certificate import feasible_subset
 from subsetopt.errors import SubsetOptError, UnsupportedProblemError
 from subsetopt.inputs import checked_choice, checked_integer
 from subsetopt.judge import false_claim, wrong_subset
@@ -388,12 +389,11 @@ def _closed(problem: Problem, raw: RawResult) -> bool:
 def _incumbent(problem: Problem, context: SolveContext) -> RawResult:
     """Return a subset that needs no search: the warm start or, under constraints, a cheapest one.
 
-    There is none where the objective itself makes subsets infeasible, or has no weights for one.
+    There is none where the objective makes that subset infeasible, or has no weights for it.
     """
     indices = context.warm_start
-    if indices is None and problem.constrained and not problem.objective.restricts:
-        cheapest = problem.constraints.cheapest
-        indices = None if isinstance(cheapest, str) else cheapest
+    if indices is None and problem.constrained:
+        indices = feasible_subset(problem)
     if indices is None or problem.objective.weights_for(indices, problem.k) is None:
         return RawResult(None)
     return RawResult(indices, solver="warm-start" if context.warm_start is not None else "greedy")

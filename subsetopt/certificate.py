@@ -12,7 +12,7 @@ from subsetopt.problem import Problem
 from subsetopt.solution import Solution
 from subsetopt.status import Status
 
-__all__ = ["Certificate", "check_indices", "check_rows", "verify"]
+__all__ = ["Certificate", "check_indices", "check_rows", "feasible_subset", "verify"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +90,16 @@ def check_rows(
     return np.logical_and.reduceat(valid, places[:-1]) & in_range
 
 
+def feasible_subset(problem: Problem) -> NDArray[np.int64] | None:
+    """Return a feasible subset that is found without a search, or None; there may be others."""
+    rules = problem.constraints
+    if rules.infeasibility() is not None:
+        return None
+    cheapest = rules.cheapest
+    assert not isinstance(cheapest, str)
+    return None if problem.objective.violations(cheapest, problem.k) else cheapest
+
+
 def verify(problem: Problem, solution: Solution) -> Certificate:
     """Recompute the feasibility and the objective of a solution, which is not trusted in anything.
 
@@ -155,7 +165,7 @@ def _status_problem(problem: Problem, solution: Solution) -> str | None:
             )
     elif not solution.has_solution and solution.indices.size:
         return f"claimed {solution.status.name} with {solution.indices.size} candidates chosen"
-    elif solution.status is Status.INFEASIBLE and not problem.objective.restricts:
-        if problem.constraints.infeasibility() is None:
+    elif solution.status is Status.INFEASIBLE:
+        if feasible_subset(problem) is not None:
             return "claimed INFEASIBLE, but a subset satisfies all constraints"
     return None

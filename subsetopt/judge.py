@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
-from subsetopt.certificate import check_indices, check_rows
+from subsetopt.certificate import check_indices, check_rows, feasible_subset
 from subsetopt.objectives import Objective
 from subsetopt.objectives.mean_matching import MeanMatchingRows
 from subsetopt.problem import Problem
@@ -136,7 +136,7 @@ def false_claim(problem: Problem, raw: RawResult, known: list[float]) -> str | N
     known
         Objectives of feasible subsets. A proved bound lies on the right side of all of them.
     """
-    if raw.infeasible and (known or _surely_feasible(problem)):
+    if raw.infeasible and (known or feasible_subset(problem) is not None):
         return "calls the problem infeasible, but a subset satisfies all constraints"
     if raw.bound is None or not problem.objective.provable:
         return None
@@ -158,11 +158,6 @@ def false_claim(problem: Problem, raw: RawResult, known: list[float]) -> str | N
         f"claims the bound {bound:.6g}, but a feasible subset has the objective {best:.6g}: no "
         f"proved bound is {side} it"
     )
-
-
-def _surely_feasible(problem: Problem) -> bool:
-    """Whether the constraints themselves have a feasible subset."""
-    return not problem.objective.restricts and problem.constraints.infeasibility() is None
 
 
 def _better(objective: Objective, first: float, second: float) -> bool:

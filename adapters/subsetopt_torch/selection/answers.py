@@ -57,13 +57,36 @@ def training_weights(named: NamedPolicy, solution: so.Solution) -> NDArray[np.fl
 def uniform_draw(
     problem: so.Problem, rng: np.random.Generator
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return a uniform subset of the candidates that are not excluded, and equal weights."""
+    """Return a random subset and equal weights: uniform, and such that the constraints are kept.
+
+    Where no subset keeps them all, only those that are excluded are left out.
+    """
+    if problem.include is not None or problem.quotas is not None or problem.costs is not None:
+        drawn = so.solve(_constraints_only(problem), "random", seed=rng)
+        if drawn.has_solution:
+            size = drawn.indices.size
+            return drawn.indices, np.full(size, 1.0 / size if size else 0.0)
     allowed = np.arange(problem.n)
     if problem.exclude is not None:
         allowed = np.delete(allowed, problem.exclude)
     size = min(problem.k, allowed.size)
     indices = np.sort(rng.choice(allowed, size, replace=False))
     return indices, np.full(size, 1.0 / size if size else 0.0)
+
+
+def _constraints_only(problem: so.Problem) -> so.Problem:
+    """Return a problem with the constraints of another, and nothing to optimize."""
+    return so.Problem(
+        so.TopScores(np.zeros(problem.n)),
+        problem.k,
+        problem.cardinality,
+        problem.include,
+        problem.exclude,
+        problem.groups,
+        problem.quotas,
+        problem.costs,
+        problem.capacity,
+    )
 
 
 def no_answer(problem: so.Problem, error: so.SubsetOptError, deadline: so.Deadline) -> so.Solution:

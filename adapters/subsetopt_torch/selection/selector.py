@@ -393,8 +393,6 @@ class BatchSelector:
             solution = self._solve(problem, time_limit=deadline, seed=self._seeds())
         except _SURVIVABLE as error:
             solution = no_answer(problem, error, deadline)
-        if solution.stop_reason is so.StopReason.INTERRUPTED:
-            raise KeyboardInterrupt  # the solver stopped for it; the training loop must, too
         if solution.has_solution:
             return solution, None
         reason = str(solution.extras.get("error") or solution.extras.get("why") or "")
