@@ -196,9 +196,12 @@ def solve(
     if max_iterations is not None:
         max_iterations = checked_integer("max_iterations", max_iterations, 0, also=" or None")
         max_iterations = min(max_iterations, _MOST_WORK)
-    checked_choice("on_interrupt", on_interrupt, ("raise", "return"))
-    options = _plain_values("options", options)
-    backend_params = _plain_values("backend_params", backend_params)
+    if on_interrupt != "raise":
+        checked_choice("on_interrupt", on_interrupt, ("raise", "return"))
+    if options is not None:
+        options = _plain_values("options", options)
+    if backend_params is not None:
+        backend_params = _plain_values("backend_params", backend_params)
     plan = _plan(problem, solver, options, backend_params)
     entropy = entropy_from(seed)
     start: NDArray[np.int64] | None = None
@@ -212,7 +215,7 @@ def solve(
                 entropy,
                 max_iterations,
                 start,
-                backend_params,
+                backend_params or {},
             )
             solution = _run(problem, plan, context)
     except KeyboardInterrupt as interrupt:
@@ -232,10 +235,8 @@ def _interrupt(solution: Solution) -> KeyboardInterrupt:
     return interrupt
 
 
-def _plain_values(name: str, values: Mapping[str, Any] | None) -> dict[str, Any]:
+def _plain_values(name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     """Return options as a dict of their own, with scalars of NumPy as those of Python."""
-    if values is None:
-        return {}
     if not isinstance(values, Mapping):
         raise OptionError(f"{name} must be a mapping of names to values, got {values!r}.")
     return {

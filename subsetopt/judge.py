@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,14 +21,11 @@ __all__ = ["NO_INDICES", "false_claim", "judge", "judge_rows", "value_of", "wron
 
 NO_INDICES = np.empty(0, dtype=np.int64)
 _NO_WEIGHTS = np.empty(0, dtype=np.float64)
+_INT64 = np.dtype(np.int64)
 
 
-class _Answer(NamedTuple):
-    """A subset with its weights and its objective."""
-
-    indices: NDArray[np.int64]
-    weights: NDArray[np.float64]
-    value: float
+# A subset with its weights and its objective.
+_Answer = tuple[NDArray[np.int64], NDArray[np.float64], float]
 
 
 def judge(
@@ -54,9 +50,9 @@ def judge(
         if error is not None:
             error = f"solver {name!r} returned an infeasible subset: {error}"
     if error is None:
-        known = [answer.value for answer in (own, kept) if answer is not None]
-        claim = false_claim(problem, raw, known)
-        error = None if claim is None else f"solver {name!r} {claim}"
+        known = [answer[2] for answer in (own, kept) if answer is not None]
+        if (claim := false_claim(problem, raw, known)) is not None:
+            error = f"solver {name!r} {claim}"
     if error is not None:
         raw = RawResult(
             None,
@@ -71,7 +67,7 @@ def judge(
         return _empty(problem, status if error is None else Status.ERROR, name, deadline, raw)
     if kept is not None:
         # A random draw stands: preferring a better start would change its probabilities.
-        if own is None or (objective.provable and _better(objective, kept.value, own.value)):
+        if own is None or (objective.provable and _better(objective, kept[2], own[2])):
             own, name = kept, "warm-start"
     assert own is not None
     return _certified(objective, own, raw, name, deadline.elapsed())
@@ -106,7 +102,7 @@ def judge_rows(
         indices = table.indices[places[i] : places[i + 1]].copy()
         weights = objective.weights_for(indices, indices.size)
         raw = RawResult(indices, None, bounds[i], StopReason.TARGET, iterations[i])
-        own = _Answer(indices, weights, objective.evaluate(indices, weights))
+        own = indices, weights, objective.evaluate(indices, weights)
         answer = _certified(objective, own, raw, table.solver, seconds)
         return answer if answer.status is Status.OPTIMAL else alone(i)
 
@@ -138,26 +134,22 @@ def false_claim(problem: Problem, raw: RawResult, known: list[float]) -> str | N
     """
     if raw.infeasible and (known or feasible_subset(problem) is not None):
         return "calls the problem infeasible, but a subset satisfies all constraints"
-    if raw.bound is None or not problem.objective.provable:
+    objective = problem.objective
+    if raw.bound is None or not objective.provable:
         return None
     try:
         bound = float(raw.bound)
     except (TypeError, ValueError):
         bound = math.nan
-    if math.isnan(bound):
-        return f"returned the bound {raw.bound!r}, which is not a number"
-    minimize = problem.objective.sense == "minimize"
-    if not known:
-        return None
-    best = min(known) if minimize else max(known)
-    excess = bound - best if minimize else best - bound
-    if excess <= problem.objective.tolerance:
-        return None
-    side = "above" if minimize else "below"
-    return (
-        f"claims the bound {bound:.6g}, but a feasible subset has the objective {best:.6g}: no "
-        f"proved bound is {side} it"
-    )
+    minimize = objective.sense == "minimize"
+    for value in known:
+        excess = bound - value if minimize else value - bound
+        if excess > objective.tolerance:
+            return (
+                f"claims the bound {bound:.6g}, but a feasible subset has the objective "
+                f"{value:.6g}: no proved bound is {'above' if minimize else 'below'} it"
+            )
+    return f"returned the bound {raw.bound!r}, which is not a number" if bound != bound else None
 
 
 def _better(objective: Objective, first: float, second: float) -> bool:
@@ -170,14 +162,14 @@ def _kept(problem: Problem, start: NDArray[np.int64]) -> _Answer | None:
     weights = problem.objective.weights_for(start, problem.k)
     if weights is None:
         return None
-    return _Answer(start, weights, problem.objective.evaluate(start, weights))
+    return start, weights, problem.objective.evaluate(start, weights)
 
 
 def _certified(
     objective: Objective, own: _Answer, raw: RawResult, name: str, seconds: float
 ) -> Solution:
     """Return a feasible subset with its bound, which is no false claim, and its status."""
-    trivial, value = objective.trivial_bound, own.value
+    (indices, weights, value), trivial = own, objective.trivial_bound
     bound = trivial if raw.bound is None else float(raw.bound)
     # A bound beyond the objective by rounding is the objective itself.
     if objective.sense == "minimize":
@@ -186,8 +178,8 @@ def _certified(
         bound = max(min(bound, trivial), value)
     proved = objective.provable and abs(value - bound) <= objective.tolerance
     return Solution(
-        own.indices,
-        own.weights,
+        indices,
+        weights,
         objective.n,
         value,
         bound,
@@ -207,9 +199,10 @@ def _checked(
 ) -> tuple[_Answer | None, str | None]:
     """Return a subset, sorted, with its weights, or what is wrong with it."""
     objective = problem.objective
-    if not isinstance(chosen, np.ndarray) or chosen.ndim != 1 or chosen.dtype.kind not in "iu":
-        return None, f"it is no vector of integers but {chosen!r:.80}"
-    chosen = chosen.astype(np.int64, copy=False)
+    if type(chosen) is not np.ndarray or chosen.dtype != _INT64 or chosen.ndim != 1:
+        if not isinstance(chosen, np.ndarray) or chosen.ndim != 1 or chosen.dtype.kind not in "iu":
+            return None, f"it is no vector of integers but {chosen!r:.80}"
+        chosen = np.array(chosen, dtype=np.int64)
     if weights is None:
         indices = np.sort(chosen)
         own = objective.weights_for(indices, problem.k)
@@ -227,7 +220,7 @@ def _checked(
             violations = [wrong] if wrong else []
     if violations:
         return None, "; ".join(violations)
-    return _Answer(indices, own, objective.evaluate(indices, own)), None
+    return (indices, own, objective.evaluate(indices, own)), None
 
 
 def _empty(
