@@ -36,6 +36,8 @@ _GROUP = "subsetopt.commands"
 _MISTAKE = 2
 # The exit code where there is no subset to return.
 _NO_ANSWER = 1
+# The exit code after Ctrl-C.
+_INTERRUPTED = 130
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
@@ -56,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     try:
         code = _app(arguments)(args=arguments, prog_name="subsetopt", standalone_mode=False)
     except (KeyboardInterrupt, typer.Abort):
-        _stop("interrupted", 130)
+        _stop("interrupted", _INTERRUPTED)
     except BrokenPipeError:
         sys.stderr.close()  # or the interpreter reports the closed pipe again on exit
         sys.exit(_NO_ANSWER)
@@ -246,6 +248,7 @@ def _solve(
             time_limit=time_limit,
             max_iterations=max_iterations,
             seed=seed,
+            on_interrupt="return",
         )
     if output is not None and solution.has_solution:
         _write(solution, output)
@@ -253,6 +256,9 @@ def _solve(
         print(json.dumps(_facts(solution), indent=2))
     else:
         _show(solution, output)
+    if solution.stop_reason is so.StopReason.INTERRUPTED:
+        print("subsetopt: interrupted", file=sys.stderr)
+        raise typer.Exit(_INTERRUPTED)
     if not solution.has_solution:
         why = solution.extras.get("error") or solution.stop_reason.value
         print(f"subsetopt: {solution.status.value} ({solution.solver}: {why})", file=sys.stderr)

@@ -10,14 +10,17 @@ from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.auto import opening_work
 from subsetopt.budget import Deadline
+from subsetopt.errors import ProblemError
 from subsetopt.front import select, size_of, solve
 from subsetopt.inputs import as_array
-from subsetopt.judge import judge_rows
+from subsetopt.judge import judge, judge_rows
 from subsetopt.objectives import MeanMatching
 from subsetopt.objectives.mean_matching import MeanMatchingRows
 from subsetopt.problem import Problem
 from subsetopt.seeding import Seed, entropies_from
 from subsetopt.solution import Solution, Solutions
+from subsetopt.solvers.base import RawResult
+from subsetopt.status import StopReason
 
 if TYPE_CHECKING:
     from subsetopt.solvers.swap import Start
@@ -43,7 +46,8 @@ def solve_many(
         Whether unconstrained mean matching may run on all cores. A forked child never does.
     keywords
         As for :func:`subsetopt.solve`; a ``time_limit`` holds for each problem, and makes the
-        solves run one after the other.
+        solves run one after the other. With ``on_interrupt="return"`` the problems after the
+        interrupted one are not solved: their status is NO_SOLUTION.
 
     Returns
     -------
@@ -51,11 +55,22 @@ def solve_many(
         A sequence of solutions.
     """
     every = list(problems)
+    for i, problem in enumerate(every):
+        if not isinstance(problem, Problem):
+            raise ProblemError(
+                f"solve_many takes Problems, got {type(problem).__name__} at position {i}; for "
+                "loss vectors use select_many."
+            )
     solver = _joint_solver(keywords)
     together = [i for i, problem in enumerate(every) if solver and _is_plain(problem)]
     answers: list[Solution | None] = [None] * len(every)
+    interrupted = False
     for i in sorted(set(range(len(every))) - set(together)):
-        answers[i] = solve(every[i], seed=_nth(seed, i), **keywords)
+        if interrupted:
+            answers[i] = _unsolved(every[i])
+            continue
+        answer = answers[i] = solve(every[i], seed=_nth(seed, i), **keywords)
+        interrupted = answer.stop_reason is StopReason.INTERRUPTED
     if not solver or not together:
         return Solutions(answers)
     objectives: list[Any] = [every[i].objective for i in together]
@@ -104,12 +119,17 @@ def select_many(
     """
     solver = _joint_solver(keywords)
     if not solver:
-        return Solutions(
-            [
-                select(row, k, rate=rate, seed=_nth(seed, i), **keywords)
-                for i, row in enumerate(losses)  # type: ignore[arg-type]
-            ]
-        )
+        answers: list[Solution | None] = []
+        interrupted = False
+        for i, row in enumerate(losses):  # type: ignore[arg-type]
+            if interrupted:
+                objective = MeanMatching(row)
+                answer = _unsolved(Problem(objective, size_of(objective.n, k, rate)))
+            else:
+                answer = select(row, k, rate=rate, seed=_nth(seed, i), **keywords)
+                interrupted = answer.stop_reason is StopReason.INTERRUPTED
+            answers.append(answer)
+        return Solutions(answers)
     if isinstance(losses, np.ndarray) and losses.ndim == 2 and losses.size:
         rows, n = losses.shape
         size = Problem(MeanMatching(losses[0]), size_of(n, k, rate)).k
@@ -131,8 +151,15 @@ def select_many(
 def _joint_solver(keywords: dict[str, Any]) -> str | None:
     """Return the solver if it can search many problems together and no other keyword is given."""
     solver = keywords.get("solver", "auto")
-    alone = set(keywords) <= {"solver"} and isinstance(solver, str)
+    further = {name: value for name, value in keywords.items() if name != "solver"}
+    alone = further in ({}, {"on_interrupt": "raise"}) and isinstance(solver, str)
     return solver if alone and solver in _STARTS else None
+
+
+def _unsolved(problem: Problem) -> Solution:
+    """Return the answer to a problem that an interrupt left."""
+    raw = RawResult(None, stop_reason=StopReason.INTERRUPTED)
+    return judge(problem, raw, "none", Deadline(), None)
 
 
 def _nth(seed: Seed, i: int) -> Seed:

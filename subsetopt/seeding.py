@@ -85,8 +85,9 @@ def entropies_from(seed: Seed, count: int) -> NDArray[np.uint64]:
     if seed is None or isinstance(seed, np.random.Generator):
         rng = np.random.default_rng() if seed is None else seed
         return rng.integers(0, _MASK, size=count, dtype=np.uint64, endpoint=True)
-    head = tuple(seed) if isinstance(seed, Sequence) else (seed,)
-    entropy_from(head)  # raises what is wrong with it
+    parts = seed if isinstance(seed, Sequence) else (seed,)
+    entropy_from(parts)  # raises what is wrong with it
+    head = tuple(map(int, parts))
     # Only the last part differs: continue from the state before it.
     state = _absorb(len(head) + 1, head)
     with np.errstate(over="ignore"):

@@ -156,5 +156,9 @@ class Solutions(Sequence[Solution]):
     def __iter__(self) -> Iterator[Solution]:
         return (self[i] for i in range(len(self)))
 
+    def __reduce__(self) -> tuple[type[Solutions], tuple[list[Solution]]]:
+        """Make every answer, so that the copy needs nothing to make one."""
+        return Solutions, (list(self),)
+
     def __repr__(self) -> str:
         return f"Solutions(n={len(self)})"

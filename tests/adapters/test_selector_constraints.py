@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import pytest
+from hypothesis import given, settings, strategies
 from selector_parts import POLICIES, losses, with_bad
 
 import subsetopt as so
@@ -55,3 +56,44 @@ def test_constraints_of_the_policy_are_kept() -> None:
     assert (picked.indices % 2 == 0).sum() == 5 and 1 in picked.indices
     with pytest.raises(so.ProblemError, match="policy sets groups itself"):
         selector(losses(), constraints={"groups": np.zeros(128), "quotas": {0: 10}})
+
+
+@dataclass(frozen=True)
+class Breaks:
+    """Finds nothing."""
+
+    def solve(self, problem: so.Problem, context: so.SolveContext) -> so.RawResult:
+        raise so.SolverError("it broke")
+
+
+def _fallback(n: int = 40, k: int = 8, **constraints: Any) -> list[int]:
+    selector = st.BatchSelector("obtf", k=k, seed=0, solver=Breaks())
+    with pytest.warns(st.SelectionWarning):
+        picked = selector(losses(n), constraints=constraints)
+    assert picked.fallback is not None
+    torch.testing.assert_close(float(picked.weights.sum()), 1.0)
+    return picked.indices.tolist()
+
+
+@given(seed=strategies.integers(0, 10**6))
+@settings(max_examples=30)
+def test_a_fallback_keeps_every_constraint(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    groups, costs = rng.integers(0, 3, 40), rng.integers(1, 100, 40)
+    capacity = int(np.sort(costs)[:10].sum())
+    quotas = {0: (1, 4), 1: (0, 3)}
+    rules = {"groups": groups, "quotas": quotas, "exclude": [0, 1], "include": [5]}
+    picked = _fallback(**rules)
+    stated = so.Problem(so.TopScores(np.zeros(40)), 8, **rules)
+    assert not stated.constraints.violations(np.array(picked))
+    picked = _fallback(costs=costs, capacity=capacity)
+    assert costs[picked].sum() <= capacity and len(picked) == 8
+
+
+def test_a_fallback_is_smaller_where_k_samples_do_not_fit() -> None:
+    costs = np.arange(1, 41)
+    picked = _fallback(costs=costs, capacity=20)  # the 8 cheapest cost 36
+    assert 0 < len(picked) < 8 and costs[picked].sum() <= 20
+    # What must be chosen costs too much: it is given up, the capacity is not.
+    picked = _fallback(costs=costs, capacity=20, include=[39])
+    assert 39 not in picked and costs[picked].sum() <= 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
@@ -286,6 +287,21 @@ def test_an_interrupt_is_told(run, monkeypatch) -> None:
     monkeypatch.setattr(so, "select", interrupted)
     outcome = run("solve", "losses.npy", "--k", "3")
     assert outcome.code == 130 and "Traceback" not in outcome.err
+
+
+def test_an_interrupted_search_prints_its_best_answer(run, monkeypatch) -> None:
+    select = so.select
+
+    def interrupted(*arguments: object, **keywords: object) -> so.Solution:
+        answer = select(*arguments, **keywords)  # type: ignore[arg-type]
+        return dataclasses.replace(answer, stop_reason=so.StopReason.INTERRUPTED)
+
+    monkeypatch.setattr(so, "select", interrupted)
+    outcome = run("solve", "losses.npy", "--k", "3", "--json", "--output", "picked.csv")
+    assert outcome.code == 130 and outcome.err.strip() == "subsetopt: interrupted"
+    facts = json.loads(outcome.out)
+    assert facts["stop_reason"] == "INTERRUPTED" and len(facts["indices"]) == 3
+    assert len(Path("picked.csv").read_text().splitlines()) == 4
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch) -> None:

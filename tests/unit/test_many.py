@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pickle
+from typing import Any
+
 import numpy as np
 import pytest
 from processes import in_forked_child
@@ -148,3 +151,65 @@ def test_a_forked_child_uses_the_serial_kernels() -> None:
         )
         == "True"
     )
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.int32, np.int64, np.uint16, np.uint64])
+@pytest.mark.parametrize("pair", [False, True])
+def test_integers_of_numpy_are_seeds(kind: type, pair: bool) -> None:
+    matrix = np.random.default_rng(0).exponential(size=(3, 40))
+    plain, seed = ((3, 5), (kind(3), kind(5))) if pair else (3, kind(3))
+    assert (entropies_from(seed, 4) == entropies_from(plain, 4)).all()
+    expected = [answer.indices.tolist() for answer in so.select_many(matrix, 5, seed=plain)]
+    got = [answer.indices.tolist() for answer in so.select_many(matrix, 5, seed=seed)]
+    problems = [so.Problem(so.MeanMatching(row), 5) for row in matrix]
+    solved = [answer.indices.tolist() for answer in so.solve_many(problems, seed=seed)]
+    assert got == expected == solved
+
+
+@pytest.mark.parametrize("form", ["matrix", "ragged", "problems"])
+def test_answers_survive_pickling(form: str) -> None:
+    rows = np.random.default_rng(0).exponential(size=(3, 40))
+    if form == "problems":
+        answers = so.solve_many([so.Problem(so.MeanMatching(row), 5) for row in rows], seed=0)
+    else:
+        answers = so.select_many(rows if form == "matrix" else list(rows), 5, seed=0)
+    copies = pickle.loads(pickle.dumps(answers))
+    assert len(copies) == 3
+    for copy, answer in zip(copies, answers, strict=True):
+        assert copy.indices.tolist() == answer.indices.tolist()
+        assert copy.status is answer.status and copy.objective == answer.objective
+
+
+def test_solve_many_takes_problems() -> None:
+    with pytest.raises(so.ProblemError, match="got list at position 1"):
+        so.solve_many([so.Problem(so.TopScores([1.0]), 1), [1.0, 2.0]])  # type: ignore[list-item]
+
+
+class InterruptedOnce:
+    """Is interrupted at the second of its solves."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def solve(self, problem: so.Problem, context: so.SolveContext) -> so.RawResult:
+        self.calls += 1
+        stop = so.StopReason.INTERRUPTED if self.calls == 2 else so.StopReason.COMPLETED
+        return so.RawResult(np.arange(problem.k), stop_reason=stop)
+
+
+@pytest.mark.parametrize("problems", [False, True])
+def test_an_interrupt_ends_many(problems: bool) -> None:
+    rows = np.random.default_rng(0).exponential(size=(4, 9))
+
+    def run(**keywords: Any) -> so.Solutions:
+        if problems:
+            every = [so.Problem(so.MeanMatching(row), 3) for row in rows]
+            return so.solve_many(every, solver=InterruptedOnce(), **keywords)
+        return so.select_many(rows, 3, solver=InterruptedOnce(), **keywords)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    answers = run(on_interrupt="return")
+    assert [answer.has_solution for answer in answers] == [True, True, False, False]
+    assert answers[3].status is so.Status.NO_SOLUTION
+    assert answers[3].stop_reason is so.StopReason.INTERRUPTED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -59,13 +60,13 @@ def uniform_draw(
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
     """Return a random subset and equal weights: uniform, and such that the constraints are kept.
 
-    Where no subset keeps them all, only those that are excluded are left out.
+    Where no subset of k keeps them all, fewer are drawn; where that does not help either, the
+    candidates that must be chosen and the lower ends of quotas are given up, nothing else.
     """
     if problem.include is not None or problem.quotas is not None or problem.costs is not None:
-        drawn = so.solve(_constraints_only(problem), "random", seed=rng)
-        if drawn.has_solution:
-            size = drawn.indices.size
-            return drawn.indices, np.full(size, 1.0 / size if size else 0.0)
+        draws = _kept_draws(problem, rng)
+        indices = next((draw for draw in draws if draw is not None), np.empty(0, dtype=np.int64))
+        return indices, np.full(indices.size, 1.0 / max(indices.size, 1))
     allowed = np.arange(problem.n)
     if problem.exclude is not None:
         allowed = np.delete(allowed, problem.exclude)
@@ -74,19 +75,29 @@ def uniform_draw(
     return indices, np.full(size, 1.0 / size if size else 0.0)
 
 
-def _constraints_only(problem: so.Problem) -> so.Problem:
-    """Return a problem with the constraints of another, and nothing to optimize."""
-    return so.Problem(
-        so.TopScores(np.zeros(problem.n)),
-        problem.k,
-        problem.cardinality,
-        problem.include,
-        problem.exclude,
-        problem.groups,
-        problem.quotas,
-        problem.costs,
-        problem.capacity,
-    )
+def _kept_draws(
+    problem: so.Problem, rng: np.random.Generator
+) -> Iterator[NDArray[np.int64] | None]:
+    """Yield draws that keep ever fewer of the constraints, None where there is no such subset."""
+    upper = {label: (0, high) for label, (_, high) in (problem.quotas or {}).items()}
+    for cardinality, include, quotas in (
+        (problem.cardinality, problem.include, problem.quotas),
+        ("at_most", problem.include, problem.quotas),
+        ("at_most", None, upper or None),
+    ):
+        rules = so.Problem(
+            so.TopScores(np.zeros(problem.n)),
+            problem.k,
+            cardinality,
+            include,
+            problem.exclude,
+            problem.groups,
+            quotas,
+            problem.costs,
+            problem.capacity,
+        )
+        drawn = so.solve(rules, "random", seed=rng)
+        yield drawn.indices if drawn.has_solution else None
 
 
 def no_answer(problem: so.Problem, error: so.SubsetOptError, deadline: so.Deadline) -> so.Solution:
