@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+from functools import partial
+from typing import Any
+
 import pytest
 
 import subsetopt as so
@@ -146,3 +150,68 @@ def test_the_random_stream_of_the_device() -> None:
         net(torch.randn(16, 6, device="cuda"))
     assert_untouched(net, before)
     assert torch.equal(torch.cuda.get_rng_state(), stream)
+
+
+class Watcher(nn.Module):
+    """Writes into its buffers in every mode, in all the ways that there are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(()))
+        self.register_buffer("queue", torch.zeros(0))
+        self.register_buffer("last", torch.zeros(3))
+        self.register_buffer("table", torch.arange(3.0).expand(2, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.seen.data += 1
+        self.queue.resize_(len(x)).copy_(x.detach()[:, 0])
+        self.last = x.detach()[0]
+        return x + self.table[0]
+
+
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_every_buffer_is_put_back(mode: Any) -> None:
+    net = nn.Sequential(Watcher(), nn.BatchNorm1d(3))
+    tensors = dict(net.named_buffers())
+    before = {name: buffer.clone() for name, buffer in tensors.items()}
+    with st.scoring_pass(net, mode):
+        net(torch.randn(5, 3))
+        assert net[0].seen == 1 and len(net[0].queue) == 5
+    for name, buffer in net.named_buffers():
+        assert buffer is tensors[name] and torch.equal(buffer, before[name])
+
+
+class NormedLoss(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm1d(4)
+
+    def forward(self, outputs: Any, targets: Any) -> torch.Tensor:
+        return nn.functional.cross_entropy(self.norm(outputs), targets, reduction="none")
+
+    def of(self, outputs: Any, targets: Any, *, times: float = 1.0) -> torch.Tensor:
+        return times * self(outputs, targets)
+
+
+@pytest.mark.parametrize("build", ["module", "method", "partial"])
+@pytest.mark.parametrize("mode", ["eval", "train"])
+def test_a_loss_that_is_a_module_is_left_as_it_was(build: str, mode: Any) -> None:
+    loss = NormedLoss()
+    loss_fn = {"module": loss, "method": loss.of, "partial": partial(loss.of, times=2.0)}[build]
+    outputs, targets = torch.randn(8, 4), torch.zeros(8, dtype=torch.long)
+    before = copy.deepcopy(loss.state_dict())
+    with st.scoring_pass(nn.Identity(), mode, loss_fn=loss_fn):
+        assert loss.norm.training is (mode == "train")
+        loss_fn(outputs, targets)
+    assert loss.training and loss.norm.training
+    assert all(torch.equal(value, before[name]) for name, value in loss.state_dict().items())
+    model = nn.Linear(6, 4)
+    step = st.SelectiveStep(
+        model,
+        loss_fn,
+        torch.optim.SGD(model.parameters(), lr=0.1),
+        st.BatchSelector("obtf", rate=0.25, seed=0),
+        scoring_mode=mode,
+    )
+    assert step(torch.randn(8, 6), targets).updated
+    assert loss.norm.num_batches_tracked == 1 and loss.norm.training

@@ -16,6 +16,7 @@ __all__ = [
     "Rows",
     "batch_size",
     "call_model",
+    "check_alike",
     "concatenate",
     "first_tensor",
     "map_entries",
@@ -111,6 +112,17 @@ def concatenate(parts: Sequence[object], rows: Rows) -> Any:
         If rows have different shapes, or what the samples of each batch share differs.
     """
     return map_rows(_joined, rows, *parts, shared=_agreed)
+
+
+def check_alike(part: object, other: object, rows: Rows) -> None:
+    """Raise unless the samples of two batches of one build can be put into one.
+
+    Raises
+    ------
+    ProblemError
+        As :func:`concatenate` does.
+    """
+    map_rows(_check_shapes, rows, part, other, shared=_agreed)
 
 
 def moved(part: object, device: torch.device) -> Any:
@@ -228,17 +240,24 @@ def _equal(a: object, b: object) -> bool:
     return type(a) is type(b) and bool(a == b)
 
 
-def _joined(*leaves: Any) -> Any:
-    """Return the rows of several tensors, arrays or lists, one after the other."""
-    first = leaves[0]
-    if not isinstance(first, (Tensor, np.ndarray)):
-        return type(first)(chain.from_iterable(leaves))
+def _check_shapes(*leaves: Any) -> None:
+    """Raise if the rows of several tensors or arrays differ in shape."""
+    if not isinstance(leaves[0], (Tensor, np.ndarray)):
+        return
     shapes = {tuple(leaf.shape[1:]) for leaf in leaves}
     if len(shapes) > 1:
         raise ProblemError(
             f"samples of shapes {' and '.join(map(str, sorted(shapes)))} cannot be gathered into "
             "one batch; pad them to one shape, or gather nothing (accumulate=False)."
         )
+
+
+def _joined(*leaves: Any) -> Any:
+    """Return the rows of several tensors, arrays or lists, one after the other."""
+    _check_shapes(*leaves)
+    first = leaves[0]
     if isinstance(first, np.ndarray):
         return np.concatenate(leaves)
-    return torch.cat([leaf.to(leaves[-1].device) for leaf in leaves])
+    if isinstance(first, Tensor):
+        return torch.cat([leaf.to(leaves[-1].device) for leaf in leaves])
+    return type(first)(chain.from_iterable(leaves))

@@ -4,28 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
+from itertools import chain
 from typing import Literal, TypeAlias, TypeVar
 
 import torch
-from torch import Tensor, nn
+from torch import nn
+from torch.nn.modules.batchnorm import _NormBase
 
 from subsetopt.inputs import checked_choice
+from subsetopt_torch.model.buffers import buffers_kept, norm_modules
 
-__all__ = [
-    "ScoringMode",
-    "buffers_kept",
-    "norm_buffers",
-    "norm_modules",
-    "scoring_pass",
-    "temporarily",
-]
+__all__ = ["ScoringMode", "norm_modules", "scoring_pass", "temporarily"]
 
 ScoringMode: TypeAlias = Literal["eval", "train"]
 
 _Value = TypeVar("_Value")
-
-# Names of the buffers that hold a normalization layer's running statistics.
-_RUNNING = ("running_mean", "running_var", "num_batches_tracked")
 
 
 @contextmanager
@@ -35,12 +29,13 @@ def scoring_pass(
     *,
     update_norm: bool = False,
     devices: Iterable[torch.device] = (),
+    loss_fn: object = None,
 ) -> Iterator[None]:
     """Run forwards that change nothing: no gradients, and everything put back afterwards.
 
     What is put back, also when the forward raises, is the train or eval mode of every submodule,
-    the random streams of the CPU and of the model's devices, and in train mode every buffer
-    (BatchNorm's running statistics, spectral norm's vectors).
+    the random streams of the CPU and of the model's devices, and every buffer (BatchNorm's running
+    statistics, spectral norm's vectors, what observers of quantization have seen).
 
     Parameters
     ----------
@@ -54,6 +49,10 @@ def scoring_pass(
         statistics, once. Everything else is as ``mode`` says.
     devices
         Devices whose random streams are put back besides those of the model.
+    loss_fn
+        The loss that will be called. Where it is a module, or a method or a
+        ``functools.partial`` of one, its modes and buffers are treated as those of the model. By
+        default, and for any other function, nothing is known of it.
 
     Raises
     ------
@@ -61,14 +60,14 @@ def scoring_pass(
         If the mode is unknown.
     """
     checked_choice("scoring_mode", mode, ("eval", "train"), listed=True)
-    modules = list(model.modules())
+    owners = [model, *_modules_of(loss_fn)]
+    modules = list(dict.fromkeys(chain.from_iterable(m.modules() for m in owners)))
     modes = [module.training for module in modules]
-    awake = {id(m) for m in norm_modules(model) if m.training} if update_norm else set()
-    spared = {id(b) for m in norm_modules(model) for b in norm_buffers(m)} if update_norm else set()
-    touched = [b for b in model.buffers() if id(b) not in spared] if mode == "train" else []
+    norms = norm_modules(*owners)
+    awake = {id(m) for m in norms if m.training} if update_norm else set()
+    spared = {id(m) for m in norms} if update_norm else set()
     with ExitStack() as stack:
         _keep_random_streams(stack, model, devices)
-        stack.enter_context(buffers_kept(touched))
         # Weights that autocast casts here would be cached without gradients, and a training
         # forward inside the same autocast region would use them again.
         stack.enter_context(
@@ -79,30 +78,9 @@ def scoring_pass(
         stack.callback(_set_modes, modules, modes)
         if mode == "eval":
             _set_modes(modules, [id(module) in awake for module in modules])
+        touched = [m for m in modules if id(m) not in spared and not _is_constant(m)]
+        stack.enter_context(buffers_kept(touched))
         yield
-
-
-def norm_modules(model: nn.Module) -> list[nn.Module]:
-    """Return the modules that keep running statistics."""
-    return [m for m in model.modules() if isinstance(getattr(m, "running_mean", None), Tensor)]
-
-
-def norm_buffers(module: nn.Module) -> list[Tensor]:
-    """Return the running statistics of a module."""
-    buffers = (getattr(module, name, None) for name in _RUNNING)
-    return [buffer for buffer in buffers if isinstance(buffer, Tensor)]
-
-
-@contextmanager
-def buffers_kept(buffers: Iterable[Tensor]) -> Iterator[None]:
-    """Put the values of buffers back on leaving; the tensors stay the same objects."""
-    saved = [(buffer, buffer.detach().clone()) for buffer in buffers]
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for buffer, value in saved:
-                buffer.copy_(value)
 
 
 @contextmanager
@@ -121,6 +99,24 @@ def temporarily(
 def _set_modes(modules: list[nn.Module], modes: list[bool]) -> None:
     for module, training in zip(modules, modes, strict=True):
         module.training = training
+
+
+def _modules_of(function: object) -> Iterator[nn.Module]:
+    """Yield the modules that a function is, or is a method or a ``functools.partial`` of."""
+    if isinstance(function, nn.Module):
+        yield function
+    elif isinstance(function, partial):
+        for part in (function.func, *function.args, *function.keywords.values()):
+            yield from _modules_of(part)
+    elif isinstance(owner := getattr(function, "__self__", None), nn.Module):
+        yield owner
+
+
+def _is_constant(module: nn.Module) -> bool:
+    """Whether a module changes no buffer: torch's own normalization layers in eval mode."""
+    return isinstance(module, _NormBase) and not (
+        module.training or type(module).__module__.partition(".")[0] != "torch"
+    )
 
 
 def _keep_random_streams(

@@ -70,6 +70,11 @@ class Picked:
     def __len__(self) -> int:
         return self.indices.shape[0]
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Return what a copy or another process makes the pick from, with its solution."""
+        values = (self.indices, self.weights, self.n, self.solution, self.excluded, self.fallback)
+        return Picked, values
+
     def __repr__(self) -> str:
         notes = f", excluded={self.excluded}" if self.excluded else ""
         notes += f", fallback={self.fallback!r}" if self.fallback else ""
@@ -80,6 +85,7 @@ def first_of(
     k: int, n: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Picked:
     """Return the pick of the first k of n candidates, with equal weights, without any solver."""
-    indices = torch.arange(k, device=device)
-    weights = torch.full((k,), 1.0 / k if k else 0.0, device=device, dtype=weight_dtype(dtype))
+    with torch.inference_mode(False):  # a loss with weights made inside has no gradient
+        indices = torch.arange(k, device=device)
+        weights = torch.full((k,), 1.0 / k if k else 0.0, device=device, dtype=weight_dtype(dtype))
     return Picked(indices, weights, n, lambda: solve(Problem(TopScores(np.zeros(n)), k)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 
 import subsetopt as so
+from subsetopt.errors import did_you_mean
 from subsetopt.policies.base import FORWARD_SIGNALS
 from subsetopt_torch.arguments import Signal
 from subsetopt_torch.selection.constraints import Rules, constrained
@@ -20,11 +21,24 @@ from subsetopt_torch.selection.presample import Presample
 from subsetopt_torch.selection.transfer import Both, cleared, policy_signals
 from subsetopt_torch.signals.scoring_forward import from_logits
 
-__all__ = ["Request", "mended", "nonfinite_error", "proposed"]
+__all__ = [
+    "NonfiniteError",
+    "Request",
+    "check_names",
+    "mended",
+    "nonfinite_error",
+    "proposed",
+]
 
 # Signals that are set to zero for a sample whose loss is not finite: a forward pass gives no
 # sensible value of them. The loss itself gets another value, see ``mended``.
 _MENDABLE = FORWARD_SIGNALS - {"losses"}
+# Signals that a caller may pass whatever the policy requires.
+_CALLERS = FORWARD_SIGNALS | {"targets", "ids"}
+
+
+class NonfiniteError(so.ProblemError):
+    """A loss is not finite, and the selector says that this raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +122,31 @@ def proposed(
     return constrained(policy.propose(known, k, rng), rules, request.bad)
 
 
+def check_names(named: NamedPolicy, names: Iterable[str]) -> None:
+    """Raise unless every name is that of a signal.
+
+    Raises
+    ------
+    OptionError
+        If one is neither a signal that this library knows nor one that the policy requires.
+    """
+    known = _CALLERS | named.policy.requires
+    for name in names:
+        if name not in known:
+            raise so.OptionError(
+                f"no signal or keyword named {name!r}.{did_you_mean(name, sorted(known))} Signals "
+                f"are {', '.join(sorted(known))}."
+            )
+
+
 def nonfinite_error(
     positions: NDArray[np.int64], values: NDArray[Any], where: str
-) -> so.ProblemError:
+) -> NonfiniteError:
     """Return the error that names the first samples whose loss is not finite."""
     pairs = zip(positions[:5], values[:5], strict=True)
     shown = ", ".join(f"{i} ({v})" for i, v in pairs)
     more = f" and {positions.size - 5} more" if positions.size > 5 else ""
-    return so.ProblemError(
+    return NonfiniteError(
         f"losses are not finite at positions {shown}{more} of {where}. Mend the samples or the "
         "loss, or pass nonfinite='exclude' to train without them."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import numpy as np
@@ -28,7 +28,13 @@ from subsetopt_torch.selection.constraints import Rules, checked_constraints
 from subsetopt_torch.selection.named_policy import NamedPolicy, SolverLike
 from subsetopt_torch.selection.picked import Picked, first_of
 from subsetopt_torch.selection.presample import Presample, presampled
-from subsetopt_torch.selection.proposal import Request, mended, nonfinite_error, proposed
+from subsetopt_torch.selection.proposal import (
+    Request,
+    check_names,
+    mended,
+    nonfinite_error,
+    proposed,
+)
 from subsetopt_torch.selection.transfer import Both, to_device
 
 __all__ = ["BatchSelector", "SelectionWarning"]
@@ -88,6 +94,9 @@ class BatchSelector:
         How many of them were a uniform draw because the solver gave no subset.
     excluded
         Number of samples left out so far because their loss was not finite.
+    floor
+        The smallest number of samples that is chosen, where any are and the batch has as many: 1,
+        and 2 where a :class:`SelectiveStep` finds that BatchNorm needs more than one.
 
     Raises
     ------
@@ -141,6 +150,7 @@ class BatchSelector:
         self.step = 0
         self.fallbacks = 0
         self.excluded = 0
+        self.floor = 1
         self._warned = False
         self.solver = solver
         self._solve = self._named.solve_with(
@@ -167,7 +177,8 @@ class BatchSelector:
 
     def size(self, n: int) -> int:
         """Return how many of n candidates are chosen."""
-        return min(int(self.k), n) if self.k is not None else so.size_from_rate(n, self.rate or 0.0)
+        k = int(self.k) if self.k is not None else so.size_from_rate(n, self.rate or 0.0)
+        return min(max(k, self.floor), n) if k else 0
 
     def needs_scoring(self, n: int) -> bool:
         """Return whether a forward pass over n candidates is needed before the next selection."""
@@ -236,7 +247,10 @@ class BatchSelector:
         ProblemError
             If the losses are malformed or not finite, a required signal is missing, or a
             constraint is malformed.
+        OptionError
+            If a keyword is the name of no signal.
         """
+        check_names(self._named, signals)
         tensor = as_loss_vector(losses)
         rules = self._rules(constraints)
         if presample is None:
@@ -273,7 +287,10 @@ class BatchSelector:
         constraints: Constraints | None = None,
         **signals: Signal,
     ) -> Picked:
-        """Choose from n candidates without a forward pass, where ``needs_scoring`` is False.
+        """Choose from n candidates without a forward pass.
+
+        For where ``needs_scoring`` is False, or where the signals are given that the policy
+        requires.
 
         Parameters
         ----------
@@ -290,10 +307,28 @@ class BatchSelector:
         ------
         ProblemError
             If the policy does need the losses, or a constraint is malformed.
+        OptionError
+            If a keyword is the name of no signal.
         """
+        check_names(self._named, signals)
         deadline = so.Deadline(self.time_limit)
         rules, device = self._rules(constraints), torch.device(device)
-        return self._select(Request(n, None, device, dtype, signals, rules, _NO_INDICES, deadline))
+        presample = self._presample(n, rules)
+        if presample is not None:
+            signals = presample.rows(signals)
+        return self._select(
+            Request(n, presample, device, dtype, signals, rules, _NO_INDICES, deadline)
+        )
+
+    def check_signals(self, names: Iterable[str]) -> None:
+        """Raise unless every name is that of a signal.
+
+        Raises
+        ------
+        OptionError
+            With the nearest name of a signal.
+        """
+        check_names(self._named, names)
 
     def everything(
         self, n: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32

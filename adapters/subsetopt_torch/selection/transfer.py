@@ -44,13 +44,14 @@ def to_device(
     packed = np.empty((2, indices.size), dtype=np.int64)
     packed[0] = indices
     packed[1] = weights.view(np.int64)
-    if device.type == "mps":  # no float64 there to read the bits as
-        return (
-            torch.from_numpy(packed[0]).to(device),
-            torch.from_numpy(weights.astype(np.float32)).to(device, dtype),
-        )
-    moved = torch.from_numpy(packed).to(device)
-    return moved[0], moved[1].view(torch.float64).to(dtype)
+    with torch.inference_mode(False):  # a loss with weights made inside has no gradient
+        if device.type == "mps":  # no float64 there to read the bits as
+            return (
+                torch.from_numpy(packed[0]).to(device),
+                torch.from_numpy(weights.astype(np.float32)).to(device, dtype),
+            )
+        moved = torch.from_numpy(packed).to(device)
+        return moved[0], moved[1].view(torch.float64).to(dtype)
 
 
 def policy_signals(

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from subsetopt.policies import to_host
 from subsetopt_torch.arguments import Autocast
 from subsetopt_torch.model.batches import call_model, take
+from subsetopt_torch.model.buffers import Snapshot, norm_modules
 from subsetopt_torch.model.losses import LossFunction, check_per_sample
 from subsetopt_torch.model.scoring_pass import scoring_pass
 from subsetopt_torch.selection.picked import Picked
 from subsetopt_torch.selection.selector import BatchSelector
+from subsetopt_torch.training.notices import Notices
 from subsetopt_torch.training.selected import SelectedBatch
 
 __all__ = ["ForwardResult", "TrainingForward"]
@@ -60,6 +62,8 @@ class TrainingForward:
         Makes the context that the forward runs in.
     selector
         Says what happens to samples whose loss is not finite.
+    notices
+        Says once what the user should know.
     size
         The number of samples that repeats fill up to; 0 for no repeats.
     """
@@ -68,61 +72,11 @@ class TrainingForward:
     loss_fn: LossFunction
     autocast: Autocast
     selector: BatchSelector
+    notices: Notices
     size: int = 0
 
     def __call__(self, selected: SelectedBatch) -> ForwardResult:
-        """Return losses and outputs of the picked samples, without those that are not finite.
-
-        Only losses without a scoring pass are looked at; the selector has seen the others.
-
-        Raises
-        ------
-        ProblemError
-            If a loss is not finite and the selector says that this raises.
-        """
-        if selected.is_scored:
-            return self._forward(selected)
-        excludes = self.selector.nonfinite == "exclude"
-        before = [(b, b.detach().clone()) for b in self.model.buffers()] if excludes else []
-        forward, picked = self._forward(selected), selected.picked
-        values = forward.losses.detach()[: len(picked)]
-        good = values.isfinite()
-        if bool(good.all()):
-            return forward
-        # A NaN reaches every gradient and BatchNorm's statistics: forward again without it.
-        with torch.no_grad():
-            for buffer, value in before:
-                buffer.copy_(value)
-        if excludes:
-            good = self._finite_alone(selected, good)
-        where = "the batch" if selected.positions is None else "the gathered batch"
-        positions = to_host(picked.indices[~good])
-        self.selector.exclude_nonfinite(positions, to_host(values[~good]), where)
-        return self._retry(selected.keeping(_kept(picked, good)), forward)
-
-    def _retry(self, rest: SelectedBatch, failed: ForwardResult) -> ForwardResult:
-        """Return the forward of the samples that are left; of none if it is not finite either."""
-        if not len(rest.picked):
-            return ForwardResult(rest, failed.losses, failed.outputs)
-        forward = self._forward(rest)
-        if bool(forward.losses.detach().isfinite().all()):
-            return forward
-        nothing = torch.zeros_like(rest.picked.indices, dtype=torch.bool)
-        return ForwardResult(
-            rest.keeping(_kept(rest.picked, nothing)), forward.losses, forward.outputs
-        )
-
-    def _finite_alone(self, selected: SelectedBatch, together: Tensor) -> Tensor:
-        """Return which losses are finite when no sample sees another, as in eval mode.
-
-        Under BatchNorm one NaN makes the losses of the whole batch NaN; only the sample that the
-        NaN comes from is to be left out.
-        """
-        with scoring_pass(self.model, devices=(selected.batch.device,)):
-            alone = self._forward(selected).losses[: len(selected.picked)].isfinite()
-        return together if bool(alone.all()) else alone
-
-    def _forward(self, selected: SelectedBatch) -> ForwardResult:
+        """Return losses and outputs of the picked samples."""
         batch, rows, k = selected.batch, selected.picked.indices, len(selected.picked)
         inputs, targets = batch.inputs, batch.targets
         size = max(self.size, k)
@@ -131,9 +85,99 @@ class TrainingForward:
         if size > k or k < batch.n:
             inputs, targets = take(inputs, rows, batch.n), take(targets, rows, batch.n)
         with self.autocast():
-            outputs = call_model(self.model, inputs)
+            outputs = self._outputs(inputs, size)
             losses = check_per_sample(self.loss_fn(outputs, targets), size)
         return ForwardResult(selected, losses, outputs)
+
+    def before(self) -> Snapshot | None:
+        """Return what is put back if a loss is not finite and its sample is left out."""
+        if self.selector.nonfinite != "exclude":
+            return None
+        return Snapshot(module for owner in self._owners() for module in owner.modules())
+
+    def without_nonfinite(self, forward: ForwardResult, before: Snapshot | None) -> ForwardResult:
+        """Return another forward, without the samples whose loss is not finite.
+
+        A NaN reaches every gradient and BatchNorm's statistics, so that all of them are made anew.
+        Where the losses of the others are not finite then, either, nothing is picked.
+
+        Parameters
+        ----------
+        forward
+            A forward with a loss that is not finite.
+        before
+            What :meth:`before` returned before that forward was made.
+
+        Raises
+        ------
+        ProblemError
+            If the selector says that such a loss raises.
+        """
+        selected, picked = forward.selected, forward.selected.picked
+        values = forward.losses.detach()[: len(picked)]
+        good = values.isfinite()
+        if before is not None:
+            before.put_back()
+            good = self._finite_alone(selected, good)
+        where = "the batch" if selected.positions is None else "the gathered batch"
+        if selected.is_scored:
+            where += ", in the training forward"
+        positions = to_host(picked.indices[~good])
+        self.selector.exclude_nonfinite(positions, to_host(values[~good]), where)
+        rest = selected.keeping(_kept(picked, good))
+        if not len(rest.picked):
+            return ForwardResult(rest, forward.losses, forward.outputs)
+        again = self(rest)
+        if bool(again.losses.detach()[: len(rest.picked)].isfinite().all()):
+            return again
+        assert before is not None
+        before.put_back()
+        self.selector.exclude_nonfinite(to_host(rest.picked.indices), to_host(again.losses), where)
+        nothing = torch.zeros_like(rest.picked.indices, dtype=torch.bool)
+        return ForwardResult(rest.keeping(_kept(rest.picked, nothing)), again.losses, again.outputs)
+
+    def _owners(self) -> list[nn.Module]:
+        loss_fn = self.loss_fn
+        return [self.model, loss_fn] if isinstance(loss_fn, nn.Module) else [self.model]
+
+    def _finite_alone(self, selected: SelectedBatch, together: Tensor) -> Tensor:
+        """Return which losses are finite when no sample sees another, as in eval mode.
+
+        Under BatchNorm one NaN makes the losses of the whole batch NaN; only the sample that the
+        NaN comes from is to be left out.
+        """
+        device, loss_fn = selected.batch.device, self.loss_fn
+        with scoring_pass(self.model, devices=(device,), loss_fn=loss_fn):
+            alone = self(selected).losses[: len(selected.picked)].isfinite()
+        return together if bool(alone.all()) else alone
+
+    def _outputs(self, inputs: object, size: int) -> object:
+        """Return what the model makes of ``size`` samples.
+
+        Batch statistics of one sample do not exist; where a layer refuses them, the layers use
+        their running statistics.
+        """
+        norms = [m for m in norm_modules(self.model) if m.training] if size == 1 else []
+        if not norms:
+            return call_model(self.model, inputs)
+        before = Snapshot(norms)
+        try:
+            return call_model(self.model, inputs)
+        except ValueError:
+            before.put_back()
+            for module in norms:
+                module.training = False
+            outputs = call_model(self.model, inputs)
+        finally:
+            for module in norms:
+                module.training = True
+        self.notices.warn(
+            "one sample",
+            "one sample was picked, and a normalization layer in training mode needs more of them: "
+            "for updates on one sample these layers use their running statistics. Pick at least 2 "
+            "(a larger rate or k, last_batch='drop').",
+        )
+        return outputs
 
 
 def _kept(picked: Picked, good: Tensor) -> Picked:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from subsetopt import OptionError, ProblemError
-from subsetopt_torch.model.batches import Rows, concatenate, per_sample, take_rows
+from subsetopt_torch.model.batches import Rows, check_alike, concatenate, per_sample, take_rows
 from subsetopt_torch.selection.picked import first_of
 from subsetopt_torch.training.selected import Batch, SelectedBatch
 
@@ -85,7 +85,8 @@ class Gathering:
         Raises
         ------
         ProblemError
-            If the batch is built unlike those that samples were gathered from.
+            If the batch is built unlike those that samples were gathered from, or its samples have
+            another shape. Nothing is kept of it then, and the others go on waiting.
         """
         batch, picked = selected.batch, selected.picked
         samples = [batch.inputs, batch.targets, batch.ids]
@@ -96,20 +97,29 @@ class Gathering:
                 "no ids): pass batches of one build, or call flush() in between."
             )
         taken = take_rows(samples, picked.indices, rows)
+        if self._queue:
+            check_alike(self._queue[-1].samples, taken, rows)
         weights = picked.weights * len(picked)
         self._queue.append(Gathered(taken, rows, picked.indices, weights, selected.is_scored))
 
-    def pop(self, size: int) -> Gathered:
-        """Return the oldest ``size`` samples and drop them; at least as many must be waiting."""
+    def first(self, size: int) -> Gathered:
+        """Return the oldest ``size`` samples, which go on waiting; there must be as many."""
         parts: list[Gathered] = []
+        for part in self._queue:
+            taken = min(size, len(part))
+            parts.append(part if taken == len(part) else part.part(0, taken))
+            size -= taken
+            if not size:
+                break
+        return _joined(parts)
+
+    def drop(self, size: int) -> None:
+        """Drop the oldest ``size`` samples, once they have been trained on."""
         while size:
             head = self._queue.pop(0)
             if len(head) > size:
                 self._queue.insert(0, head.part(size, len(head)))
-                head = head.part(0, size)
-            parts.append(head)
-            size -= len(head)
-        return _joined(parts)
+            size -= min(size, len(head))
 
     def state(self) -> list[dict[str, Any]]:
         """Return the samples that wait, as plain containers and tensors."""
@@ -131,11 +141,14 @@ class Gathering:
         self._queue = [Gathered(**part) for part in state]
 
 
-def combined(updates: Sequence[tuple[Tensor | None, int]]) -> tuple[Tensor | None, int]:
-    """Return the mean loss of several updates (None without any), and the samples they took."""
-    losses = [loss for loss, _ in updates if loss is not None]
+def combined(updates: Sequence[tuple[Tensor | None, int, bool]]) -> tuple[Tensor | None, int, bool]:
+    """Return the mean loss of several updates, the samples they took, and whether any was made.
+
+    The loss is None without any.
+    """
+    losses = [loss for loss, _, _ in updates if loss is not None]
     loss = torch.stack(losses).mean() if losses else None
-    return loss, sum(size for _, size in updates)
+    return loss, sum(size for _, size, _ in updates), any(made for _, _, made in updates)
 
 
 def _joined(parts: list[Gathered]) -> Gathered:

@@ -23,7 +23,8 @@ class StepResult:
         the mean of these losses if there were several updates; nan if there was no update.
     batch_loss
         Mean loss of all scored samples, a detached scalar: the honest curve. With all samples
-        chosen it is the mean of the training forward; nan where no forward over the batch was made
+        chosen it is the mean of the training forward; the mean of the losses that the
+        caller passed, where he did; nan where no forward over the batch was made
         (``uniform`` below rate 1).
     picked
         The samples chosen from this batch.
@@ -36,8 +37,9 @@ class StepResult:
         Positions in the batch that ``losses`` belong to, shape (m,), int64, ascending; None when
         they belong to all n samples.
     updated
-        Whether the parameters were updated: False for an empty or dropped batch or pick, and for
-        a step that only gathers (``accumulate=True``).
+        Whether the optimizer changed the parameters: False for an empty or dropped batch or pick,
+        for a step that only gathers (``accumulate=True``), and where a gradient scaler skipped the
+        update because a gradient was not finite.
     trained
         How many samples had a backward pass: those picked from this batch or, with
         ``accumulate=True``, those gathered for the updates of this step.

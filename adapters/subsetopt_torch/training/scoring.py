@@ -52,8 +52,9 @@ class Scoring:
         n = candidates.n
         rows = candidates.filled(full) if self.pad else candidates
         model, mode, devices = self.forward.model, self.forward.mode, (candidates.device,)
+        loss_fn, update_norm = self.forward.loss_fn, self.update_norm
         with (
-            scoring_pass(model, mode, update_norm=self.update_norm, devices=devices),
+            scoring_pass(model, mode, update_norm=update_norm, devices=devices, loss_fn=loss_fn),
             self.autocast(),
         ):
             losses, signals = self.forward(rows.inputs, rows.targets, rows.n, wanted)

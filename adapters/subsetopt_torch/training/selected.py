@@ -126,6 +126,7 @@ class SelectedBatch:
         timings: Timings,
         loss: Tensor | None = None,
         trained: int = 0,
+        updated: bool = False,
         losses: Tensor | None = None,
     ) -> StepResult:
         """Return the result of a step that picked these samples.
@@ -138,6 +139,8 @@ class SelectedBatch:
             The loss of the update; None where there was none.
         trained
             The number of samples that had a backward pass.
+        updated
+            Whether the parameters were changed.
         losses
             Losses of the picked samples in the training forward, shape (k,), detached; None where
             that forward was not made of these samples.
@@ -150,7 +153,7 @@ class SelectedBatch:
             timings,
             None if self.scores is None else self.scores.losses,
             None if self.scores is None else self.scores.indices,
-            updated=loss is not None,
+            updated=updated,
             trained=trained,
         )
 

@@ -8,7 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from subsetopt.policies.base import FORWARD_SIGNALS
 from subsetopt_torch.arguments import Constraints, Signal
+from subsetopt_torch.model.losses import as_loss_vector
 from subsetopt_torch.selection.selector import BatchSelector
 from subsetopt_torch.signals.scoring_forward import DERIVED
 from subsetopt_torch.training.scoring import Scoring
@@ -91,11 +93,21 @@ class Selecting:
             Is told when the scoring pass ends.
         """
         selector, n, k = self.selector, batch.n, self.selector.size(batch.n)
+        selector.check_signals(signals)
         if k == n and not (constraints or selector.constraints):
             return SelectedBatch.whole(batch, selector.everything(n, batch.device, self.dtype))
         known = _with_samples(signals, batch)
-        if k and selector.needs_scoring(n):
-            return self._scored(batch, constraints, known, clock)
+        losses = known.pop("losses", None)
+        passed = {name for name, value in known.items() if value is not None}
+        lacking = self.selector.policy.requires & FORWARD_SIGNALS - passed
+        if losses is not None:
+            lacking = lacking - {"losses"}
+        if k and lacking and selector.needs_scoring(n):
+            return self._scored(batch, constraints, known, losses, clock)
+        if losses is not None:
+            given = as_loss_vector(losses).to(batch.device)
+            picked = selector(given, presample=None, constraints=constraints, **known)
+            return SelectedBatch(batch, picked, scores=Scores(given, None))
         picked = selector.without_losses(
             n, batch.device, self.dtype, constraints=constraints, **known
         )
@@ -106,26 +118,36 @@ class Selecting:
         batch: Batch,
         constraints: Constraints | None,
         known: dict[str, Signal],
+        given: Signal,
         clock: Clock,
     ) -> SelectedBatch:
-        """Return a batch with the samples picked after a scoring pass over the candidates."""
+        """Return a batch with the samples picked after a scoring pass over the candidates.
+
+        ``given`` are losses that the selector gets in place of those of the pass.
+        """
+        known["losses"] = given
         candidates, indices, full = batch, None, self.sizes.batch
         presample = self.selector.presample(batch.n, constraints=constraints)
         if presample is not None:
             indices, full = presample.on(batch.device), self.sizes.see_presample(len(presample))
             candidates, known = batch.take(indices), presample.rows(known)
+        given = known.pop("losses")
         passed = {name for name, value in known.items() if value is not None}
         wanted = (DERIVED & self.selector.policy.requires) - passed
         losses, derived = self.scoring(candidates, full, wanted)
         clock.lap("scoring")
+        signals: dict[str, Signal] = {**derived, **known}
         picked = self.selector(
-            losses, presample=presample, constraints=constraints, **{**derived, **known}
+            losses if given is None else as_loss_vector(given).to(losses.device),
+            presample=presample,
+            constraints=constraints,
+            **signals,
         )
         return SelectedBatch.scored(batch, picked, Scores(losses, indices))
 
 
 def _with_samples(signals: Mapping[str, Signal], batch: Batch) -> dict[str, Signal]:
-    """Return signals with targets, unless they are passed already, and with ids."""
+    """Return signals with targets and ids, unless they are passed already."""
     known = dict(signals)
     if batch.ids is not None:
         known["ids"] = batch.ids

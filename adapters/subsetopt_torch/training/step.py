@@ -4,37 +4,61 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from subsetopt import OptionError
+from subsetopt import OptionError, ProblemError
 from subsetopt.inputs import checked_choice
 from subsetopt_torch.arguments import Autocast, Constraints, Ids, Signal, check_state
 from subsetopt_torch.model.batches import batch_size
+from subsetopt_torch.model.buffers import buffers_kept, norm_modules
 from subsetopt_torch.model.losses import LossFunction
 from subsetopt_torch.model.parameters import device_of, model_weight_dtype
-from subsetopt_torch.model.scoring_pass import (
-    ScoringMode,
-    buffers_kept,
-    norm_buffers,
-    norm_modules,
-)
+from subsetopt_torch.model.scoring_pass import ScoringMode
+from subsetopt_torch.selection.proposal import NonfiniteError
 from subsetopt_torch.selection.selector import BatchSelector
 from subsetopt_torch.signals.last_layer import LastLayer
 from subsetopt_torch.signals.scoring_forward import ScoringForward, learns_from
 from subsetopt_torch.training.feedback import Reporting
+from subsetopt_torch.training.finite import FiniteCheck
 from subsetopt_torch.training.forward import ForwardResult, TrainingForward
 from subsetopt_torch.training.gathering import Gathering, combined
+from subsetopt_torch.training.notices import Notices
 from subsetopt_torch.training.result import StepResult
 from subsetopt_torch.training.scoring import Scoring
 from subsetopt_torch.training.selected import Batch, SelectedBatch
 from subsetopt_torch.training.selecting import FullSizes, Selecting
 from subsetopt_torch.training.timings import Clock
-from subsetopt_torch.training.update import Update
+from subsetopt_torch.training.update import Update, check_needs_no_closure
 
 __all__ = ["SelectiveStep"]
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What became of an update.
+
+    Attributes
+    ----------
+    forward
+        The training forward.
+    loss
+        Its weighted loss, a detached scalar; None where no sample was left to train on.
+    updated
+        Whether the optimizer changed the parameters.
+    """
+
+    forward: ForwardResult
+    loss: Tensor | None
+    updated: bool
+
+    @property
+    def selected(self) -> SelectedBatch:
+        """The batch, with the samples that were trained on."""
+        return self.forward.selected
 
 
 class SelectiveStep:
@@ -48,7 +72,7 @@ class SelectiveStep:
     loss_fn
         ``loss_fn(outputs, targets)``, one loss per sample, shape (n,): ``reduction="none"``.
     optimizer
-        An optimizer of the model's parameters.
+        An optimizer of the model's parameters. One that needs a closure (LBFGS) is refused.
     selector
         Chooses the samples of each batch.
     scoring_mode
@@ -84,15 +108,15 @@ class SelectiveStep:
     Raises
     ------
     OptionError
-        If an option has none of its values, or ``last_layer`` is no linear layer of the model.
+        If an option has none of its values, ``last_layer`` is no linear layer of the model, or the
+        optimizer needs a closure.
 
     Notes
     -----
     With k = n, or a policy that wants no scores, there is no scoring pass. With k = n the
     parameters are bit-identical to those of ``loss_fn(model(x), y).mean().backward()``. The
-    selector's ``nonfinite`` says whether a loss that is not finite raises, before anything is
-    updated, or whether its sample is left out; without a scoring pass the losses of the training
-    forward are looked at.
+    selector's ``nonfinite`` says whether a loss that is not finite, of the scoring pass or of the
+    training forward, raises before the parameters change, or whether its sample is left out.
 
     With ``accumulate``, sample i of batch t, which has the weight w_i among the k_t samples picked
     there, has the weight ``w_i * k_t / batch_size`` in its update. Equal weights become
@@ -138,6 +162,7 @@ class SelectiveStep:
         checked_choice("last_batch", last_batch, ("shrink", "drop", "pad"), listed=True)
         if batch_size is not None and batch_size < 1:
             raise OptionError(f"batch_size must be at least 1 or None, got {batch_size!r}.")
+        check_needs_no_closure(optimizer)
         self.model = model
         self.loss_fn = loss_fn
         self.optimizer = optimizer
@@ -153,6 +178,7 @@ class SelectiveStep:
         self._learns_from = learns_from(selector.policy)
         self._sizes = FullSizes(batch_size)
         self._gathering = Gathering()
+        self._notices = Notices()
 
     @property
     def batch_size(self) -> int:
@@ -184,16 +210,26 @@ class SelectiveStep:
         constraints
             Constraints for this batch, as for :meth:`BatchSelector.__call__`.
         signals
-            Further signals that the policy requires, one row per sample.
+            Signals of the samples by name, one row each. What is given is not computed: where all
+            that the policy requires is given, ``losses=`` included, there is no scoring pass.
 
         Raises
         ------
+        OptionError
+            If a keyword is the name of no signal.
         ProblemError
-            If the loss is reduced or not finite, or the batch has no batch dimension.
+            If the loss is reduced or not finite, the batch has no batch dimension, or gradients are
+            switched off.
         """
+        if not torch.is_grad_enabled():
+            raise ProblemError(
+                "a step makes gradients, and they are switched off here (torch.no_grad or "
+                "torch.inference_mode): call it outside."
+            )
         n = batch_size(targets, inputs)
         self._sizes.see_batch(n)
         batch = Batch(inputs, targets, ids, n, device_of(self.model, inputs))
+        self._set_floor(n)
         clock = Clock(batch.device, self.synchronize)
         if n == 0 or (self.last_batch == "drop" and n < self.batch_size):
             return self._nothing(batch).result(clock.timings)
@@ -243,6 +279,19 @@ class SelectiveStep:
         self._sizes.largest_batch = int(state["largest_batch"])
         self._gathering.load(state["gathered"])
 
+    def _set_floor(self, n: int) -> None:
+        """Have 2 of n samples chosen instead of 1 where BatchNorm needs more than one."""
+        selector = self.selector
+        selector.floor = 1
+        if n > 1 and selector.size(n) == 1 and not self.accumulate and _needs_two(self.model):
+            selector.floor = 2
+            self._notices.warn(
+                "floor",
+                f"1 of {n} samples is to be picked, and BatchNorm1d in training mode has no "
+                "statistics of one sample: 2 are picked, here and wherever it would be 1. Use a "
+                "larger rate or k, or last_batch='drop'.",
+            )
+
     # The parts of a step are made for every batch, so that they follow the attributes above.
 
     def _scoring(self) -> Scoring:
@@ -260,7 +309,9 @@ class SelectiveStep:
 
     def _forward(self, full: int) -> TrainingForward:
         size = full if self.last_batch == "pad" else 0
-        return TrainingForward(self.model, self.loss_fn, self.autocast, self.selector, size)
+        return TrainingForward(
+            self.model, self.loss_fn, self.autocast, self.selector, self._notices, size
+        )
 
     def _update(self) -> Update:
         return Update(self.optimizer, self.scaler)
@@ -270,11 +321,13 @@ class SelectiveStep:
 
     def _train(self, selected: SelectedBatch, clock: Clock) -> StepResult:
         """Make an update on the picked samples of a batch."""
-        loss, forward = self._fit(selected, self.selector.size(self.batch_size), clock)
-        if loss is None:
-            return forward.selected.result(clock.timings)
-        k = len(forward.selected.picked)
-        return forward.selected.result(clock.timings, loss, k, forward.losses.detach()[:k])
+        fitted = self._fit(selected, self.selector.size(self.batch_size), clock)
+        self._report(fitted)
+        if fitted.loss is None:
+            return fitted.selected.result(clock.timings)
+        k = len(fitted.selected.picked)
+        losses = fitted.forward.losses.detach()[:k]
+        return fitted.selected.result(clock.timings, fitted.loss, k, fitted.updated, losses)
 
     def _must_gather(self, selected: SelectedBatch) -> bool:
         """Whether picked samples wait for others; where all of a full batch is taken, none do."""
@@ -290,41 +343,64 @@ class SelectiveStep:
             updates.append(self._fit_gathered(self.batch_size, clock))
         return selected.result(clock.timings, *combined(updates))
 
-    def _fit_gathered(self, size: int, clock: Clock) -> tuple[Tensor | None, int]:
-        """Make an update on the oldest samples; return its loss and the number of samples."""
-        selected = self._gathering.pop(size).selected(clock.device)
-        loss, forward = self._fit(selected, self.batch_size, clock)
-        return loss, len(forward.selected.picked)
+    def _fit_gathered(self, size: int, clock: Clock) -> tuple[Tensor | None, int, bool]:
+        """Make an update on the oldest samples; return loss, number of samples, whether updated.
 
-    def _fit(
-        self, selected: SelectedBatch, full: int, clock: Clock
-    ) -> tuple[Tensor | None, ForwardResult]:
-        """Make an update; return its loss, which is None without one, and the training forward.
+        The samples are dropped after the update only: if it raises, they go on waiting, except
+        where a loss is not finite and the next update would raise for the same samples.
+        """
+        selected = self._gathering.first(size).selected(clock.device)
+        try:
+            fitted = self._fit(selected, self.batch_size, clock)
+        except NonfiniteError:
+            self._gathering.drop(size)
+            raise
+        self._gathering.drop(size)
+        self._report(fitted)
+        return fitted.loss, len(fitted.selected.picked), fitted.updated
+
+    def _fit(self, selected: SelectedBatch, full: int, clock: Clock) -> Fitted:
+        """Make an update.
 
         ``full`` is the number of samples of a full update, which padding fills up to.
         """
-        update = self._update()
+        update, making = self._update(), self._forward(full)
         update.clear()
         with self._norms_kept(selected):
-            forward = self._forward(full)(selected)
-            if not len(forward.selected.picked):
-                return None, forward
+            before = making.before()
+            forward = making(selected)
+            check = FiniteCheck(forward.losses[: len(selected.picked)])
             loss = forward.weighted_loss()
             update.backward(loss)
+            if not check.passed():
+                update.clear()
+                forward = making.without_nonfinite(forward, before)
+                if not len(forward.selected.picked):
+                    return Fitted(forward, None, updated=False)
+                loss = forward.weighted_loss()
+                update.backward(loss)
         clock.lap("training")
-        update.apply()
+        updated = update.apply()
         clock.lap("update")
-        if self.selector.listens:
-            self.selector.observe(self._reporting()(forward, self.selector.step - 1))
-        return loss.detach(), forward
+        return Fitted(forward, loss.detach(), updated)
+
+    def _report(self, fitted: Fitted) -> None:
+        """Tell the policy what the training forward gave, where there was an update."""
+        if fitted.loss is not None and self.selector.listens:
+            self.selector.observe(self._reporting()(fitted.forward, self.selector.step - 1))
 
     def _norms_kept(self, selected: SelectedBatch) -> AbstractContextManager[object]:
         """Keep the running statistics where they come from the scoring pass."""
         if self.update_bn != "scored" or not selected.is_scored:
             return nullcontext()
-        return buffers_kept(b for m in norm_modules(self.model) for b in norm_buffers(m))
+        return buffers_kept(norm_modules(self.model))
 
     def _nothing(self, batch: Batch) -> SelectedBatch:
         """Return a batch from which nothing is picked."""
         dtype = model_weight_dtype(self.model)
         return SelectedBatch.unscored(batch, self.selector.nothing(batch.n, batch.device, dtype))
+
+
+def _needs_two(model: nn.Module) -> bool:
+    """Whether a layer in training mode takes the statistics of one value per sample."""
+    return any(isinstance(m, nn.BatchNorm1d) and m.training for m in model.modules())
