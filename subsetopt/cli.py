@@ -8,22 +8,24 @@ nothing that they need.
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib.metadata
 import json
 import math
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import numpy as np
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
 import subsetopt as so
-from subsetopt.errors import OptionError, ProblemError, SubsetOptError
+from subsetopt.errors import OptionError, SubsetOptError
+from subsetopt.files import read_losses, write_whole
 from subsetopt.problem import Cardinality
 from subsetopt.registry import SolverSpec, availability, spec_of
 from subsetopt.solvers.spec import FEATURES
@@ -52,11 +54,12 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     ------
     SystemExit
         With code 0; 1 when there is no subset to return; 2 for a mistake of the user, with one
-        line on stderr; 130 when interrupted.
+        line on stderr; 130 when interrupted, after the best subset found until then was printed.
     """
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         code = _app(arguments)(args=arguments, prog_name="subsetopt", standalone_mode=False)
+        sys.stdout.flush()  # a full disk is told here, not on exit
     except (KeyboardInterrupt, typer.Abort):
         _stop("interrupted", _INTERRUPTED)
     except BrokenPipeError:
@@ -203,7 +206,8 @@ def _solve(
     losses: Annotated[
         Path,
         typer.Argument(
-            metavar="LOSSES", help="Loss vector: .npy, or .csv/.txt with one column or one row."
+            metavar="LOSSES",
+            help="Loss vector: .npy, or .csv/.txt with one column or one row; - reads stdin.",
         ),
     ],
     k: Annotated[int | None, typer.Option("--k", help="How many samples to choose.")] = None,
@@ -233,27 +237,30 @@ def _solve(
     ] = None,
 ) -> None:
     """Choose samples whose mean loss is that of all."""
-    if output is not None and output.suffix not in (".npy", ".csv", ".json"):
-        raise OptionError(f"--output must end in .npy, .csv or .json, got {output}.")
-    values = _read(losses)
+    if output is not None:
+        _check_output(output)
+    so.Deadline(time_limit)  # checks it
+    values = read_losses(losses, sys.stdin.buffer.read)
     names = [name.strip() for name in solver.split(",")]
+    select = functools.partial(
+        so.select,
+        values,
+        k,
+        rate=rate,
+        cardinality=cast(Cardinality, cardinality),  # Problem checks it
+        solver=names[0] if len(names) == 1 else names,
+        max_iterations=max_iterations,
+        seed=seed,
+    )
+    # A limit of 0 seconds does no work, and finds every mistake before kernels are loaded.
+    select(time_limit=0)
     with Console(stderr=True).status("Solving"):
         _warm_up(names)
-        solution = so.select(
-            values,
-            k,
-            rate=rate,
-            cardinality=cast(Cardinality, cardinality),  # Problem checks it
-            solver=names[0] if len(names) == 1 else names,
-            time_limit=time_limit,
-            max_iterations=max_iterations,
-            seed=seed,
-            on_interrupt="return",
-        )
+        solution = select(time_limit=time_limit, on_interrupt="return")
     if output is not None and solution.has_solution:
         _write(solution, output)
     if as_json:
-        print(json.dumps(_facts(solution), indent=2))
+        print(_as_json(_facts(solution)))
     else:
         _show(solution, output)
     if solution.stop_reason is so.StopReason.INTERRUPTED:
@@ -263,6 +270,19 @@ def _solve(
         why = solution.extras.get("error") or solution.stop_reason.value
         print(f"subsetopt: {solution.status.value} ({solution.solver}: {why})", file=sys.stderr)
         raise typer.Exit(_NO_ANSWER)
+
+
+def _check_output(path: Path) -> None:
+    """Raise unless a result can be written there."""
+    if path.suffix not in (".npy", ".csv", ".json"):
+        raise OptionError(f"--output must end in .npy, .csv or .json, got {path}.")
+    if path.is_dir():
+        raise OptionError(f"--output {path} is a folder.")
+    try:
+        with tempfile.TemporaryFile(dir=path.resolve().parent):
+            pass
+    except OSError as error:
+        raise OptionError(f"--output {path} cannot be written: {error.strerror}.") from None
 
 
 def _warm_up(names: list[str]) -> None:
@@ -275,63 +295,23 @@ def _warm_up(names: list[str]) -> None:
             so.select(losses, k=n // 5, solver=name, max_iterations=2000, seed=0)
 
 
-def _read(path: Path) -> NDArray[Any]:
-    """Return the vector in a file."""
-    if path.suffix == ".npy":
-        try:
-            array: NDArray[Any] = np.load(path, allow_pickle=False)
-        except (ValueError, EOFError) as error:
-            raise ProblemError(f"{path} is not a NumPy array: {error}") from None
-        return array
-    if path.suffix not in (".csv", ".txt"):
-        raise OptionError(f"{path} must end in .npy, .csv or .txt.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError:
-        raise ProblemError(f"{path} is not a text file.") from None
-    return _parse(text, path)
-
-
-def _parse(text: str, path: Path) -> NDArray[np.float64]:
-    """Return the numbers of one column or one row; a first line without numbers is a header."""
-    rows = [
-        (number, line.replace(",", " ").replace(";", " ").split())
-        for number, line in enumerate(text.splitlines(), start=1)
-        if line.strip() and not line.lstrip().startswith("#")
-    ]
-    if rows and not any(_is_number(cell) for cell in rows[0][1]):
-        rows = rows[1:]
-    width = max((len(cells) for _, cells in rows), default=1)
-    if len(rows) > 1 and width > 1:
-        raise ProblemError(
-            f"{path} has {len(rows)} rows of up to {width} columns; expected one column or one row."
-        )
-    for number, cells in rows:
-        for cell in cells:
-            if not _is_number(cell):
-                raise ProblemError(f"{path}, line {number}: {cell!r} is not a number.")
-    return np.array([float(cell) for _, cells in rows for cell in cells], dtype=np.float64)
-
-
-def _is_number(cell: str) -> bool:
-    """Whether a text is a number."""
-    try:
-        float(cell)
-    except ValueError:
-        return False
-    return True
-
-
 def _write(solution: so.Solution, path: Path) -> None:
     """Write a solution in the format that the file's suffix names."""
     if path.suffix == ".npy":
-        np.save(path, solution.indices)
-    elif path.suffix == ".csv":
+        write_whole(path, lambda file: np.save(file, solution.indices))
+        return
+    if path.suffix == ".csv":
         pairs = zip(solution.indices.tolist(), solution.weights.tolist(), strict=True)
-        lines = ["index,weight", *(f"{index},{weight!r}" for index, weight in pairs)]
-        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        text = "\n".join(["index,weight", *(f"{index},{weight!r}" for index, weight in pairs)])
     else:
-        path.write_text(json.dumps(_facts(solution), indent=2) + "\n", encoding="utf-8")
+        text = _as_json(_facts(solution))
+    write_whole(path, lambda file: file.write(f"{text}\n".encode()))
+
+
+def _as_json(facts: dict[str, Any]) -> str:
+    """Return facts as JSON with one line for each, however long its value is."""
+    lines = [f"  {json.dumps(name)}: {json.dumps(fact)}" for name, fact in facts.items()]
+    return "{\n" + ",\n".join(lines) + "\n}"
 
 
 def _facts(solution: so.Solution) -> dict[str, Any]:
@@ -389,9 +369,9 @@ def _show(solution: so.Solution, output: Path | None) -> None:
         facts[f"fell over from {name}"] = why
     if output is not None and solution.has_solution:
         facts["written to"] = str(output)
+    elif solution.has_solution:
+        facts["indices"] = " ".join(map(str, solution.indices.tolist()))
     grid = Table.grid(padding=(0, 2))
     for name, fact in facts.items():
         grid.add_row(name, fact)
-    if solution.has_solution:
-        grid.add_row("indices", " ".join(map(str, solution.indices.tolist())))
     Console(markup=False, highlight=False).print(grid)

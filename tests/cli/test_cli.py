@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import io
 import json
 import subprocess
 import sys
@@ -126,7 +128,7 @@ def test_solve_as_json_is_the_solution(run) -> None:
         ("header.csv", "loss\n1\n2\n3\n6\n"),
         ("row.csv", "1,2,3,6\n"),
         ("row.txt", "# epoch 3\n1 2 3 6"),
-        ("bom.csv", "\ufeff1\n2\n\n3\n6\n"),
+        ("bom.csv", "\ufeff1\n2\n3\n6\n\n"),
         ("excel.csv", "1;2;3;6\n"),
     ],
 )
@@ -190,14 +192,17 @@ def test_json_without_an_answer_is_still_json(run) -> None:
         (("solve", "losses.npy", "--k", "3", "--seed", "-1"), ("nonnegative",)),
         (("solve", "losses.npy", "--k", "3", "--cardinality", "most"), ("'at_most'", "'most'")),
         (("solve", "losses.npy", "--k", "3", "--output", "x.doc"), (".npy, .csv or .json",)),
-        (("solve", "losses.npy", "--k", "3", "--output", "no/x.npy"), ("no/x.npy",)),
+        (("solve", "losses.npy", "--k", "3", "--output", "no/x.npy"), ("no/x.npy", "No such")),
+        (("solve", "losses.npy", "--k", "3", "--output", "d.npy"), ("d.npy is a folder",)),
         (("solve", "losses.npy", "--k", "3", "--fast"), ("--fast",)),
         (("solve",), ("LOSSES",)),
         (("solv", "losses.npy"), ("solv",)),
         (("solve", ".", "--k", "1"), (".npy, .csv or .txt",)),
     ],
 )
-def test_mistakes_are_one_line_and_code_2(run, arguments, parts) -> None:
+def test_mistakes_are_one_line_and_code_2(run, monkeypatch, arguments, parts) -> None:
+    Path("d.npy").mkdir()
+    monkeypatch.setattr(cli, "_warm_up", lambda names: pytest.fail("kernels were loaded"))
     outcome = run(*arguments)
     assert_one_line(outcome, *parts)
     assert "Traceback" not in outcome.err and outcome.out == ""
@@ -207,6 +212,8 @@ def test_mistakes_are_one_line_and_code_2(run, arguments, parts) -> None:
     ("name", "content", "parts"),
     [
         ("a.csv", b"1\ntwo\n3\n", ("line 2", "'two'")),
+        ("a.csv", b"1\n\n3\n", ("a.csv, line 2, column 1", "missing")),
+        ("a.csv", b"", ("a.csv holds no numbers",)),
         ("a.csv", b"1,2\n3,4\n", ("2 rows of up to 2 columns", "one column or one row")),
         ("a.csv", b"1\nnan\n3\n", ("finite", "1 (nan)")),
         ("a.csv", b"\xff\xfe\x00", ("not a text file",)),
@@ -218,6 +225,44 @@ def test_mistakes_are_one_line_and_code_2(run, arguments, parts) -> None:
 def test_bad_files_are_one_line(run, name: str, content: bytes, parts: tuple[str, ...]) -> None:
     Path(name).write_bytes(content)
     assert_one_line(run("solve", name, "--k", "1"), *parts)
+
+
+def test_standard_input(run, monkeypatch) -> None:
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"1\n2\n3\n6\n")))
+    facts = json.loads(run("solve", "-", "--k", "2", "--json").out)
+    assert facts["n"] == 4 and facts["objective"] == 0.5
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_many_indices_do_not_fill_the_terminal(run, form: tuple[str, ...]) -> None:
+    np.save("many.npy", np.random.default_rng(0).exponential(size=4000))
+    many = ("solve", "many.npy", "--rate", "0.5", "--seed", "0", "--solver", "random")
+    outcome = run(*many, "--output", "chosen.json", *form)
+    assert outcome.code == 0 and outcome.out.count("\n") < 25
+    assert "chosen.json" in outcome.out or form
+    assert Path("chosen.json").read_text(encoding="utf-8").count("\n") < 25
+
+
+def test_a_full_disk_is_one_line_and_keeps_the_old_file(run, monkeypatch) -> None:
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    Path("o.json").write_text("old")
+    monkeypatch.setattr("os.fsync", full)
+    outcome = run("solve", "losses.npy", "--k", "3", "--solver", "random", "--output", "o.json")
+    assert_one_line(outcome, "o.json", "No space left on device")
+    assert Path("o.json").read_text() == "old"
+    assert sorted(p.name for p in Path().iterdir()) == ["losses.npy", "o.json"]
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_under_standard_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "subsetopt", "--help"],
+            stdout=full, stderr=subprocess.PIPE, text=True, timeout=60, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2 and done.stderr == "subsetopt: error: No space left on device\n"
 
 
 def test_a_matrix_is_refused(run) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
+from subsetopt.files import write_whole
 from subsetopt_torch.experiment.comparison import Experiment
-from subsetopt_torch.experiment.report import write_whole
 
 __all__ = ["write_accuracy", "write_policy_curves"]
 

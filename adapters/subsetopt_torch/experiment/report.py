@@ -7,10 +7,9 @@ import json
 import os
 import platform
 import tempfile
-from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +17,10 @@ from rich import box
 from rich.table import Table
 
 import subsetopt as so
+from subsetopt.files import write_whole
 from subsetopt_torch.experiment.comparison import Experiment, Run
 
-__all__ = ["check_writable", "table", "write_json", "write_whole"]
+__all__ = ["check_writable", "table", "write_json"]
 
 
 def table(experiment: Experiment) -> Table:
@@ -127,16 +127,3 @@ def _no_nan(value: object) -> object:
     if isinstance(value, (list, tuple)):
         return [_no_nan(item) for item in value]
     return None if isinstance(value, float) and not np.isfinite(value) else value
-
-
-def write_whole(path: Path, fill: Callable[[IO[bytes]], object]) -> None:
-    """Write a file under another name and move it into place, so that it is never half written."""
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".part-", delete=False) as file:
-        part = Path(file.name)
-        try:
-            fill(file)
-        except BaseException:
-            part.unlink()
-            raise
-    part.chmod(0o644)
-    part.replace(path)
