@@ -394,7 +394,7 @@ def _run(problem: Problem, plan: list[tuple[str, str | Solver]], context: SolveC
                     registry.spec_of(name), problem, timed=context.deadline.limited
                 )
                 candidate = registry.create(name)
-            raw = candidate.solve(problem, context)
+            raw = candidate.solve(problem.centered, context)
             solution = judge(problem, raw, name, context.deadline, context.warm_start)
         except (SolverUnavailableError, SolverLicenseError, UnsupportedProblemError) as error:
             if last and solution is None:

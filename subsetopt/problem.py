@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping
 from functools import cached_property
@@ -69,6 +70,7 @@ class Problem:
     #: The form of the problem that one solver has prepared, for the next one to find. The module
     #: that defines the form writes it and knows its type: ``solvers/matching/pool.py``.
     prepared: object | None = None
+    _twin: Problem | None = None
 
     def __init__(
         self,
@@ -120,8 +122,9 @@ class Problem:
                 )
 
     def __getstate__(self) -> dict[str, Any]:
-        """Leave out the prepared form, several times the problem's size, which is made again."""
-        return {name: value for name, value in self.__dict__.items() if name != "prepared"}
+        """Leave out the prepared forms, several times the problem's size, which are made again."""
+        again = ("prepared", "_twin")
+        return {name: value for name, value in self.__dict__.items() if name not in again}
 
     def _features(self) -> frozenset[str]:
         """Return the features a solver must have to take this problem."""
@@ -135,6 +138,25 @@ class Problem:
             "at_most": self.cardinality == "at_most",
         }
         return frozenset(name for name, present in used.items() if present)
+
+    @property
+    def centered(self) -> Problem:
+        """The problem as solvers are given it: the same objective in numbers nearer to 0.
+
+        The problem itself where fewer than k are allowed, or where the numbers are not all large
+        and near each other.
+        """
+        if self._twin is not None:
+            return self._twin
+        objective = self.objective.centered()
+        if objective is self.objective or self.cardinality == "at_most":
+            return self
+        twin = copy.copy(self)
+        twin.objective, twin.prepared = objective, None
+        if self.constrained:
+            twin.__dict__["constraints"] = self.constraints
+        self._twin = twin
+        return twin
 
     @cached_property
     def constraints(self) -> Constraints:

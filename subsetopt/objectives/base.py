@@ -60,6 +60,14 @@ class Objective(ABC):
         """Return a bound that needs no work: 0 for a distance, an infinity otherwise."""
         return 0.0 if self.sense == "minimize" else math.inf
 
+    def centered(self) -> Objective:
+        """Return an objective of the same value for every k samples, in numbers nearer to 0.
+
+        The objective itself where there is none. Solvers work on it, for sums of large numbers
+        near each other lose what tells these apart.
+        """
+        return self
+
     def size_problem(self, k: int) -> str | None:
         """Return why no subset of this objective has size k, or None."""
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ __all__ = ["MeanMatching", "MeanMatchingRows"]
 
 # Relative rounding of float64 sums, which limits how well a target far beyond all losses is met.
 _ROUNDING = 1e-13
+# Losses are near each other where they span less than this share of their mean magnitude.
+_NEAR = 1.0 / 16.0
+# Weights that sum to 1 but for this are those of k samples.
+_SUM_ROUNDING = 1e-12
 
 
 class MeanMatching(Objective):
@@ -49,9 +54,11 @@ class MeanMatching(Objective):
     Notes
     -----
     ``tolerance``, the precision of the data: ``eps(float32) * mean|l|`` for float32 and narrower
-    input, ``1e-9 * mean|l|`` otherwise, and at least ``1e-13 |target|``. The objective is bounded
-    below by 0, so a subset within tolerance of 0 is proved optimal. With fewer than k samples
-    (``cardinality="at_most"``) the divisor stays k.
+    input, ``1e-9 * mean|l|`` otherwise, and at least ``1e-13 |target|``. Where the losses span less
+    than a sixteenth of ``mean|l|``, as with a constant added to all of them, 16 times their span
+    takes its place, and the target's distance from the losses that of the target. The objective is
+    bounded below by 0, so a subset within tolerance of 0 is proved optimal. With fewer than k
+    samples (``cardinality="at_most"``) the divisor stays k.
 
     References
     ----------
@@ -65,12 +72,15 @@ class MeanMatching(Objective):
     """
 
     __slots__ = (
+        "base",
         "base_weights",
         "losses",
         "n",
+        "offset",
         "relative_tolerance",
         "scale",
         "single",
+        "spread",
         "target",
         "tolerance",
         "values",
@@ -97,9 +107,41 @@ class MeanMatching(Objective):
         self.scale = float(np.add.reduce(np.abs(values))) / n if n else 0.0
         self.single = is_single(dtype)
         self.relative_tolerance = relative_tolerance(self.single)
+        #: A loss that all others are near, 0 where they are not: all of them less it are exact.
+        self.base = 0.0
+        #: The target less the base.
+        self.offset = self.target
+        #: What the tolerance is a share of: ``mean|l|``, or 16 times the span of the losses.
+        self.spread = self.scale
+        # Two losses tell of nearly every batch that its losses are not near each other.
+        if n and abs(values.item(0) - values.item(-1)) < _NEAR * self.scale and self._near():
+            self.base = float(values[0])
+            self.offset -= self.base
+            if target is None:
+                self.offset = float(np.add.reduce(values - self.base)) / n
+                self.target = self.base + self.offset
         self.tolerance = max(
-            self.relative_tolerance * self.scale, _ROUNDING * abs(self.target), self.least_tolerance
+            self.relative_tolerance * self.spread,
+            _ROUNDING * abs(self.offset),
+            self.least_tolerance,
         )
+
+    def _near(self) -> bool:
+        """Whether the losses are near each other and carry no weights; sets the spread if so."""
+        span = float(self.values.max()) - float(self.values.min())
+        if span >= _NEAR * self.scale or self.base_weights is not None:
+            return False
+        self.spread = span / _NEAR
+        return True
+
+    def centered(self) -> MeanMatching:
+        """Return the objective of the losses less the base: the same for every k samples."""
+        if not self.base:
+            return self
+        twin = copy.copy(self)
+        twin.losses = twin.values = self.values - self.base
+        twin.base, twin.target, twin.scale = 0.0, self.offset, _NEAR * self.spread
+        return twin
 
     def __repr__(self) -> str:
         return f"MeanMatching(n={self.n}, target={self.target!r})"
@@ -112,7 +154,13 @@ class MeanMatching(Objective):
 
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
         """Return ``|target - sum_i w_i l_i|`` over the chosen indices."""
-        return abs(self.target - float(weights.dot(self.losses[indices])))
+        if not self.base:
+            return abs(self.target - float(weights.dot(self.losses[indices])))
+        missing = 1.0 - float(np.add.reduce(weights))
+        if abs(missing) <= _SUM_ROUNDING:
+            missing = 0.0
+        residual = float(weights.dot(self.losses[indices] - self.base))
+        return abs(self.offset - residual + missing * self.base)
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -127,6 +175,8 @@ class MeanMatchingRows:
         Where the losses of each row begin, and the end of the last, shape (rows + 1,).
     targets, scales, tolerances, single
         What the :class:`MeanMatching` of each row has, shape (rows,).
+    near
+        The objectives of the rows whose losses are near each other, by row.
     """
 
     values: NDArray[np.float64]
@@ -135,6 +185,7 @@ class MeanMatchingRows:
     scales: NDArray[np.float64]
     tolerances: NDArray[np.float64]
     single: NDArray[np.bool_]
+    near: dict[int, MeanMatching]
 
     @classmethod
     def of_matrix(cls, losses: NDArray[Any]) -> MeanMatchingRows:
@@ -156,6 +207,12 @@ class MeanMatchingRows:
         targets = np.add.reduce(values, axis=1) / n
         tolerances = np.maximum(first.relative_tolerance * scales, first.least_tolerance)
         np.maximum(tolerances, _ROUNDING * np.abs(targets), out=tolerances)
+        near = {}
+        for row in np.flatnonzero(np.abs(values[:, 0] - values[:, -1]) < _NEAR * scales).tolist():
+            alone = MeanMatching(np.array(losses[row]))
+            targets[row], tolerances[row] = alone.target, alone.tolerance
+            if alone.base:
+                near[row] = alone
         return cls(
             values.ravel(),
             np.arange(rows + 1) * n,
@@ -163,6 +220,7 @@ class MeanMatchingRows:
             scales,
             tolerances,
             np.full(rows, first.single),
+            near,
         )
 
     @classmethod
@@ -176,6 +234,7 @@ class MeanMatchingRows:
             np.array([objective.scale for objective in objectives]),
             np.array([objective.tolerance for objective in objectives]),
             np.array([objective.single for objective in objectives]),
+            {row: objective for row, objective in enumerate(objectives) if objective.base},
         )
 
     @property
@@ -187,13 +246,16 @@ class MeanMatchingRows:
         return self.targets.size
 
     def __getitem__(self, row: int) -> MeanMatching:
+        if row in self.near:
+            return self.near[row]
         objective = MeanMatching.__new__(MeanMatching)
         losses = self.values[self.starts[row] : self.starts[row + 1]]
         objective.losses = objective.values = losses
         objective.n = losses.size
         objective.base_weights = None
-        objective.target = float(self.targets[row])
-        objective.scale = float(self.scales[row])
+        objective.base = 0.0
+        objective.target = objective.offset = float(self.targets[row])
+        objective.scale = objective.spread = float(self.scales[row])
         objective.tolerance = float(self.tolerances[row])
         objective.single = bool(self.single[row])
         objective.relative_tolerance = relative_tolerance(objective.single)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import ClassVar
 
@@ -14,6 +15,9 @@ from subsetopt.objectives.linear import LinearObjective
 from subsetopt.objectives.mean_matching import MeanMatching
 
 __all__ = ["ScoredMatching"]
+
+# Share of the mean magnitude of the losses by which the sums that solvers compare are rounded.
+_ROUNDING = 64.0 * float(np.finfo(np.float64).eps)
 
 
 class ScoredMatching(LinearObjective):
@@ -49,8 +53,9 @@ class ScoredMatching(LinearObjective):
     counts as none, ``1e-9`` of the largest score's magnitude. The width given is ``band``. Sums
     are rounded and losses have a precision, so the band is widened by half the ``tolerance`` of
     :class:`MeanMatching` on the same losses (about 1e-7 of their mean magnitude in float32, 1e-9
-    in float64), and by the whole of it when a subset is verified. Float64 arrays are kept without
-    a copy: do not change them while the problem is in use.
+    in float64; of 16 times their span where that is less), and by the whole of it when a subset is
+    verified. Float64 arrays are kept without a copy: do not change them while the problem is in
+    use.
 
     With fewer than k samples (``cardinality="at_most"``) the divisor stays k. The mean of the
     empty subset is 0.
@@ -75,7 +80,7 @@ class ScoredMatching(LinearObjective):
                 f"losses has {self.losses.size} entries for {self.n} scores; pass one each."
             )
         self.band = _checked_band(tolerance)
-        self.slack = self.matching.tolerance
+        self.slack = max(self.matching.tolerance, _ROUNDING * self.matching.scale)
 
     @property
     def target(self) -> float:
@@ -87,10 +92,21 @@ class ScoredMatching(LinearObjective):
         half_width = self.band + 0.5 * self.slack
         return k * (self.target - half_width), k * (self.target + half_width)
 
+    def centered(self) -> ScoredMatching:
+        """Return the objective of the losses less a number: the same for every k samples."""
+        if not self.matching.base:
+            return self
+        twin = copy.copy(self)
+        twin.matching = self.matching.centered()
+        twin.losses = twin.matching.losses
+        return twin
+
     def residual(self, indices: NDArray[np.int64], k: int) -> float:
         """Return the distance of a subset's mean loss from the batch's."""
-        mean = math.fsum(self.losses[indices]) / k if k else 0.0
-        return abs(self.target - mean)
+        losses, target = self.losses[indices], self.target
+        if self.matching.base and indices.size == k:
+            losses, target = losses - self.matching.base, self.matching.offset
+        return abs(target - (math.fsum(losses) / k if k else 0.0))
 
     def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
         """Return that the mean loss lies outside the band, if it does."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any, Literal
 
@@ -17,6 +18,13 @@ __all__ = ["VectorMatching", "Weighting"]
 
 Weighting = Literal["uniform", "nonnegative"]
 
+# Vectors are near each other where none is farther from the first than this share of their mean
+# norm.
+_NEAR = 1.0 / 16.0
+# The mean of such vectors is at least this share of their mean norm.
+_ALIKE = 1.0 - 2.0 * _NEAR
+# Weights that sum to 1 but for this are those of k samples.
+_SUM_ROUNDING = 1e-12
 _WEIGHTINGS = ("uniform", "nonnegative")
 
 
@@ -50,8 +58,10 @@ class VectorMatching(Objective):
     Notes
     -----
     ``scale`` is the mean norm of the vectors. ``tolerance``, the precision of the data:
-    ``eps(float32) * scale`` for float32 and narrower input, ``1e-9 * scale`` otherwise. Nonnegative
-    weights for a given subset are the solution of its nonnegative least squares problem.
+    ``eps(float32) * scale`` for float32 and narrower input, ``1e-9 * scale`` otherwise. Where the
+    vectors, weighted uniformly, span less than a sixteenth of that, as with a constant added to all
+    of them, 16 times their span takes the place of the scale. Nonnegative weights for a given
+    subset are the solution of its nonnegative least squares problem.
 
     References
     ----------
@@ -67,10 +77,13 @@ class VectorMatching(Objective):
 
     __slots__ = (
         "at_most",
+        "base",
         "d",
         "n",
         "norms",
+        "offset",
         "scale",
+        "spread",
         "target",
         "tolerance",
         "vectors",
@@ -92,6 +105,10 @@ class VectorMatching(Objective):
         self.weights = weights
         self.at_most = weights == "nonnegative"
         self.target = _target(target, total, self.n)
+        #: The first vector if all others are near it and the weights sum to 1, None otherwise.
+        self.base: NDArray[np.float64] | None = None
+        #: The target less the base.
+        self.offset = self.target
         self.scale = float(np.add.reduce(self.norms)) / self.n if self.n else 0.0
         if not math.isfinite(self.scale):
             raise ProblemError(
@@ -99,7 +116,32 @@ class VectorMatching(Objective):
                 f"{np.abs(self.vectors).max():g}); scale the vectors down."
             )
         relative = relative_tolerance(is_single(dtype))
-        self.tolerance = max(relative * self.scale, SMALLEST_TOLERANCE)
+        #: What the tolerance is a share of: the mean norm, or 16 times the span of the vectors.
+        self.spread = self.scale
+        # The mean of vectors that are near each other is about as long as they are.
+        if self.n and not self.at_most and _as_long_as(total, _ALIKE * self.scale * self.n):
+            self._center(mean=target is None)
+        self.tolerance = max(relative * self.spread, SMALLEST_TOLERANCE)
+
+    def _center(self, *, mean: bool) -> None:
+        """Set the base, the offset and the spread where the vectors are near each other."""
+        differences = self.vectors - self.vectors[0]
+        span = float(_scaled_norms(differences).max())
+        if span >= _NEAR * self.scale:
+            return
+        self.base, self.spread = self.vectors[0].copy(), span / _NEAR
+        self.offset = differences.mean(axis=0) if mean else self.target - self.base
+
+    def centered(self) -> VectorMatching:
+        """Return the objective of the vectors less the base: the same for every k samples."""
+        if self.base is None:
+            return self
+        twin = copy.copy(self)
+        twin.vectors = self.vectors - self.base
+        twin.norms = _scaled_norms(twin.vectors)
+        twin.scale = float(np.add.reduce(twin.norms)) / self.n
+        twin.base, twin.target = None, self.offset
+        return twin
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -133,7 +175,19 @@ class VectorMatching(Objective):
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
         """Return ``||target - sum_i w_i v_i||`` over the chosen indices."""
         # BLAS is not used: waking its threads takes longer than a product of this size.
-        return _norm(self.target - np.einsum("i,ij->j", weights, self.vectors[indices]))
+        if self.base is None:
+            return _norm(self.target - np.einsum("i,ij->j", weights, self.vectors[indices]))
+        missing = 1.0 - float(np.add.reduce(weights))
+        missing = missing if abs(missing) > _SUM_ROUNDING else 0.0
+        residual = self.offset - np.einsum("i,ij->j", weights, self.vectors[indices] - self.base)
+        return _norm(residual + missing * self.base)
+
+
+def _as_long_as(vector: NDArray[np.float64], length: float) -> bool:
+    """Whether the norm of a vector, which is not much above a length, is at least the length."""
+    if 1e-140 < length < 1e140:
+        return float(vector.dot(vector)) >= length * length
+    return _norm(vector) >= length
 
 
 def _norm(vector: NDArray[np.float64]) -> float:

@@ -260,7 +260,7 @@ def _reach(
     moves: NDArray[np.float64], prices: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return how far up, and down, flips from each position on move the sum per price at most."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
         ratio = np.where(moves == 0.0, 0.0, moves / prices)
     up = np.maximum.accumulate(np.maximum(ratio, 0.0)[::-1])[::-1]
     down = np.maximum.accumulate(np.maximum(-ratio, 0.0)[::-1])[::-1]
