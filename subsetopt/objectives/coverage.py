@@ -18,11 +18,11 @@ __all__ = ["FacilityLocation", "KCenter"]
 Similarity = Literal["cosine", "euclidean", "rbf", "dot"]
 Distance = Literal["euclidean", "cosine"]
 
-# Samples for which facility location is evaluated at a time: some megabytes for a hundred chosen.
+# Samples for which facility location is evaluated at a time: 3 MiB for a hundred chosen.
 _CLIENTS = 4096
 # Samples for which k-center is evaluated at a time.
 _ROWS = 512
-# Entries of a matrix in a block of rows that stays in the cache for several looks.
+# Entries of a matrix in a block of rows that stays in the cache while it is read several times.
 _CACHED = 1 << 16
 # Blocks that a thread takes at a time, at least.
 _TOGETHER = 64
@@ -37,6 +37,10 @@ _SINGLE = float(np.finfo(np.float32).eps)
 _DOUBLE = float(np.finfo(np.float64).eps)
 # Squared norms between these two neither overflow nor vanish in further products.
 _USUAL = (1e-200, 1e200)
+# Sums of similarities below this lose digits: the smallest float64 with all of them is 2e-308.
+_VANISHING = 1e-300
+# Sums of 512 similarities in single precision stay below the largest float32, 3.4e38, up to here.
+_LARGEST_SINGLE = 1e35
 
 
 class FacilityLocation(Objective):
@@ -63,7 +67,8 @@ class FacilityLocation(Objective):
     ------
     ProblemError
         If not exactly one of features and similarity is given, if it is not a finite matrix (of
-        the right shape), or if there is no such metric.
+        the right shape), if there is no such metric, or if the similarities of features are too
+        large or too small for float64.
 
     Notes
     -----
@@ -95,6 +100,7 @@ class FacilityLocation(Objective):
         "scale",
         "similarity",
         "tolerance",
+        "unit",
         "width",
     )
 
@@ -116,12 +122,19 @@ class FacilityLocation(Objective):
         # The objective of every single sample, known where the similarities are given.
         self.alone: NDArray[np.float64] | None = None
         self.width = self.error = 0.0
+        # What similarities of ``points`` are multiples of: a power of two, so that it costs no
+        # digits, with which no square of a point over- or underflows.
+        self.unit = 1.0
         if features is not None:
             self.features = _matrix(features, "features")
             self.n = self.features.shape[0]
-            with np.errstate(over="ignore", invalid="ignore"):
-                self.points = self._embed(self.features)
-                self.reach = self._reach(self.points)
+            self.points = self._embed(self.features)
+            reach = self._reach(self.points)
+            self.reach = self.unit * reach
+            if self.reach < _VANISHING and reach > 0.0:
+                raise ProblemError(
+                    "the sum of similarities vanishes in float64; scale the features up."
+                )
         else:
             self.similarity = as_carray(_real(similarity, "similarity"))
             self.n = self.similarity.shape[0]
@@ -133,6 +146,8 @@ class FacilityLocation(Objective):
             best, self.alone = _survey(self.similarity)
             with np.errstate(over="ignore"):
                 self.reach = float(np.maximum(best, 0.0).sum(dtype=np.float64)) * (1.0 + 1e-12)
+            if best.dtype == np.float32 and best.max(initial=0.0) > _LARGEST_SINGLE:
+                self.similarity = self.similarity.astype(np.float64)
         if not math.isfinite(self.reach):
             raise ProblemError("the sum of similarities overflows float64; scale the input down.")
         self.scale = None
@@ -148,8 +163,7 @@ class FacilityLocation(Objective):
         """Whether similarities may be computed in single precision."""
         if self.similarity is not None:
             return self.similarity.dtype == np.float32
-        # The largest float32 is 3e38, and numbers below 1e-38 lose digits.
-        return self.metric == "cosine" or (self.metric == "dot" and 1e-20 < self.reach < 1e20)
+        return self.metric in ("cosine", "dot")
 
     def _embed(self, features: NDArray[Any]) -> NDArray[np.float64]:
         """Return the vectors whose products and norms give the similarities."""
@@ -157,20 +171,22 @@ class FacilityLocation(Objective):
             extended = np.ones((self.n, features.shape[1] + 1))  # products are 1 + cos
             _unit(features.astype(np.float64, copy=False), extended[:, :-1])
             return extended
-        points = features.astype(np.float64)
         if self.metric == "dot":
+            points, exponent = _scaled(features.astype(np.float64, copy=False))
+            self.unit = _power_of_two(2 * exponent)
             return points
-        points -= points.mean(axis=0) if self.n else 0.0
-        spread = float(np.square(points).sum())
+        points, exponent = _centered(features)
         if self.metric == "euclidean":
             norms = np.linalg.norm(points, axis=1)
             self.width = 2.0 * float(norms.max(initial=0.0)) * (1.0 + 1e-7)
+            self.unit = _power_of_two(exponent)
         else:
+            spread = float(np.square(points).sum())
             self.width = spread / max(self.n, 1) or 1.0  # d times the variance
         return points
 
     def _reach(self, points: NDArray[np.float64]) -> float:
-        """Return a bound on the objective; set how far a float32 similarity may be off."""
+        """Return a bound on the objective in units; set how far a float32 similarity may be off."""
         squares = np.square(points).sum(axis=1)
         largest = float(squares.max(initial=0.0))
         rounding = _SINGLE if self.metric in ("cosine", "dot") else _DOUBLE
@@ -185,21 +201,16 @@ class FacilityLocation(Objective):
         self.error = self.error / self.width + _SINGLE
         return float(self.n)
 
-    def similarities(
-        self, chosen: NDArray[np.int64], clients: slice, points: NDArray[Any] | None = None
-    ) -> NDArray[Any]:
-        """Return sim(i, j) for chosen j (rows) and clients i (columns).
-
-        ``points`` are the objective's own, in another precision; None takes them as they are.
-        """
+    def similarities(self, chosen: NDArray[np.int64], clients: slice) -> NDArray[Any]:
+        """Return sim(i, j) for chosen j (rows) and clients i (columns)."""
         if self.similarity is not None:
             return self.similarity[clients, chosen].T
-        points = self.points if points is None else points
-        assert points is not None
-        return self.between(points[chosen], points[clients])
+        assert self.points is not None
+        near = self.between(self.points[chosen], self.points[clients])
+        return near if self.unit == 1.0 else self.unit * near
 
     def between(self, chosen: NDArray[Any], clients: NDArray[Any]) -> NDArray[Any]:
-        """Return the similarities of some ``points`` (rows) to others (columns)."""
+        """Return the similarities of some ``points`` (rows) to others (columns), in units."""
         products: NDArray[Any] = chosen @ clients.T
         if self.metric in ("cosine", "dot"):
             return products
@@ -265,30 +276,33 @@ class KCenter(Objective):
     1.0
     """
 
-    __slots__ = ("features", "metric", "n", "points", "scale", "tolerance")
+    __slots__ = ("features", "metric", "n", "points", "scale", "tolerance", "unit")
 
     def __init__(self, features: ArrayLike, metric: Distance = "euclidean") -> None:
         _check_metric(metric, ("euclidean", "cosine"))
         self.metric = metric
         self.features = _matrix(features, "features")
         self.n = self.features.shape[0]
-        points = self.features.astype(np.float64)
+        points = self.features.astype(np.float64, copy=False)
         if self.n and not np.abs(points).max(initial=0.0) < 1e150:
             raise ProblemError("squared distances overflow float64; scale the features down.")
+        # What distances of ``points`` are multiples of, a power of two: no square vanishes.
+        self.unit = 1.0
         if metric == "cosine":
             # Zero vectors get a coordinate of their own, at a squared distance of 2 from the rest.
             points = _unit(points)
             points = np.hstack([points, np.where(points.any(axis=1, keepdims=True), 0.0, 1.0)])
-        elif self.n:
-            points = points - points.mean(axis=0)
+        else:
+            points, exponent = _centered(points)
+            self.unit = _power_of_two(exponent)
         self.points = np.ascontiguousarray(points)
         largest = float(np.linalg.norm(points, axis=1).max(initial=0.0))
         self.scale = None
-        self.tolerance = 1e-9 * 2.0 * largest
+        self.tolerance = 1e-9 * 2.0 * self.unit * largest
 
     def distance(self, square: float) -> float:
         """Return the distance for a squared distance of two of ``points``."""
-        return math.sqrt(square) if self.metric == "euclidean" else 0.5 * square
+        return self.unit * math.sqrt(square) if self.metric == "euclidean" else 0.5 * square
 
     def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
         """Return that there is no center, if there is none."""
@@ -328,6 +342,27 @@ class KCenter(Objective):
 
     def __repr__(self) -> str:
         return f"KCenter(n={self.n}, metric={self.metric!r})"
+
+
+def _scaled(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
+    """Return points over the power of two above the largest magnitude, and its exponent."""
+    largest = max(float(points.max(initial=0.0)), -float(points.min(initial=0.0)))
+    exponent = math.frexp(largest)[1]
+    return np.ldexp(points, -exponent), exponent
+
+
+def _centered(features: NDArray[Any]) -> tuple[NDArray[np.float64], int]:
+    """Return features less their mean, scaled as ``_scaled`` does, and the exponent."""
+    points, exponent = _scaled(features.astype(np.float64, copy=False))
+    points -= points.mean(axis=0) if points.size else 0.0
+    points, further = _scaled(points)
+    return points, exponent + further if points.any() else 0
+
+
+def _power_of_two(exponent: int) -> float:
+    """Return ``2 ** exponent``, infinity or 0 where that over- or underflows."""
+    with np.errstate(over="ignore", under="ignore"):
+        return float(np.ldexp(1.0, exponent))
 
 
 def _unit(

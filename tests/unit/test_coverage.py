@@ -56,6 +56,73 @@ def test_solvers_agree_on_features_and_similarities(solver: str, metric: str) ->
     assert first.objective == pytest.approx(second.objective, rel=1e-5)
 
 
+@pytest.mark.parametrize("solver", ["auto", "greedy", "lazy-greedy", "stochastic-greedy"])
+@pytest.mark.parametrize(
+    ("metric", "unit"),
+    [
+        ("dot", 2.0**64),
+        ("dot", 2.0**500),
+        ("dot", 2.0**-400),
+        ("euclidean", 2.0**130),
+        ("euclidean", 2.0**900),
+        ("euclidean", 2.0**-900),
+        ("rbf", 2.0**1000),
+        ("rbf", 2.0**-1000),
+        ("cosine", 2.0**1000),
+        ("cosine", 2.0**-1000),
+    ],
+)
+@pytest.mark.filterwarnings("error")
+def test_a_unit_of_the_features_changes_no_answer(solver: str, metric: str, unit: float) -> None:
+    worth = {"dot": unit * unit, "euclidean": unit}.get(metric, 1.0)
+    plain_, scaled = (
+        so.solve(so.Problem(so.FacilityLocation(points, metric=metric), 5), solver, seed=0)
+        for points in (POINTS, unit * POINTS)
+    )
+    assert scaled.indices.tolist() == plain_.indices.tolist()
+    assert scaled.objective == pytest.approx(worth * plain_.objective, rel=1e-12)
+    assert scaled.bound == pytest.approx(worth * plain_.bound, rel=1e-12)
+
+
+@pytest.mark.parametrize("unit", [2.0**400, 2.0**-900])
+def test_a_unit_of_the_features_changes_no_center(unit: float) -> None:
+    near, scaled = (
+        so.solve(so.Problem(so.KCenter(points), 5), "farthest-first", seed=0)
+        for points in (POINTS, unit * POINTS)
+    )
+    assert scaled.indices.tolist() == near.indices.tolist()
+    assert scaled.objective == pytest.approx(unit * near.objective, rel=1e-12)
+    assert scaled.bound == pytest.approx(unit * near.bound, rel=1e-12)
+    assert scaled.objective > 0.0
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "rbf"])
+def test_equal_samples_are_as_similar_as_can_be_at_every_magnitude(metric: str) -> None:
+    for value in (1e-320, 1.0, 1e308):
+        problem = so.Problem(so.FacilityLocation(np.full((4, 2), value), metric=metric), 1)
+        answer = so.solve(problem, "lazy-greedy")
+        assert answer.objective == pytest.approx(4.0 if metric == "rbf" else 0.0)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "unit"), [(np.float32, 2.0**124), (np.float64, 2.0**990), (np.float64, 2.0**-990)]
+)
+@pytest.mark.parametrize("solver", ["auto", "greedy", "lazy-greedy", "stochastic-greedy"])
+@pytest.mark.filterwarnings("error")
+def test_a_unit_of_the_similarities_changes_no_answer(
+    solver: str, dtype: type, unit: float
+) -> None:
+    matrix = np.random.default_rng(3).random((600, 600)).astype(dtype)
+    near, scaled = (
+        so.solve(so.Problem(so.FacilityLocation(similarity=values), 5), solver, seed=0)
+        for values in (matrix, (unit * matrix).astype(dtype))
+    )
+    assert scaled.indices.tolist() == near.indices.tolist()
+    assert scaled.objective == pytest.approx(unit * near.objective, rel=1e-6)
+    assert near.objective <= near.bound
+    assert scaled.objective <= scaled.bound <= unit * near.bound * (1.0 + 1e-6)
+
+
 def test_an_asymmetric_similarity_is_read_by_rows_of_clients() -> None:
     matrix = np.zeros((4, 4))
     matrix[:, 2] = 1.0  # candidate 2 stands for every sample
@@ -275,6 +342,7 @@ def test_auto_takes_the_greedy_kinds() -> None:
         (lambda: so.FacilityLocation([["a"]]), "features must be real numbers"),
         (lambda: so.FacilityLocation([[0.0], [np.nan]]), r"not finite in rows \[1\]"),
         (lambda: so.FacilityLocation([[1e200], [2e200]], metric="dot"), "overflows float64"),
+        (lambda: so.FacilityLocation([[1e-200]], metric="dot"), "vanishes in float64"),
         (lambda: so.KCenter(POINTS, metric="rbf"), "unknown metric 'rbf'"),
         (lambda: so.KCenter([[1e200]]), "overflow float64"),
     ],

@@ -13,7 +13,7 @@ from subsetopt.objectives import FacilityLocation
 
 __all__ = ["Clients", "clients_of"]
 
-# Candidates and clients computed together: some megabytes.
+# Candidates and clients whose similarities are computed together, which takes 16 MiB.
 _CANDIDATES = 128
 _CLIENTS = 16_384
 
@@ -21,21 +21,23 @@ _CLIENTS = 16_384
 class Clients(Protocol):
     """Some clients with a similarity each from which, and up to which, a rise counts.
 
+    Similarities are in multiples of the objective's unit.
+
     Attributes
     ----------
     size
-        Number of clients.
+        Number of clients, m.
     """
 
     size: int
 
     def start_from(self, low: NDArray[Any]) -> None:
-        """Set the similarities from which a rise counts."""
+        """Set the similarities from which a rise counts, shape (m,)."""
 
     def add_rises(self, chosen: NDArray[Any], totals: NDArray[np.float64]) -> None:
         """Add to each total the sum over clients of ``max(min(sim, high) - low, 0)``.
 
-        ``chosen`` are the candidates' points, one total each.
+        ``chosen`` are the candidates' points, shape (c, d), and ``totals`` has shape (c,).
         """
 
     def fill(self, chosen: NDArray[Any], rows: NDArray[Any], picks: NDArray[np.int64]) -> None:
@@ -56,15 +58,18 @@ def clients_of(
     objective
         Tells how similar points are.
     points
-        (n, d) of all samples.
+        Points of all samples, shape (n, d).
     clients
-        Indices.
+        Indices of samples, shape (m,).
     low, high
-        (n,) the similarities of all samples from which, and up to which, a rise counts; without
-        ``high`` it always does.
+        The similarities of all samples from which, and up to which, a rise counts, shape (n,);
+        without ``high`` it always does.
     """
-    make = _Blocks if objective.single else _Plain
-    return make(objective, points, clients, low, high)
+    floor = low[clients]
+    ceiling = None if high is None else high[clients]
+    if objective.single:
+        return _Blocks(points, clients, floor, ceiling)
+    return _Plain(objective, points[clients], floor, ceiling)
 
 
 class _Plain:
@@ -74,13 +79,12 @@ class _Plain:
         self,
         objective: FacilityLocation,
         points: NDArray[Any],
-        clients: NDArray[np.int64],
         low: NDArray[Any],
         high: NDArray[Any] | None,
     ) -> None:
-        self.objective, self.size = objective, clients.size
-        self._points, self._low = points[clients], low[clients]
-        self._high = np.full_like(self._low, rises.FAR) if high is None else high[clients]
+        self.objective, self.size = objective, low.size
+        self._points, self._low = points, low
+        self._high = np.full_like(low, np.inf) if high is None else high
 
     def start_from(self, low: NDArray[Any]) -> None:
         self._low = low
@@ -103,7 +107,6 @@ class _Blocks:
 
     def __init__(
         self,
-        objective: FacilityLocation,
         points: NDArray[Any],
         clients: NDArray[np.int64],
         low: NDArray[Any],
@@ -115,9 +118,9 @@ class _Blocks:
         if count:
             rises.lay_blocks(points, clients, self._blocks)
         self._low, self._high = np.full((2, count, rises.BLOCK), rises.FAR)
-        self.start_from(low[clients])
+        self.start_from(low)
         if high is not None:
-            self._high.reshape(-1)[: self.size] = high[clients]
+            self._high.reshape(-1)[: self.size] = high
 
     def start_from(self, low: NDArray[Any]) -> None:
         self._low.reshape(-1)[: self.size] = low

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -16,34 +17,51 @@ from subsetopt.solvers.coverage.clients import Clients, clients_of
 
 __all__ = ["Gains"]
 
-# Up to this many samples their similarities are kept, once computed: 256 MiB of float32.
+# Similarities of up to this many samples are kept, once computed: 256 MiB of float32.
 _KEPT = 8192
-# Candidates looked at between two looks at the clock, with a time limit and without.
-_CANDIDATES, _CANDIDATES_AT_EASE = 128, 1024
-# Clients looked at between two looks at the clock, with a time limit and without.
-_CLIENTS_IN_TIME, _CLIENTS = 128, 1024
-# Above this share of all clients, a gain is computed anew rather than brought up to date.
+# Candidates or clients looked at between two looks at the clock, with a time limit and without.
+_IN_TIME, _AT_EASE = 128, 1024
+# Candidates whose similarities to all samples are computed together.
+_FILLED_TOGETHER = 128
+# Rows of a similarity matrix that are compared with its columns at a time.
+_COMPARED_TOGETHER = 256
+# A gain is computed anew, not brought up to date, when more than this share of clients has risen.
 _MOST = 0.9
-# Gains computed one by one, as a share of all, before all are computed.
+# All gains are computed when more than this share of them was computed one by one.
 _RESTLESS = 0.25
+# A greedy's value as a share of the optimum, at least.
 _GREEDY = 1.0 - 1.0 / math.e
 
 
 class Gains:
     """Similarities of candidates to all samples, and the best one of every sample so far.
 
-    A gain falls by the clients alone whose best similarity has risen: fewer and fewer as the subset
-    grows. Where the similarities are kept, :meth:`settle` brings all gains up to date by these.
-    Above some thousand samples the gains are remembered as they once were, and single ones brought
-    up to date; when most candidates had to be looked at again, all are, and remembered.
+    Similarities and gains are in multiples of the objective's unit. A gain falls only by the
+    clients whose best similarity has risen: fewer and fewer as the subset grows. Where the
+    similarities are kept, :meth:`settle` brings all gains up to date by these. Above some thousand
+    samples the gains of one step are remembered, and single ones brought up to date; when most
+    candidates had to be looked at again, all are, and remembered.
+
+    Parameters
+    ----------
+    objective
+        What is covered, n samples.
+    size
+        Size of the subset, for the bound.
 
     Attributes
     ----------
     current
-        (n,) similarity of every sample to its nearest chosen one, at least 0.
+        Similarity of every sample to its nearest chosen one, at least 0, shape (n,).
+    points
+        The objective's points in the precision of the similarities; None without any.
     rows
-        Similarities, one row per candidate: made for the first gain asked for, or filled bit by
-        bit; None where they are not kept.
+        Similarities, one row per candidate, shape (n, n): made for the first gain asked for, or
+        filled row by row; None where they are not kept.
+    filled
+        Which rows have been computed from points, shape (n,).
+    kept
+        Whether similarities are kept.
     settles
         Whether :meth:`settle` can be called: there are contiguous rows of clients.
     """
@@ -64,15 +82,17 @@ class Gains:
             self.rows = self._served = np.empty((n, n), dtype=dtype)
         self.kept = self._served is not None
         self.settles = self._served is not None and self._served.flags.c_contiguous
-        # Bounds on all gains, exact once settled, and the best similarities they know of.
+        # Bounds on all gains, exact once settled, and the best similarities they account for.
         self._settled: tuple[NDArray[np.float64], NDArray[Any]] | None = None
-        # All clients, once they are asked for.
-        self._every: Clients | None = None
-        # All gains as they once were, and the best similarities then; None before.
-        self._then: tuple[NDArray[np.float64], NDArray[Any]] | None = None
-        # The clients that have come to be covered better since; None for not looked up yet.
+        # All clients, made when they are first asked for.
+        self._all_clients: Clients | None = None
+        # All gains of an earlier step, and the best similarities of that step; None before.
+        self._remembered: tuple[NDArray[np.float64], NDArray[Any]] | None = None
+        # The clients that are covered better than in that step; None for not looked up yet.
         self._risen: Clients | None = None
-        self._spent, self._covered = 0, False
+        # Gains computed one by one since that step.
+        self._computed = 0
+        self._covered = False
 
     @classmethod
     def of(cls, problem: Problem) -> Gains:
@@ -90,37 +110,38 @@ class Gains:
                 assert self.objective.similarity is not None
                 self.rows = _rows(self.objective.similarity)
             self._fill(candidates)
-            total = np.zeros(candidates.size)
-            add_gains(self.rows, candidates, self.current, total)
-            return total
-        self._spent += candidates.size
-        if self._then is None:
+            totals = np.zeros(candidates.size)
+            add_gains(self.rows, candidates, self.current, totals)
+            return totals
+        self._computed += candidates.size
+        if self._remembered is None:
             return self._anew(candidates)
+        values, levels = self._remembered
         if self._risen is None:
-            then = self._then[1]
-            risen = np.flatnonzero(self.current > then)
+            risen = np.flatnonzero(self.current > levels)
             assert self.points is not None
-            self._risen = clients_of(self.objective, self.points, risen, then, self.current)
+            self._risen = clients_of(self.objective, self.points, risen, levels, self.current)
         if self._risen.size > _MOST * self.n:
             return self._anew(candidates)
-        return self._then[0][candidates] - self._rises(candidates, self._risen)
+        return values[candidates] - self._rises(candidates, self._risen)
 
     @property
     def restless(self) -> bool:
         """Whether so many gains were computed one by one that all should be, and remembered."""
-        return not self.kept and self._spent > _RESTLESS * self.n
+        return not self.kept and self._computed > _RESTLESS * self.n
 
     def remember(self, values: NDArray[np.float64]) -> None:
         """Remember the gains (n,) as they are now; of use only for candidates yet to come."""
-        self._then = (values, self.current.copy())
-        self._risen, self._spent = None, 0
+        self._remembered = (values, self.current.copy())
+        self._risen, self._computed = None, 0
 
     def _anew(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return gains from the similarities to all clients."""
         if self._linear:
             return self._sums(candidates)
-        every = self._all()
-        every.start_from(self.current)
-        return self._rises(candidates, every)
+        clients = self._every_client()
+        clients.start_from(self.current)
+        return self._rises(candidates, clients)
 
     @property
     def _linear(self) -> bool:
@@ -129,6 +150,7 @@ class Gains:
         return objective.metric == "cosine" and objective.points is not None and not self._covered
 
     def _sums(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the sums of the products of candidates with all samples."""
         points = self.objective.points
         assert points is not None
         return np.asarray(points[candidates] @ points.sum(axis=0))
@@ -139,7 +161,7 @@ class Gains:
         Parameters
         ----------
         upper
-            (n,) bounds, which are only ever lowered.
+            Bounds, which are only ever lowered, shape (n,).
         deadline
             Looked at now and then: out of time, bounds are as low as they have come.
 
@@ -148,34 +170,34 @@ class Gains:
         tuple
             Whether there was time for all, and the work done, in gains.
         """
-        done = 0
+        work = 0
         if self._settled is None:
-            first = np.zeros(self.n)
-            done = self._begin(first, deadline)
-            if done < self.n:
-                return False, done
-            self._settled = (first, self.current.copy())
-        known: NDArray[np.float64] = self._settled[0]
+            values = np.zeros(self.n)
+            work = self._begin(values, deadline)
+            if work < self.n:
+                return False, work
+            self._settled = (values, self.current.copy())
+        bounds: NDArray[np.float64] = self._settled[0]
         levels: NDArray[Any] = self._settled[1]
         risen = np.flatnonzero(self.current > levels)
         falls = np.zeros(self.n)
         count = self._add_rises(risen, levels, self.current, falls, deadline)
-        known -= falls
+        bounds -= falls
         levels[risen[:count]] = self.current[risen[:count]]
-        np.minimum(upper, np.maximum(known, 0.0), out=upper)
-        return count == risen.size, done + count
+        np.minimum(upper, np.maximum(bounds, 0.0), out=upper)
+        return count == risen.size, work + count
 
-    def _begin(self, known: NDArray[np.float64], deadline: Deadline) -> int:
+    def _begin(self, values: NDArray[np.float64], deadline: Deadline) -> int:
         """Set all gains for the first time; return how many clients there was time for."""
-        every = np.arange(self.n)
+        everything = np.arange(self.n)
         if self._linear:
-            known[:] = self._sums(every)
+            values[:] = self._sums(everything)
             return self.n
         if self.objective.alone is not None and not self._covered:
-            known[:] = self.objective.alone
+            values[:] = self.objective.alone
             return self.n
         far = np.full_like(self.current, np.inf)
-        return self._add_rises(every, self.current, far, known, deadline)
+        return self._add_rises(everything, self.current, far, values, deadline)
 
     def _add_rises(
         self,
@@ -185,43 +207,43 @@ class Gains:
         totals: NDArray[np.float64],
         deadline: Deadline,
     ) -> int:
-        """Add to every candidate's total how far clients would rise; return how many were asked."""
-        step = _CLIENTS_IN_TIME if deadline.limited else _CLIENTS
-        for start in range(0, clients.size, step):
-            if deadline.expired():
-                return start
-            part = clients[start : start + step]
-            self._fill(part)
-            # After a product BLAS's threads wait busily for a while, in the way of others.
-            multiplied = self.points is not None and self.objective.single
-            add_rises(self._served, part, low, high, totals, shared=not multiplied)
-        return int(clients.size)
+        """Add to every candidate's total how far clients would rise.
 
-    def _all(self) -> Clients:
+        Returns how many clients there was time for.
+        """
+        # After a product BLAS's threads wait busily for a while, in the way of others.
+        multiplied = self.points is not None and self.objective.single
+        count = 0
+        for part in _pieces(clients, deadline):
+            self._fill(part)
+            add_rises(self._served, part, low, high, totals, shared=not multiplied)
+            count += part.size
+        return count
+
+    def _every_client(self) -> Clients:
         """Return all clients, made once."""
-        if self._every is None:
+        if self._all_clients is None:
             assert self.points is not None
-            every = np.arange(self.n)
-            self._every = clients_of(self.objective, self.points, every, self.current)
-        return self._every
+            indices = np.arange(self.n)
+            self._all_clients = clients_of(self.objective, self.points, indices, self.current)
+        return self._all_clients
 
     def _rises(self, candidates: NDArray[np.int64], clients: Clients) -> NDArray[np.float64]:
-        total = np.zeros(candidates.size)
+        """Return how far clients would rise in all, for each candidate."""
+        totals = np.zeros(candidates.size)
         assert self.points is not None
-        clients.add_rises(self.points[candidates], total)
-        return total
+        clients.add_rises(self.points[candidates], totals)
+        return totals
 
     def refresh(
         self, upper: NDArray[np.float64], candidates: NDArray[np.int64], deadline: Deadline
     ) -> bool:
         """Set ``upper`` to the gains of candidates; return whether there was time for all."""
-        step = _CANDIDATES if deadline.limited else _CANDIDATES_AT_EASE
-        for start in range(0, candidates.size, step):
-            if deadline.expired():
-                return False
-            part = candidates[start : start + step]
+        count = 0
+        for part in _pieces(candidates, deadline):
             upper[part] = self.gains(part)
-        return True
+            count += part.size
+        return count == candidates.size
 
     def unknown(self, free: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return bounds on the gains before any is computed: 0 for what may not be chosen."""
@@ -239,9 +261,9 @@ class Gains:
             row = self.rows[item]
         else:
             assert self.points is not None
-            one = np.empty((1, self.n), dtype=self.current.dtype)
-            self._all().fill(self.points[chosen], one, np.zeros(1, dtype=np.int64))
-            row = one[0]
+            rows = np.empty((1, self.n), dtype=self.current.dtype)
+            self._every_client().fill(self.points[chosen], rows, np.zeros(1, dtype=np.int64))
+            row = rows[0]
         np.maximum(self.current, row, out=self.current)
         self._covered, self._risen = True, None
 
@@ -254,18 +276,22 @@ class Gains:
         Parameters
         ----------
         upper
-            (n,) a bound on the gain of every candidate; infinite where none is known.
+            A bound on the gain of every candidate, infinite where none is known, shape (n,).
         greedy
             Whether the subset is a greedy's under a size alone.
         """
         objective = self.objective
         value = float(self.current.sum(dtype=np.float64))
-        most = np.sort(upper)[::-1][: self.size].sum()
-        bound = value + float(most)
+        first = max(self.n - self.size, 0)
+        largest = np.partition(upper, min(first, self.n - 1))[first:] if self.n else upper
+        # A sum that overflows is above the reach.
+        with np.errstate(over="ignore"):
+            bound = value + float(np.sort(largest)[::-1].sum())
         if greedy:
             bound = min(bound, value / _GREEDY)
-        slack = (self.size + 2) * self.n * objective.error + 1e-12 * abs(objective.reach)
-        return min(bound + slack, objective.reach)
+        rounding = objective.unit * (self.size + 2) * self.n * objective.error
+        slack = rounding + 1e-12 * objective.reach
+        return min(objective.unit * bound + slack, objective.reach)
 
     def _fill(self, candidates: NDArray[np.int64]) -> None:
         """Compute the kept similarities of candidates that are not there yet."""
@@ -273,12 +299,12 @@ class Gains:
             return
         assert self.rows is not None
         missing = np.sort(candidates[~self.filled[candidates]])
-        for start in range(0, missing.size, _CANDIDATES):
-            part = missing[start : start + _CANDIDATES]
+        for start in range(0, missing.size, _FILLED_TOGETHER):
+            part = missing[start : start + _FILLED_TOGETHER]
             if self.objective.single:
                 self._multiply(part)
             else:
-                self._all().fill(self.points[part], self.rows, part)
+                self._every_client().fill(self.points[part], self.rows, part)
         self.filled[missing] = True
 
     def _multiply(self, missing: NDArray[np.int64]) -> None:
@@ -291,11 +317,20 @@ class Gains:
             self.rows[missing] = self.points[missing] @ self.points.T
 
 
+def _pieces(indices: NDArray[np.int64], deadline: Deadline) -> Iterator[NDArray[np.int64]]:
+    """Yield indices in pieces, as long as there is time."""
+    step = _IN_TIME if deadline.limited else _AT_EASE
+    for start in range(0, indices.size, step):
+        if deadline.expired():
+            return
+        yield indices[start : start + step]
+
+
 def _rows(similarity: NDArray[Any]) -> NDArray[Any]:
     """Return sim(i, j) with one contiguous row per j: without a copy where it is symmetric."""
     n = similarity.shape[0]
-    for start in range(0, n, 256):
-        part = slice(start, start + 256)
+    for start in range(0, n, _COMPARED_TOGETHER):
+        part = slice(start, start + _COMPARED_TOGETHER)
         if not np.array_equal(similarity[part, start:], similarity[start:, part].T):
             return np.ascontiguousarray(similarity.T)
     return similarity
