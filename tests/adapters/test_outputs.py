@@ -129,12 +129,12 @@ class Sealed:
         ),
         (
             Building(lambda h, z: (h, z)),
-            lambda o, y: CROSS_ENTROPY(o[1], y),
+            lambda o, y: y.float(),
             "loss does not depend on what was taken for the logits",
         ),
         (
-            Building(lambda h, z: (h, h.sum(1))),
-            lambda o, y: o[1] + 0 * o[1].detach() if o[0].requires_grad else y.float(),
+            Building(lambda h, z: (h, z)),
+            lambda o, y: torch.ones(len(y), requires_grad=True),
             "loss does not depend on",
         ),
         (

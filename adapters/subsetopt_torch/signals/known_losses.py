@@ -15,7 +15,7 @@ from subsetopt.policies import (
     squared_error_gradients,
 )
 
-__all__ = ["closed_form", "is_known"]
+__all__ = ["closed_form", "is_known", "is_of_outputs"]
 
 
 def is_known(loss_fn: object) -> bool:
@@ -23,12 +23,20 @@ def is_known(loss_fn: object) -> bool:
     return _options(loss_fn) is not None
 
 
-def closed_form(loss_fn: object, outputs: object, targets: object) -> Tensor | None:
-    """Return the gradients of a known loss with respect to its outputs, of their shape.
+def is_of_outputs(loss_fn: object) -> bool:
+    """Return whether the gradients of a known loss are with respect to whatever it was given."""
+    options = _options(loss_fn)
+    return options is not None and options["loss"] == "mse"
 
-    The known losses are cross entropy, binary cross entropy with logits and the squared error, as
-    modules of ``torch.nn`` or ``functools.partial`` of the functions in ``torch.nn.functional``,
-    with ``reduction="none"``. Cross entropy has outputs of shape (n, C), the others of shape (n,).
+
+def closed_form(loss_fn: object, outputs: object, targets: object) -> Tensor | None:
+    """Return the gradients of a known loss with respect to the logits, of the outputs' shape.
+
+    The known losses are cross entropy, binary cross entropy and the squared error, as modules of
+    ``torch.nn`` or ``functools.partial`` of the functions in ``torch.nn.functional``, with
+    ``reduction="none"``. Cross entropy has outputs of shape (n, C), the others of shape (n,). Cross
+    entropies of logarithms or probabilities (``nll_loss``, ``binary_cross_entropy``) are those of
+    the logits that went into a log-softmax or a sigmoid; the squared error, of the outputs.
 
     Returns
     -------
@@ -39,20 +47,25 @@ def closed_form(loss_fn: object, outputs: object, targets: object) -> Tensor | N
     if options is None or not (isinstance(outputs, Tensor) and isinstance(targets, Tensor)):
         return None
     loss = options.pop("loss")
-    if loss == "cross_entropy":
+    if loss in ("cross_entropy", "nll"):
         return _cross_entropy(outputs, targets, options) if outputs.ndim == 2 else None
     if outputs.ndim != 1 or outputs.shape != targets.shape:
         return None
     if loss == "mse":
         return torch.as_tensor(squared_error_gradients(outputs, targets))
     weight = options.pop("weight")
-    gradients: Tensor = binary_cross_entropy_gradients(outputs, targets, **options)
+    gradients: Tensor = (
+        outputs - targets
+        if loss == "probabilities"
+        else binary_cross_entropy_gradients(outputs, targets, **options)
+    )
     scaled = gradients if weight is None else gradients * weight.to(gradients.dtype)
     return scaled if scaled.shape == outputs.shape else None
 
 
 def _cross_entropy(outputs: Tensor, targets: Tensor, options: dict[str, Any]) -> Tensor | None:
     numbers = targets.ndim == 1 and not targets.is_floating_point()
+    options = {"label_smoothing": 0.0, **options}
     if not numbers and targets.shape != outputs.shape:
         return None
     gradients: Tensor = cross_entropy_gradients(
@@ -70,16 +83,22 @@ _KNOWN: dict[str, dict[str, Any]] = {
     "cross_entropy": {"weight": None, "ignore_index": -100, "label_smoothing": 0.0},
     "binary_cross_entropy": {"weight": None, "pos_weight": None},
     "mse": {},
+    "nll": {"weight": None, "ignore_index": -100},
+    "probabilities": {"weight": None},
 }
 _MODULES: dict[type, str] = {
     nn.CrossEntropyLoss: "cross_entropy",
     nn.BCEWithLogitsLoss: "binary_cross_entropy",
+    nn.BCELoss: "probabilities",
     nn.MSELoss: "mse",
+    nn.NLLLoss: "nll",
 }
 _FUNCTIONS: dict[Any, str] = {
     functional.cross_entropy: "cross_entropy",
     functional.binary_cross_entropy_with_logits: "binary_cross_entropy",
+    functional.binary_cross_entropy: "probabilities",
     functional.mse_loss: "mse",
+    functional.nll_loss: "nll",
 }
 
 

@@ -9,8 +9,9 @@ and a backward pass, and the norms by layer).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import torch
@@ -24,17 +25,22 @@ from subsetopt.policies import (
     has,
     row_norms,
 )
-from subsetopt_torch.model.batches import call_model
+from subsetopt_torch.model.batches import call_model, take
+from subsetopt_torch.model.buffers import buffers_kept, norm_modules
 from subsetopt_torch.model.losses import LossFunction, check_per_sample
-from subsetopt_torch.model.outputs import find_logits, with_logits
+from subsetopt_torch.model.outputs import find_logits, real_outputs
 from subsetopt_torch.model.scoring_pass import ScoringMode
-from subsetopt_torch.signals.known_losses import closed_form, is_known
+from subsetopt_torch.signals.known_losses import closed_form, is_known, is_of_outputs
 from subsetopt_torch.signals.last_layer import LastLayer
+from subsetopt_torch.signals.output_layer import OutputLayer, Trace
 from subsetopt_torch.signals.sample_gradients import gradient_norms
 
 __all__ = ["DERIVED", "ScoringForward", "from_logits", "learned", "learns_from"]
 
 _Signal = TypeVar("_Signal")
+
+# How far target probabilities may be from the sum 1, as they are in half precision.
+_SUM_TOLERANCE = 1e-2
 
 # Signals that follow from the logits alone, so that the training forward gives them as well.
 _OF_LOGITS = frozenset({"logit_gradients", "upper_bound"})
@@ -60,12 +66,15 @@ class ScoringForward:
         The linear layer whose input is ``features``.
     mode
         The mode of the scoring pass, ``"eval"`` (the default) or ``"train"``.
+    output_layer
+        What is known of the outputs and the loss; by default nothing yet.
     """
 
     model: nn.Module
     loss_fn: LossFunction
     last_layer: LastLayer
     mode: ScoringMode = "eval"
+    output_layer: OutputLayer = field(default_factory=OutputLayer)
 
     def __call__(
         self, inputs: object, targets: object, n: int, wanted: frozenset[str] = frozenset()
@@ -102,9 +111,19 @@ class ScoringForward:
         signals: dict[str, Tensor] = {} if logits is None else {"logits": logits}
         if wanted & _NEED_GRADIENTS:
             logits = _logits_of(outputs, n)
-            losses, gradients = _with_gradients(self.loss_fn, outputs, logits, targets, n)
+            losses, gradients = _with_gradients(
+                self.output_layer, self.loss_fn, outputs, targets, n, partial(self._few, inputs, n)
+            )
             signals.update(_of_gradients(gradients, wanted))
+            if "upper_bound" in signals:
+                self.output_layer.look_at_norms(signals["upper_bound"], logits)
             if "last_layer_gradients" in wanted:
+                if gradients.shape != logits.shape:
+                    raise ProblemError(
+                        "'last_layer_gradients' are those of one layer, but the loss depends on "
+                        "several outputs of the model. Use the signal 'upper_bound', which takes "
+                        "all of them together."
+                    )
                 by_weights = self.last_layer.gradients(calls, logits, gradients)
                 signals["last_layer_gradients"] = by_weights
         else:
@@ -115,6 +134,13 @@ class ScoringForward:
             norms = gradient_norms(self.model, self.loss_fn, inputs, targets, mode=self.mode)
             signals["gradient_norms"] = norms
         return losses.detach(), signals
+
+    def _few(self, inputs: object, n: int) -> list[Tensor]:
+        """Return the outputs of at most two samples, made with gradients."""
+        m = min(n, 2)
+        few = take(inputs, torch.arange(m), n)
+        with torch.enable_grad(), buffers_kept(norm_modules(self.model)):
+            return real_outputs(call_model(self.model, few), m)
 
 
 def learns_from(policy: Policy) -> frozenset[str]:
@@ -135,12 +161,19 @@ def learns_from(policy: Policy) -> frozenset[str]:
 
 
 def learned(
-    loss_fn: LossFunction, outputs: object, targets: object, n: int, wanted: frozenset[str]
+    output_layer: OutputLayer,
+    loss_fn: LossFunction,
+    outputs: object,
+    targets: object,
+    n: int,
+    wanted: frozenset[str],
 ) -> dict[str, Tensor]:
     """Return derived signals of a training forward, from its outputs alone, detached.
 
     Parameters
     ----------
+    output_layer
+        What is known of the outputs and the loss.
     loss_fn
         ``loss_fn(outputs, targets)``, one loss per sample.
     outputs
@@ -155,17 +188,22 @@ def learned(
     Raises
     ------
     ProblemError
-        If the outputs have no logits, or the loss is not a known one and they cannot be replaced.
+        If the outputs have no logits, the loss mixes samples, or it is not a known one and the
+        logits cannot be replaced.
     """
     if not wanted:
         return {}
     logits = _logits_of(outputs, n)
-    gradients = closed_form(loss_fn, outputs, targets)
-    if gradients is None:
-        devices = [] if logits.device.type == "cpu" else [logits.device]
-        with torch.random.fork_rng(devices, device_type=logits.device.type):
-            gradients = _by_autograd(loss_fn, outputs, logits, targets, n)[1]
-    return _of_gradients(gradients, wanted)
+    devices = [] if logits.device.type == "cpu" else [logits.device]
+    with (
+        torch.no_grad(),
+        nullcontext()
+        if is_known(loss_fn)
+        else torch.random.fork_rng(devices, device_type=logits.device.type),
+    ):
+        traced = partial(real_outputs, outputs, n)
+        gradients = _with_gradients(output_layer, loss_fn, outputs, targets, n, traced)[1]
+    return _of_gradients(gradients.detach(), wanted)
 
 
 def from_logits(
@@ -185,42 +223,49 @@ def from_logits(
     logits, targets = signals.get("logits"), signals.get("targets")
     if not missing or logits is None or targets is None:
         return dict(signals)
+    _check_for_cross_entropy(torch.as_tensor(logits), targets)
     gradients = cross_entropy_gradients(torch.as_tensor(logits), targets)
     return {**signals, **_of_gradients(gradients, missing)}
 
 
-def _with_gradients(
-    loss_fn: LossFunction, outputs: object, logits: Tensor, targets: object, n: int
-) -> tuple[Tensor, Tensor]:
-    """Return losses and the gradients with respect to the logits, of their shape."""
-    if is_known(loss_fn):
-        losses = check_per_sample(loss_fn(outputs, targets), n)
-        gradients = closed_form(loss_fn, outputs, targets)
-        if gradients is not None:
-            return losses, gradients
-    return _by_autograd(loss_fn, outputs, logits, targets, n)
+def _check_for_cross_entropy(logits: Tensor, targets: object) -> None:
+    """Raise if targets are no labels and no probabilities of classes.
 
-
-def _by_autograd(
-    loss_fn: LossFunction, outputs: object, logits: Tensor, targets: object, n: int
-) -> tuple[Tensor, Tensor]:
-    """Return losses and logit gradients by one call of autograd that stops at the logits."""
-    if not logits.is_floating_point():
-        raise ProblemError(f"logits must be real numbers to have gradients, got {logits.dtype}.")
-    leaf = logits.detach().requires_grad_()
-    with torch.enable_grad():
-        losses = check_per_sample(loss_fn(with_logits(outputs, logits, leaf), targets), n)
-        gradients = (
-            torch.autograd.grad(losses.sum(), leaf, allow_unused=True)[0]
-            if losses.requires_grad
-            else None
-        )
-    if gradients is None:
+    Raises
+    ------
+    ProblemError
+        If rows of real targets do not sum to 1.
+    """
+    given = torch.as_tensor(targets)
+    if given.ndim != 2 or given.shape != logits.shape:
+        return
+    sums = given.detach().sum(1).float()
+    if not bool(((sums - 1).abs() <= _SUM_TOLERANCE).all()):
         raise ProblemError(
-            "the loss does not depend on what was taken for the logits (outputs.logits, "
-            "outputs['logits'] or the first tensor of the outputs), so that it has no gradient."
+            "targets of several labels per sample have no cross entropy, which is what a selector "
+            "makes 'upper_bound' and 'logit_gradients' from: pass the signal itself, for example "
+            "upper_bound=row_norms(binary_cross_entropy_gradients(logits, targets)) of "
+            "subsetopt.policies, or use a SelectiveStep, which knows the loss."
         )
-    return losses.detach(), gradients if gradients.dtype.itemsize >= 4 else gradients.float()
+
+
+def _with_gradients(
+    output_layer: OutputLayer,
+    loss_fn: LossFunction,
+    outputs: object,
+    targets: object,
+    n: int,
+    traced: Trace,
+) -> tuple[Tensor, Tensor]:
+    """Return losses and the gradients with respect to the logits; see ``OutputLayer.gradients``."""
+    gradients = closed_form(loss_fn, outputs, targets) if is_known(loss_fn) else None
+    if gradients is None:
+        return output_layer.gradients(loss_fn, outputs, targets, n, traced)
+    losses = check_per_sample(loss_fn(outputs, targets), n)
+    if is_of_outputs(loss_fn):
+        assert isinstance(outputs, Tensor)
+        gradients = output_layer.before_activation(outputs, gradients, 0, n, traced)
+    return losses, gradients
 
 
 def _of_gradients(gradients: Tensor, wanted: frozenset[str]) -> dict[str, Tensor]:
@@ -254,10 +299,4 @@ def _logits_of(outputs: object, n: int) -> Tensor:
         If they have none.
     """
     logits = find_logits(outputs, n)
-    if logits is None:
-        raise ProblemError(
-            f"gradients with respect to the logits need outputs with a tensor of {n} rows: "
-            f"outputs.logits, outputs['logits'] or their first tensor; got a "
-            f"{type(outputs).__name__} without."
-        )
-    return logits
+    return real_outputs(outputs, n)[0] if logits is None else logits

@@ -12,6 +12,7 @@ from subsetopt_torch.arguments import Autocast
 from subsetopt_torch.model.batches import take
 from subsetopt_torch.model.losses import LossFunction
 from subsetopt_torch.model.outputs import find_logits
+from subsetopt_torch.signals.output_layer import OutputLayer
 from subsetopt_torch.signals.scoring_forward import learned
 from subsetopt_torch.training.forward import ForwardResult
 
@@ -30,11 +31,14 @@ class Reporting:
         Makes the context that derived signals are made in.
     learns_from
         Names of the derived signals that the policy learns from.
+    output_layer
+        What is known of the outputs and the loss.
     """
 
     loss_fn: LossFunction
     autocast: Autocast
     learns_from: frozenset[str]
+    output_layer: OutputLayer
 
     def __call__(self, forward: ForwardResult, step: int) -> Feedback:
         """Return the feedback to selection number ``step``."""
@@ -65,5 +69,7 @@ class Reporting:
         rows = indices[torch.arange(size, device=indices.device) % k]
         targets = take(batch.targets, rows, batch.n)
         with self.autocast():
-            signals = learned(self.loss_fn, forward.outputs, targets, size, self.learns_from)
+            signals = learned(
+                self.output_layer, self.loss_fn, forward.outputs, targets, size, self.learns_from
+            )
         return {name: value[:k] for name, value in signals.items()}

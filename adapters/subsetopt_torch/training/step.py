@@ -21,6 +21,7 @@ from subsetopt_torch.model.scoring_pass import ScoringMode
 from subsetopt_torch.selection.proposal import NonfiniteError
 from subsetopt_torch.selection.selector import BatchSelector
 from subsetopt_torch.signals.last_layer import LastLayer
+from subsetopt_torch.signals.output_layer import OutputLayer
 from subsetopt_torch.signals.scoring_forward import ScoringForward, learns_from
 from subsetopt_torch.training.feedback import Reporting
 from subsetopt_torch.training.finite import FiniteCheck
@@ -175,6 +176,7 @@ class SelectiveStep:
         self.autocast: Autocast = autocast or nullcontext
         self.synchronize = synchronize
         self._last_layer = LastLayer(model, last_layer)
+        self._output_layer = OutputLayer()
         self._learns_from = learns_from(selector.policy)
         self._sizes = FullSizes(batch_size)
         self._gathering = Gathering()
@@ -295,7 +297,9 @@ class SelectiveStep:
     # The parts of a step are made for every batch, so that they follow the attributes above.
 
     def _scoring(self) -> Scoring:
-        forward = ScoringForward(self.model, self.loss_fn, self._last_layer, self.scoring_mode)
+        forward = ScoringForward(
+            self.model, self.loss_fn, self._last_layer, self.scoring_mode, self._output_layer
+        )
         return Scoring(
             forward,
             update_norm=self.update_bn == "scored",
@@ -317,7 +321,7 @@ class SelectiveStep:
         return Update(self.optimizer, self.scaler)
 
     def _reporting(self) -> Reporting:
-        return Reporting(self.loss_fn, self.autocast, self._learns_from)
+        return Reporting(self.loss_fn, self.autocast, self._learns_from, self._output_layer)
 
     def _train(self, selected: SelectedBatch, clock: Clock) -> StepResult:
         """Make an update on the picked samples of a batch."""
