@@ -64,8 +64,13 @@ def check_state(owner: str, state: Mapping[str, object], names: Iterable[str]) -
     Raises
     ------
     OptionError
-        With the names of the entries that it lacks.
+        If it is no dict, or with the names of the entries that it lacks.
     """
+    if not isinstance(state, Mapping):
+        raise so.OptionError(
+            f"a {owner} state is a dict, got {type(state).__name__}: pass what state_dict() "
+            "returned."
+        )
     missing = set(names) - set(state)
     if missing:
         raise so.OptionError(f"the {owner} state lacks {sorted(missing)}.")

@@ -20,6 +20,7 @@ from subsetopt.policies.members import WithLearnsFrom, has
 from subsetopt.policies.parts.candidates import make_candidates
 from subsetopt.policies.parts.history import record
 from subsetopt.policies.parts.method_weights import MethodWeights
+from subsetopt.policies.parts.saved_state import SavedState, load_policies
 from subsetopt.policies.scored import ScoredPolicy
 from subsetopt.problem import Problem
 
@@ -211,21 +212,27 @@ class AdaSelection:
         Raises
         ------
         OptionError
-            If it is incomplete, or was saved with other candidates.
+            If it is incomplete or malformed, or was saved with other candidates; nothing is then
+            loaded.
         """
-        missing = set(self.state_dict()) - set(state)
-        if missing:
-            raise OptionError(f"the state of adaselection lacks {sorted(missing)}.")
-        if list(state["names"]) != list(self.names):
+        saved = SavedState("adaselection", state, self.state_dict(), exactly=False)
+        names = saved.texts("names")
+        if names != list(self.names):
             raise OptionError(
-                f"the state was saved with the candidates {list(state['names'])}, this policy has "
+                f"the state was saved with the candidates {names}, this policy has "
                 f"{list(self.names)}."
             )
-        for policy, own in zip(self._candidates.values(), state["candidates"], strict=True):
-            policy.load_state_dict(own)
-        self._methods = MethodWeights.from_state(state)
-        self.history = [(int(t), tuple(map(float, weights))) for t, weights in state["history"]]
-        self._stride = int(state["stride"])
+        count = len(self.names)
+        methods, stride = MethodWeights.from_state(saved, count), saved.integer("stride", 1)
+        history = []
+        for row in saved.sequence("history"):
+            step, weights = row if isinstance(row, (list, tuple)) and len(row) == 2 else (row, None)
+            entry = SavedState("adaselection", {"t": step, "weights": weights}, ["t", "weights"])
+            shown = tuple(entry.vector("weights", count, low=0.0, high=1.0).tolist())
+            history.append((entry.integer("t"), shown))
+        states = saved.sequence("candidates", count)
+        load_policies(list(self._candidates.values()), states, "adaselection")
+        self._methods, self.history, self._stride = methods, history, stride
 
     def _scores(self, signals: Signals, losses: Array, k: int, rng: np.random.Generator) -> Array:
         """Return the candidates' scores (M, n) in float64, on the device of the losses."""

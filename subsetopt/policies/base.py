@@ -157,12 +157,17 @@ class StatelessPolicy:
         Raises
         ------
         OptionError
-            If the state holds anything: it belongs to another policy.
+            If the state is no dict, or holds anything: it belongs to another policy.
         """
+        if not isinstance(state, Mapping):
+            raise OptionError(
+                f"a state of {type(self).__name__} is a dict, got {type(state).__name__}: pass "
+                "what state_dict() returned."
+            )
         if state:
             raise OptionError(
                 f"{type(self).__name__} has no state, but the state to load holds "
-                f"{sorted(state)}: it was saved by another policy."
+                f"{sorted(map(str, state))}: it was saved by another policy."
             )
 
 

@@ -23,6 +23,7 @@ from subsetopt.policies.parts.sample_scores import (
     read_scores,
     tau_estimate,
 )
+from subsetopt.policies.parts.saved_state import SavedState
 from subsetopt.policies.parts.weight_cap import CappedPolicy, WeightCap
 from subsetopt.problem import Problem
 
@@ -254,22 +255,18 @@ class Importance(CappedPolicy):
         Raises
         ------
         OptionError
-            If the state is not one of this policy.
+            If the state is not one of this policy, or malformed; nothing is then loaded.
         """
-        own = self.state_dict()
-        if set(state) != set(own):
-            raise OptionError(
-                f"the state of importance holds {sorted(own)}, the state to load {sorted(state)}: "
-                "it was saved by another policy."
-            )
-        self.tau = float(state["tau"])
-        self._largest_k = int(state["largest_k"])
-        self._on, proposed = bool(state["on"]), state["proposed"]
-        self._proposed = None if proposed is None else float(proposed)
-        self.history = [TauRow(*row) for row in state["history"]]
-        self.switches = [(int(step), bool(on)) for step, on in state["switches"]]
-        self._learned, self._stride = int(state["learned"]), int(state["stride"])
-        self._cap.load_state_dict(state["cap"])
+        saved = SavedState("importance", state, self.state_dict())
+        tau, proposed = saved.number("tau", 0.0), saved.number_or_none("proposed", 0.0)
+        largest_k, on = saved.integer("largest_k"), saved.flag("on")
+        history = [TauRow(*row) for row in saved.rows("history", "integer", "number", "flag")]
+        switches = [(step, now) for step, now in saved.rows("switches", "integer", "flag")]
+        learned, stride = saved.integer("learned"), saved.integer("stride", 1)
+        self._cap.take_up(*self._cap.checked(saved["cap"]))
+        self.tau, self._proposed, self._largest_k, self._on = tau, proposed, largest_k, on
+        self.history, self.switches = history, switches
+        self._learned, self._stride = learned, stride
 
     def _record(self, step: int, on: bool) -> None:
         if on is not (bool(self.switches) and self.switches[-1][1]):

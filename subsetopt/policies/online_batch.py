@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,6 +14,7 @@ from subsetopt.policies.arrays import Array
 from subsetopt.policies.base import Signals
 from subsetopt.policies.parts.loss_order import LossOrder, rank_keys
 from subsetopt.policies.parts.memory import RememberingPolicy, checked_count, checked_ids
+from subsetopt.policies.parts.saved_state import SavedState
 from subsetopt.problem import Problem
 from subsetopt.solution import Solution
 
@@ -23,6 +23,8 @@ __all__ = ["OnlineBatch"]
 # Distinct ranks are drawn by rejection if a draw misses the k likeliest ranks with at least this
 # probability, and otherwise by sorting random keys of all ranks.
 _RETRY = 0.25
+# The number that settles the order of equal losses lies below this.
+_SALTS = 1 << 32
 
 
 class OnlineBatch(RememberingPolicy):
@@ -168,9 +170,10 @@ class OnlineBatch(RememberingPolicy):
     def _own_state(self) -> dict[str, Any]:
         return {"refreshed": self._refreshed, "salt": self._salt}
 
-    def _load_own_state(self, state: Mapping[str, Any]) -> None:
-        self._refreshed = int(state["refreshed"])
-        self._salt = None if state["salt"] is None else int(state["salt"])
+    def _load_own_state(self, saved: SavedState, step: int) -> None:
+        refreshed = saved.integer("refreshed", 0, step)
+        self._salt = None if saved["salt"] is None else saved.integer("salt", 0, _SALTS - 1)
+        self._refreshed = refreshed
         self._order = None
 
     def _changed(self, ids: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
@@ -181,7 +184,7 @@ class OnlineBatch(RememberingPolicy):
     def _draw_salt(self, rng: np.random.Generator) -> None:
         """Draw, in the first selection, the number that settles the order of equal losses."""
         if self._salt is None:
-            self._salt = int(rng.integers(1 << 32))
+            self._salt = int(rng.integers(_SALTS))
 
 
 def _by_rank(n: int, pressure: float) -> NDArray[np.float64]:

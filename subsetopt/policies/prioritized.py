@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,6 +13,7 @@ from subsetopt.objectives import SamplingDesign
 from subsetopt.policies.arrays import Array
 from subsetopt.policies.base import Signals
 from subsetopt.policies.parts.memory import RememberingPolicy, checked_ids
+from subsetopt.policies.parts.saved_state import SavedState
 from subsetopt.policies.parts.weighted_pool import WeightedPool
 from subsetopt.problem import Problem
 from subsetopt.solution import Solution
@@ -147,8 +147,8 @@ class Prioritized(RememberingPolicy):
     def _own_state(self) -> dict[str, Any]:
         return {"largest_priority": self.largest_priority}
 
-    def _load_own_state(self, state: Mapping[str, Any]) -> None:
-        self.largest_priority = float(state["largest_priority"])
+    def _load_own_state(self, saved: SavedState, step: int) -> None:
+        self.largest_priority = saved.number("largest_priority", _FIRST_PRIORITY)
         self._pool = None
 
     def _powers(self, losses: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -8,11 +8,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.errors import OptionError
 from subsetopt.inputs import as_finite_vector, checked_integer, checked_number
 from subsetopt.objectives import TopScores
 from subsetopt.policies.arrays import to_host
 from subsetopt.policies.base import Signals, StatelessPolicy, signal
+from subsetopt.policies.parts.saved_state import SavedState
 from subsetopt.problem import Problem
 
 __all__ = ["SelectiveBackprop"]
@@ -105,12 +105,7 @@ class SelectiveBackprop(StatelessPolicy):
         Raises
         ------
         OptionError
-            If the state was saved by another policy.
+            If the state was saved by another policy, or is malformed.
         """
-        if set(state) != {"recent"}:
-            raise OptionError(
-                f"a state of selective-backprop holds 'recent', got {sorted(state)}: it was saved "
-                "by another policy."
-            )
-        recent, _ = as_finite_vector(np.array(state["recent"], dtype=np.float64), "recent")
-        self._recent = recent[-self.size :]
+        saved = SavedState("selective-backprop", state, ["recent"])
+        self._recent = saved.vector("recent")[-self.size :]

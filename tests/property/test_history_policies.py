@@ -337,6 +337,6 @@ def test_memory_is_a_dict(told: list[tuple[int, float]]) -> None:
     np.testing.assert_array_equal(memory.first(250), expected)
     assert memory.size == max(twin, default=-1) + 1
     again = LossMemory()
-    again.from_bytes(memory.to_bytes())
+    again.load(np.array(memory.to_list()))
     np.testing.assert_array_equal(again.of(everything), expected)
     again.record(np.array([0]), np.array([1.0]))  # a loaded memory can be written to

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt import ProblemError
+from subsetopt.policies.parts.saved_state import SavedState
 
-__all__ = ["IssuedBatch", "IssuedBatches"]
+__all__ = ["IssuedBatch", "IssuedBatches", "checked_waiting"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,14 +95,38 @@ class IssuedBatches:
         """Return the batches that wait as plain values."""
         return [(b.number, b.ids.tolist(), b.weights.tolist()) for b in self.in_order()]
 
-    def load(self, state: Sequence[tuple[int, Sequence[int], Sequence[float]]]) -> None:
-        """Replace the batches that wait by those of a saved state."""
+    def load(self, batches: Iterable[IssuedBatch]) -> None:
+        """Replace the batches that wait by others."""
         self.clear()
-        for number, ids, weights in state:
-            self.add(
-                IssuedBatch(
-                    int(number),
-                    np.array(ids, dtype=np.int64),
-                    np.array(weights, dtype=np.float64),
-                )
-            )
+        for batch in batches:
+            self.add(batch)
+
+
+def checked_waiting(saved: SavedState, n: int, size: int, selections: int) -> list[IssuedBatch]:
+    """Return the batches of the entry ``waiting`` of a state.
+
+    Parameters
+    ----------
+    saved
+        The state.
+    n, size
+        The number of samples, and the largest size of a batch.
+    selections
+        The number of batches that were handed out.
+
+    Raises
+    ------
+    OptionError
+        If a batch is malformed.
+    """
+    batches = []
+    for entry in saved.sequence("waiting"):
+        parts = entry if isinstance(entry, (list, tuple)) and len(entry) == 3 else (entry,) * 3
+        names = ("number", "ids", "weights")
+        row = SavedState("the sampler", dict(zip(names, parts, strict=True)), names)
+        number = row.integer("number", 0, selections - 1)
+        ids = row.vector("ids", low=0.0, high=n - 1)
+        if not 1 <= ids.size <= size or (ids != np.floor(ids)).any() or (np.diff(ids) < 0).any():
+            raise row.error("ids", f"1 to {size} ids in ascending order", parts[1])
+        batches.append(IssuedBatch(number, ids.astype(np.int64), row.vector("weights", ids.size)))
+    return batches

@@ -24,9 +24,10 @@ from subsetopt.policies import (
     listens,
     to_host,
 )
+from subsetopt.policies.parts.saved_state import SavedState, load_policies
 from subsetopt_torch.arguments import Ids, check_state, checked_seed, process_rank
 from subsetopt_torch.loading.arguments import check_needs, data_size, ids_on_host
-from subsetopt_torch.loading.issued_batches import IssuedBatch, IssuedBatches
+from subsetopt_torch.loading.issued_batches import IssuedBatch, IssuedBatches, checked_waiting
 from subsetopt_torch.loading.map_style import MapStyle
 from subsetopt_torch.selection.answers import training_weights
 from subsetopt_torch.selection.named_policy import NamedPolicy, SolverLike
@@ -299,21 +300,27 @@ class SubsetBatchSampler(Sampler[list[int]]):
         Raises
         ------
         OptionError
-            If the state is incomplete, or of another policy, data size or batch size.
+            If the state is incomplete or malformed, or of another policy, data size or batch size;
+            nothing is then loaded.
         """
         check_state("sampler", state, self.state_dict())
         own = (self.policy_name, (self.n, self.batch_size, self._length))
-        saved = (state["policy_name"], tuple(state["shape"]))
+        entries = SavedState("the sampler", state, self.state_dict(), exactly=False)
+        saved = (entries.text("policy_name"), entries.integers("shape", 3))
         if saved != own:
             raise so.OptionError(
                 "the state was saved by a sampler with policy, (n, batch_size, steps_per_epoch) = "
                 f"{saved}, this one has {own}."
             )
-        self.policy.load_state_dict(state["policy"])
-        self._waiting.load(state["waiting"])
-        self.seed, self.epoch = int(state["seed"]), int(state["epoch"])
-        self._next_epoch = int(state["next_epoch"])
-        self.issued, self._selections = int(state["issued"]), int(state["selections"])
+        seed = entries.integer("seed", most=None)
+        epochs = [entries.integer(name) for name in ("epoch", "next_epoch")]
+        selections = entries.integer("selections")
+        issued = entries.integer("issued", 0, self._length)
+        waiting = checked_waiting(entries, self.n, self.batch_size, selections)
+        load_policies([self.policy], [state["policy"]], f"policy {self.policy_name!r}")
+        self._waiting.load(waiting)
+        self.seed, (self.epoch, self._next_epoch) = seed, epochs
+        self.issued, self._selections = issued, selections
         unfinished = self.issued < self._length or 0 < self.waiting < self.issued
         self._resumed = self.issued > 0 and unfinished
         self._order = None

@@ -14,6 +14,7 @@ from torch import Tensor
 import subsetopt as so
 from subsetopt.inputs import checked_choice
 from subsetopt.policies import Feedback, Policy, SelectionState, listens, to_host
+from subsetopt.policies.parts.saved_state import SavedState, load_policies
 from subsetopt_torch.arguments import (
     Constraints,
     Signal,
@@ -369,18 +370,22 @@ class BatchSelector:
         Raises
         ------
         OptionError
-            If the state was saved with another policy, or is incomplete.
+            If the state was saved with another policy, or is incomplete or malformed; nothing is
+            then loaded.
         """
         names = ("policy_name", "policy", "step", "seed", "fallbacks", "excluded")
         check_state("selector", state, names)
-        if state["policy_name"] != self.policy_name:
+        saved = SavedState("the selector", state, names, exactly=False)
+        if saved.text("policy_name") != self.policy_name:
             raise so.OptionError(
                 f"the state was saved with policy {state['policy_name']!r}, this selector has "
                 f"{self.policy_name!r}."
             )
-        self.policy.load_state_dict(state["policy"])
-        self.step, self.seed = int(state["step"]), int(state["seed"])
-        self.fallbacks, self.excluded = int(state["fallbacks"]), int(state["excluded"])
+        counts = [saved.integer(name) for name in ("step", "fallbacks", "excluded")]
+        seed = saved.integer("seed", most=None)
+        load_policies([self.policy], [state["policy"]], f"policy {self.policy_name!r}")
+        self.step, self.fallbacks, self.excluded = counts
+        self.seed = seed
 
     def exclude_nonfinite(
         self, positions: NDArray[np.int64], values: NDArray[Any], where: str = "the batch"

@@ -6,15 +6,23 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from subsetopt import OptionError, ProblemError
-from subsetopt_torch.model.batches import Rows, check_alike, concatenate, per_sample, take_rows
+from subsetopt_torch.model.batches import (
+    Rows,
+    check_alike,
+    concatenate,
+    map_entries,
+    per_sample,
+    take_rows,
+)
 from subsetopt_torch.selection.picked import first_of
 from subsetopt_torch.training.selected import Batch, SelectedBatch
 
-__all__ = ["Gathered", "Gathering", "combined"]
+__all__ = ["Gathered", "Gathering", "checked_gathered", "combined"]
 
 
 @dataclass(slots=True)
@@ -124,21 +132,38 @@ class Gathering:
     def state(self) -> list[dict[str, Any]]:
         """Return the samples that wait, as plain containers and tensors."""
         names = Gathered.__slots__
-        return [{name: getattr(part, name) for name in names} for part in self._queue]
+        return [{name: _stored(getattr(part, name)) for name in names} for part in self._queue]
 
-    def load(self, state: Sequence[Mapping[str, Any]]) -> None:
-        """Take up a state that ``state`` returned.
+    def load(self, queue: Sequence[Gathered]) -> None:
+        """Take up samples that ``checked_gathered`` returned."""
+        self._queue = list(queue)
 
-        Raises
-        ------
-        OptionError
-            If a part of it is missing.
-        """
-        names = set(Gathered.__slots__)
-        for part in state:
-            if missing := names - set(part):
-                raise OptionError(f"the gathered samples of the state lack {sorted(missing)}.")
-        self._queue = [Gathered(**part) for part in state]
+
+def checked_gathered(state: object) -> list[Gathered]:
+    """Return the samples of a state, after a look at every part of it.
+
+    Positions of None stand for samples that are numbered in order.
+
+    Raises
+    ------
+    OptionError
+        If a part is missing or malformed.
+    """
+    if not isinstance(state, (list, tuple)):
+        raise _malformed("must be a list")
+    queue: list[Gathered] = []
+    for part in state:
+        if not isinstance(part, Mapping):
+            raise _malformed("must be dicts")
+        if missing := set(Gathered.__slots__) - set(part):
+            raise OptionError(f"the gathered samples of the state lack {sorted(missing)}.")
+        entries = {name: _restored(part[name]) for name in Gathered.__slots__}
+        if entries["positions"] is None and isinstance(entries["weights"], Tensor):
+            entries["positions"] = torch.arange(entries["weights"].numel())
+        queue.append(_checked(Gathered(**entries)))
+        if queue[-1].rows != queue[0].rows:
+            raise _malformed("are built unlike each other")
+    return queue
 
 
 def combined(updates: Sequence[tuple[Tensor | None, int, bool]]) -> tuple[Tensor | None, int, bool]:
@@ -162,3 +187,72 @@ def _joined(parts: list[Gathered]) -> Gathered:
         torch.cat([part.weights.to(device) for part in parts]),
         all(part.scored for part in parts),
     )
+
+
+# The one entry of the dict that stands for a NumPy array in a state, which torch.load would not
+# read without trusting the file.
+_ARRAY = "numpy array"
+
+
+def _stored(part: Any) -> Any:
+    """Return a batch with tensors in place of NumPy arrays of numbers."""
+    if isinstance(part, np.ndarray) and part.dtype.kind in "biuf":
+        return {_ARRAY: torch.from_numpy(np.ascontiguousarray(part))}
+    return map_entries(_stored, part)
+
+
+def _restored(part: Any) -> Any:
+    """Return a batch with NumPy arrays where ``_stored`` put tensors in their place."""
+    if isinstance(part, Mapping) and set(part) == {_ARRAY} and isinstance(part[_ARRAY], Tensor):
+        return part[_ARRAY].numpy()
+    return map_entries(_restored, part)
+
+
+def _checked(part: Gathered) -> Gathered:
+    """Return samples whose parts fit together.
+
+    Raises
+    ------
+    OptionError
+        If they do not.
+    """
+    for name in ("positions", "weights"):
+        tensor = getattr(part, name)
+        if not isinstance(tensor, Tensor) or tensor.ndim != 1:
+            raise _malformed(f"must have {name} in a tensor of shape (m,)")
+    m = len(part)
+    if part.positions.dtype != torch.int64 or (m and int(part.positions.min()) < 0):
+        raise _malformed("must have positions that are int64, at least 0")
+    if not part.weights.is_floating_point() or not bool(part.weights.isfinite().all()):
+        raise _malformed("must have weights that are finite")
+    if not m or part.weights.shape[0] != m or not isinstance(part.scored, bool):
+        raise _malformed("must have one weight per position, and say whether they were scored")
+    samples = part.samples
+    if not isinstance(samples, list) or len(samples) != 3 or not _fits(samples, part.rows, m):
+        raise _malformed(f"must have inputs, targets and ids of the {m} samples")
+    return part
+
+
+def _fits(part: object, rows: object, m: int) -> bool:
+    """Return whether a batch is built as its rows say, with m of them."""
+    if isinstance(rows, Mapping):
+        return (
+            isinstance(part, Mapping)
+            and part.keys() == rows.keys()
+            and all(_fits(part[key], rows[key], m) for key in rows)
+        )
+    if isinstance(rows, list):
+        return (
+            isinstance(part, (list, tuple))
+            and len(part) == len(rows)
+            and all(_fits(entry, row, m) for entry, row in zip(part, rows, strict=True))
+        )
+    if not isinstance(rows, bool):
+        return False
+    if isinstance(part, (Tensor, np.ndarray)):
+        return not rows or bool(part.ndim and part.shape[0] == m)
+    return not rows or (isinstance(part, (list, tuple)) and len(part) == m)
+
+
+def _malformed(what: str) -> OptionError:
+    return OptionError(f"the gathered samples of the state {what}: it is malformed.")

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from subsetopt import OptionError, ProblemError
 from subsetopt.inputs import checked_choice
+from subsetopt.policies.parts.saved_state import SavedState
 from subsetopt_torch.arguments import Autocast, Constraints, Ids, Signal, check_state
 from subsetopt_torch.model.batches import batch_size
 from subsetopt_torch.model.buffers import buffers_kept, norm_modules
@@ -26,7 +27,7 @@ from subsetopt_torch.signals.scoring_forward import ScoringForward, learns_from
 from subsetopt_torch.training.feedback import Reporting
 from subsetopt_torch.training.finite import FiniteCheck
 from subsetopt_torch.training.forward import ForwardResult, TrainingForward
-from subsetopt_torch.training.gathering import Gathering, combined
+from subsetopt_torch.training.gathering import Gathering, checked_gathered, combined
 from subsetopt_torch.training.notices import Notices
 from subsetopt_torch.training.result import StepResult
 from subsetopt_torch.training.scoring import Scoring
@@ -268,18 +269,22 @@ class SelectiveStep:
         Raises
         ------
         OptionError
-            If the state is incomplete or belongs to another policy, or holds gathered samples and
-            this step gathers none.
+            If the state is incomplete or malformed or belongs to another policy, or holds gathered
+            samples and this step gathers none; nothing is then loaded.
         """
-        check_state("step", state, ("selector", "largest_batch", "gathered"))
-        if state["gathered"] and not self.accumulate:
+        names = ("selector", "largest_batch", "gathered")
+        check_state("step", state, names)
+        saved = SavedState("the step", state, names, exactly=False)
+        largest_batch = saved.integer("largest_batch")
+        gathered = checked_gathered(state["gathered"])
+        if gathered and not self.accumulate:
             raise OptionError(
                 "the step state holds gathered samples, which this step would never train on: make "
                 "it with accumulate=True."
             )
         self.selector.load_state_dict(state["selector"])
-        self._sizes.largest_batch = int(state["largest_batch"])
-        self._gathering.load(state["gathered"])
+        self._sizes.largest_batch = largest_batch
+        self._gathering.load(gathered)
 
     def _set_floor(self, n: int) -> None:
         """Have 2 of n samples chosen instead of 1 where BatchNorm needs more than one."""

@@ -9,10 +9,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.errors import OptionError, ProblemError
+from subsetopt.errors import ProblemError
 from subsetopt.inputs import checked_integer
 from subsetopt.policies.arrays import Array, to_host
 from subsetopt.policies.base import Feedback, Signals, StatelessPolicy, signal
+from subsetopt.policies.parts.saved_state import SavedState
 
 __all__ = ["LossMemory", "RememberingPolicy", "checked_count", "checked_ids"]
 
@@ -21,8 +22,6 @@ __all__ = ["LossMemory", "RememberingPolicy", "checked_count", "checked_ids"]
 _MOST_IDS = 1 << 31
 # The largest magnitude of a loss that is remembered, since losses are ranked in single precision.
 _LARGEST = float(np.finfo(np.float32).max)
-# The byte order and type of the losses in a saved state.
-_STORED = np.dtype("<f8")
 
 
 class LossMemory:
@@ -73,14 +72,13 @@ class LossMemory:
         self._losses[ids] = losses
         self.size = size
 
-    def to_bytes(self) -> bytes:
-        """Return the losses as bytes, which ``torch.load`` reads without trusting the file."""
-        return self._losses[: self.size].astype(_STORED, copy=False).tobytes()
+    def to_list(self) -> list[float]:
+        """Return the losses as plain numbers, which ``torch.load`` reads without trusting them."""
+        return self._losses[: self.size].tolist()  # type: ignore[no-any-return]
 
-    def from_bytes(self, stored: bytes) -> None:
-        """Take up what ``to_bytes`` returned."""
-        self._losses = np.frombuffer(stored, _STORED).astype(np.float64)
-        self.size = self._losses.size
+    def load(self, losses: NDArray[np.float64]) -> None:
+        """Take up what ``to_list`` returned, as an array."""
+        self._losses, self.size = losses, losses.size
 
 
 class RememberingPolicy(StatelessPolicy):
@@ -164,7 +162,7 @@ class RememberingPolicy(StatelessPolicy):
 
     def state_dict(self) -> dict[str, Any]:
         """Return the remembered losses and the number of selections made, as plain values."""
-        return {"losses": self.memory.to_bytes(), "step": self.step, **self._own_state()}
+        return {"losses": self.memory.to_list(), "step": self.step, **self._own_state()}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on where the state was taken.
@@ -172,17 +170,14 @@ class RememberingPolicy(StatelessPolicy):
         Raises
         ------
         OptionError
-            If the state was saved by another policy.
+            If the state was saved by another policy, or is malformed; nothing is then loaded.
         """
-        own = self.state_dict()
-        if set(state) != set(own):
-            raise OptionError(
-                f"a state of {self.name} holds {sorted(own)}, got {sorted(state)}: it was saved by "
-                "another policy."
-            )
-        self.memory.from_bytes(state["losses"])
-        self.step = int(state["step"])
-        self._load_own_state(state)
+        saved = SavedState(self.name, state, self.state_dict())
+        losses = saved.vector("losses", low=-_LARGEST, high=_LARGEST, nan=True)
+        step = saved.integer("step")
+        self._load_own_state(saved, step)
+        self.memory.load(losses)
+        self.step = step
 
     @abstractmethod
     def _drawn(
@@ -195,8 +190,11 @@ class RememberingPolicy(StatelessPolicy):
         """Return what the subclass adds to the state."""
 
     @abstractmethod
-    def _load_own_state(self, state: Mapping[str, Any]) -> None:
-        """Take up what the subclass added to the state."""
+    def _load_own_state(self, saved: SavedState, step: int) -> None:
+        """Check all of what the subclass added to the state, and then take it up.
+
+        ``step`` is the number of selections of the state.
+        """
 
     @abstractmethod
     def _changed(self, ids: NDArray[np.int64], losses: NDArray[np.float64]) -> None:

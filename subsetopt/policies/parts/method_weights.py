@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from subsetopt.policies.parts.saved_state import SavedState
 
 __all__ = ["MethodWeights"]
 
@@ -16,6 +17,8 @@ __all__ = ["MethodWeights"]
 _CLIP = 10.0
 # A loss below this part of the batch's mean magnitude cannot be told from 0 in float32.
 _PRECISION = float(np.finfo(np.float32).eps)
+# The weights of a saved state sum to 1 but for this much.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,14 +95,23 @@ class MethodWeights:
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any]) -> MethodWeights:
-        """Return the weights that ``state_dict`` was taken from."""
-        losses = state["method_losses"]
+    def from_state(cls, saved: SavedState, count: int) -> MethodWeights:
+        """Return the weights that ``state_dict`` was taken from, of ``count`` methods.
+
+        Raises
+        ------
+        OptionError
+            If an entry is malformed.
+        """
+        logs = saved.vector("log_weights", count, high=_ROUNDING)
+        if abs(math.fsum(np.exp(logs)) - 1.0) > _ROUNDING:
+            raise saved.error("log_weights", "logarithms of weights that sum to 1", logs.tolist())
+        losses = saved["method_losses"]
         return cls(
-            int(state["t"]),
-            tuple(map(float, state["log_weights"])),
-            None if losses is None else tuple(map(float, losses)),
-            float(state["floor"]),
+            saved.integer("t"),
+            tuple(logs.tolist()),
+            None if losses is None else tuple(saved.vector("method_losses", count).tolist()),
+            saved.number("floor", 0.0),
         )
 
 

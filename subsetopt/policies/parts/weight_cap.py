@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.errors import OptionError
 from subsetopt.inputs import checked_number
+from subsetopt.policies.parts.saved_state import SavedState
 from subsetopt.solution import Solution
 
 __all__ = ["CappedPolicy", "Clipped", "WeightCap"]
@@ -93,12 +93,26 @@ class WeightCap:
         OptionError
             If it is none.
         """
-        if set(state) != {"last", "total"}:
-            raise OptionError(
-                f"the record of a cap on weights holds ['last', 'total'], the state to load "
-                f"{sorted(state)}: it was saved by another policy."
-            )
-        self.last, self.total = Clipped(*state["last"]), Clipped(*state["total"])
+        self.take_up(*self.checked(state))
+
+    @staticmethod
+    def checked(state: object) -> tuple[Clipped, Clipped]:
+        """Return the two parts of a record to load.
+
+        Raises
+        ------
+        OptionError
+            If it is none.
+        """
+        saved = SavedState("a cap on weights", state, ["last", "total"])
+        both = {name: [saved[name]] for name in ("last", "total")}
+        rows = SavedState("a cap on weights", both, both)
+        last, total = (rows.rows(name, "integer", "number", "integer")[0] for name in both)
+        return Clipped(*last), Clipped(*total)
+
+    def take_up(self, last: Clipped, total: Clipped) -> None:
+        """Take up a record that was checked."""
+        self.last, self.total = last, total
 
 
 class CappedPolicy:
