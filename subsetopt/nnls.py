@@ -12,12 +12,16 @@ from subsetopt.kernels.vectors import nnls as kernel
 from subsetopt.kernels.vectors.integer_products import padded
 from subsetopt.kernels.vectors.quantized import WIDEST, code_bytes
 
-__all__ = ["ActiveSet", "nonnegative_weights", "unit_for"]
+__all__ = ["ActiveSet", "nonnegative_fit", "nonnegative_weights", "unit_for"]
 
 # The smallest number whose reciprocal does not overflow.
 _TINY = float(np.finfo(np.float64).tiny)
-# Cosines up to this are right angles.
+# The largest cosine that rounding can leave where an angle is a right one.
 _RIGHT = 1e-9
+# Points whose cosine with the residual is below the negative of this take no part in a better fit.
+_TIGHT = 1e-6
+# The largest singular value of unit vectors that counts as 0.
+_DEPENDENT = 1e-13
 # From this many coordinates on, points are read in integers.
 _MANY = 1 << 14
 # A squared residual below the square of this share of the target is rounding.
@@ -158,7 +162,9 @@ class ActiveSet:
 
         For a residual r no point forms an acute angle with, every weighted sum lies beyond the
         hyperplane through the fit: the distance is at least :math:`\langle t, r \rangle / \|r\|`.
-        0 while some point does, or where the residual is rounding.
+        Where rounding leaves an acute angle, the bound loses its cosine times the largest weights
+        that a fit may need, which are large where points are nearly dependent. 0 where nothing is
+        left of it, and where the residual is rounding.
         """
         size = math.sqrt(float(self.residual @ self.residual))
         if size * size <= self.floor:
@@ -166,9 +172,29 @@ class ActiveSet:
         cosines = np.empty(self.state.size)
         kernel.correlate(self.points, self.residual, cosines)
         cosines *= self.inverse_norms / size
-        if bool((cosines[self.state != kernel.CLOSED] > _RIGHT).any()):
+        may = self.state != kernel.CLOSED
+        rounding = _ROUNDING * math.sqrt(self.target.size)
+        acute = max(0.0, float(cosines[may].max(initial=0.0))) + rounding
+        if acute > _RIGHT:
             return 0.0
-        return min(self.unit * float(self.target @ self.residual) / size, self.unit * size)
+        tight = np.flatnonzero(may & (cosines > -_TIGHT))
+        weights = _largest_weights(self.points[tight] * self.inverse_norms[tight, None])
+        if acute * weights > _TIGHT:
+            return 0.0
+        lost = 2.0 * acute * weights * math.sqrt(float(self.target @ self.target))
+        return self.unit * max(0.0, min(float(self.target @ self.residual) / size, size) - lost)
+
+
+def _largest_weights(directions: NDArray[np.float64]) -> float:
+    """Return how large the weights of unit vectors can be whose sum has norm 1, about.
+
+    Of dependent ones an independent part is enough. What lies within rounding of dependence is
+    counted as dependent.
+    """
+    if not directions.size:
+        return 1.0
+    singular = np.linalg.svd(directions, compute_uv=False)
+    return math.sqrt(directions.shape[0]) / float(singular[singular > _DEPENDENT].min())
 
 
 def _norms(points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -184,8 +210,19 @@ def nonnegative_weights(
     points: NDArray[np.float64], target: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the weights, at least 0, whose sum of points is nearest the target."""
+    return nonnegative_fit(points, target)[0]
+
+
+def nonnegative_fit(
+    points: NDArray[np.float64], target: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], float]:
+    """Return the weights of :func:`nonnegative_weights`, and what no weights can do better than.
+
+    The second is a lower bound on the distance from the target; 0 where the fit is too inexact to
+    prove one.
+    """
     fit = ActiveSet(points, target, points.shape[0])
     fit.step(10 * points.shape[0] + 10)
     weights = np.zeros(points.shape[0])
     weights[fit.chosen] = fit.weights
-    return weights
+    return weights, fit.dual_bound()

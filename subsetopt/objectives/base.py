@@ -76,6 +76,15 @@ class Objective(ABC):
         """Return the training weights of a subset; None when the solver chooses them, too."""
         return np.full(indices.size, 1.0 / k if k else 0.0)
 
+    def fit(self, indices: NDArray[np.int64], k: int) -> tuple[NDArray[np.float64], float]:
+        """Return the weights of a subset, and a bound on its objective under any weights.
+
+        The bound is the objective itself where the weights are given, not found by a fit.
+        """
+        weights = self.weights_for(indices, k)
+        assert weights is not None
+        return weights, self.evaluate(indices, weights)
+
     def weight_problem(
         self, indices: NDArray[np.int64], weights: NDArray[np.float64], k: int
     ) -> str | None:

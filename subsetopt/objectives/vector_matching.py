@@ -160,6 +160,15 @@ class VectorMatching(Objective):
 
         return nonnegative_weights(self.vectors[indices], self.target)
 
+    def fit(self, indices: NDArray[np.int64], k: int) -> tuple[NDArray[np.float64], float]:
+        """Return the weights of a subset, and a bound on its residual under any weights."""
+        if self.weights == "uniform" or not indices.size:
+            return Objective.fit(self, indices, k)
+        from subsetopt.nnls import nonnegative_fit
+
+        weights, bound = nonnegative_fit(self.vectors[indices], self.target)
+        return weights, bound - 0.5 * self.tolerance
+
     def weight_problem(
         self, indices: NDArray[np.int64], weights: NDArray[np.float64], k: int
     ) -> str | None:

@@ -37,6 +37,7 @@ class Exhaustive:
     -----
     One iteration is one subset. For ``MeanMatching`` and ``TopScores`` it takes about 8 ns, and the
     default limit is 50 million; for all others, evaluated one by one, some 20 us, and 100,000.
+    Nonnegative weights take some 150 us; their fits prove no more than they are exact.
     Stopped before the end, it returns the best subset so far without a bound.
     """
 
@@ -53,12 +54,7 @@ class Exhaustive:
                 iterations=enumeration.looked,
                 infeasible=stop is StopReason.COMPLETED,
             )
-        bound = None
-        if stop is StopReason.COMPLETED:
-            indices = np.sort(best)
-            weights = problem.objective.weights_for(indices, problem.k)
-            assert weights is not None
-            bound = problem.objective.evaluate(indices, weights)
+        bound = enumeration.bound() if stop is StopReason.COMPLETED else None
         return RawResult(best, bound=bound, stop_reason=stop, iterations=enumeration.looked)
 
 
@@ -111,6 +107,10 @@ class _Enumeration(ABC):
     def look(self, count: int) -> None:
         """Look at the next subsets, ``count`` at most."""
 
+    @abstractmethod
+    def bound(self) -> float:
+        """Return the bound that a complete enumeration proves, once there is a best subset."""
+
 
 class _Compiled(_Enumeration):
     """The enumeration for objectives that are linear in the subset, in compiled code."""
@@ -153,6 +153,11 @@ class _Compiled(_Enumeration):
         if done:
             self._begin_size()
 
+    def bound(self) -> float:
+        """Return the objective of the best subset."""
+        assert self.best is not None
+        return self.problem.objective.fit(np.sort(self.best), self.problem.k)[1]
+
 
 class _Evaluated(_Enumeration):
     """The enumeration for all others: the objective itself evaluates subset after subset."""
@@ -163,6 +168,8 @@ class _Evaluated(_Enumeration):
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem)
         items = self.remaining.items.tolist()
+        self.sign = 1.0 if problem.objective.sense == "minimize" else -1.0
+        self.least = math.inf
         self.subsets = chain.from_iterable(combinations(items, size) for size in self.sizes)
         self._advance()
 
@@ -185,9 +192,12 @@ class _Evaluated(_Enumeration):
         indices = np.sort(np.concatenate([self.remaining.forced, np.array(subset, dtype=np.int64)]))
         if problem.constraints.violations(indices) or objective.violations(indices, problem.k):
             return
-        weights = objective.weights_for(indices, problem.k)
-        assert weights is not None
-        value = objective.evaluate(indices, weights)
-        value = value if objective.sense == "minimize" else -value
+        weights, bound = objective.fit(indices, problem.k)
+        value = self.sign * objective.evaluate(indices, weights)
+        self.least = min(self.least, self.sign * bound)
         if value < self.value:
             self.value, self.best = value, indices
+
+    def bound(self) -> float:
+        """Return the best that any subset can reach, by the bounds of their fits."""
+        return self.sign * self.least
