@@ -99,21 +99,23 @@ class ActiveSet:
             self.state[:] = kernel.CLOSED
             self.state[allowed] = kernel.OPEN
         self.state[~positive] = kernel.CLOSED
-        self.coded = self._coded(norms, lengths)
+        coded = self._coded(norms, lengths)
         # More than d points are never independent.
         self.size = min(size, d, n)
         room = self.size + 1
         self.residual = self.target.copy()
         self.floor = (_ROUNDING**2) * float(self.target @ self.target)
-        self._points = kernel.Points(self.points, self.scales, self.target, self.size, self.floor)
+        fitted = kernel.Points(self.points, self.scales, self.target, self.size, self.floor)
         self._active = kernel.Active(
             self.state, np.zeros(room, dtype=np.int64), np.zeros(room),
             np.zeros(1, dtype=np.int64), np.zeros(n, dtype=np.int64), np.zeros(1, dtype=np.int64),
         )  # fmt: skip
-        self._basis = kernel.Basis(
+        basis = kernel.Basis(
             np.zeros((room, d)), np.zeros((room, room)), np.zeros(room), self.residual,
             np.zeros(room), np.empty(n),
         )  # fmt: skip
+        # Calls with plain tuples take less time than those with named ones.
+        self._arrays = tuple(tuple(part) for part in (fitted, coded, self._active, basis))
 
     def _coded(self, norms: NDArray[np.float64], lengths: NDArray[np.float64]) -> kernel.Coded:
         """Return the points in 8 bits where there are many, and room for products with them."""
@@ -131,8 +133,7 @@ class ActiveSet:
     def step(self, most: int = 1) -> tuple[int, int]:
         """Let at most ``most`` points join; return what the kernel returns."""
         steps: Callable[..., tuple[int, int]] = kernel.steps
-        parts = (self._points, self.coded, self._active, self._basis)
-        outcome, done = steps(*(tuple(part) for part in parts), most)
+        outcome, done = steps(*self._arrays, most)
         return int(outcome), int(done)
 
     def close_all_but(self, allowed: NDArray[np.int64]) -> NDArray[np.int64]:

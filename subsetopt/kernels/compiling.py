@@ -14,6 +14,11 @@ __all__ = ["uncounted"]
 _OPTIONS: dict[str, Any] = {"cache": True, "_nrt": False}
 
 
-def uncounted(function: Callable[..., Any]) -> Any:
-    """Compile a kernel that allocates no array, without counting references to its arguments."""
-    return njit(**_OPTIONS)(function)
+def uncounted(function: Callable[..., Any] | None = None, **options: Any) -> Any:
+    """Compile a kernel that allocates no array, without counting references to its arguments.
+
+    Used as a decorator, as it is or with options of Numba's ``njit``. What the kernel calls counts
+    none either.
+    """
+    compile_ = njit(**_OPTIONS, **options)
+    return compile_ if function is None else compile_(function)

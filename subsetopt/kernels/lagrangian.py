@@ -9,10 +9,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from subsetopt.kernels.arrays import borrowed, copy
+from subsetopt.kernels.arrays import copy
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.random_ import next_below
 
 __all__ = [
@@ -148,7 +148,7 @@ class Swapped(NamedTuple):
     best: NDArray[np.int64]
 
 
-@njit(cache=True, forceinline=True)
+@uncounted(forceinline=True)
 def _price_from(first, cumulated, start, count):
     """Return the least price of ``count`` flips of one kind from a position on; inf for none."""
     start = first[start]
@@ -157,7 +157,7 @@ def _price_from(first, cumulated, start, count):
     return np.inf
 
 
-@njit(cache=True, forceinline=True)
+@uncounted(forceinline=True)
 def _promising(at, depth, size, limit, flips, allowed, state):
     """Whether a set with the flip at a position next may stay below the limit and in the band."""
     paid, moved = state.paid[depth], state.moved[depth]
@@ -179,7 +179,7 @@ def _promising(at, depth, size, limit, flips, allowed, state):
     return over <= 0.0 or over <= rest * flips.down[at]
 
 
-@njit(cache=True, forceinline=True)
+@uncounted(forceinline=True)
 def _keeps(depth, size, allowed, state):
     """Whether the present set of flips is within the band and keeps to the constraints."""
     if not (
@@ -194,7 +194,7 @@ def _keeps(depth, size, allowed, state):
     return True
 
 
-@njit(cache=True, forceinline=True)
+@uncounted(forceinline=True)
 def _set_flip(at, depth, flips, state):
     """Add a flip to the present set, at the end."""
     state.stack[depth] = at
@@ -205,7 +205,7 @@ def _set_flip(at, depth, flips, state):
     state.counts[flips.codes[at]] += flips.signs[at]
 
 
-@njit(cache=True)
+@uncounted
 def enumerate_flips(flips, allowed, state, value, price, top, work):
     """Visit sets of flips in depth-first order while their total price stays below a limit.
 
@@ -227,8 +227,8 @@ def enumerate_flips(flips, allowed, state, value, price, top, work):
     tuple
         Nodes visited, and whether the enumeration is complete.
     """
-    flips, allowed = borrowed(Flips(*flips)), borrowed(Allowed(*allowed))
-    state = borrowed(Pass(*state))
+    flips, allowed = Flips(*flips), Allowed(*allowed)
+    state = Pass(*state)
     place = state.place[0]
     m = flips.prices.size
     depth, at, size = place.depth, place.next, place.size
@@ -261,21 +261,21 @@ def enumerate_flips(flips, allowed, state, value, price, top, work):
     return visited, done
 
 
-@njit(cache=True, forceinline=True)
+@uncounted(forceinline=True)
 def _excess(total, spent, allowed):
     """Return how far a subset is from the band and over the capacity."""
     outside = max(0.0, allowed.window[0] - total, total - allowed.window[1])
     return outside + max(0.0, spent - allowed.capacity)
 
 
-@njit(cache=True, forceinline=True)
+@uncounted(forceinline=True)
 def _swappable(i, j, codes, allowed, counts):
     """Whether the groups allow j in place of i."""
     a, b = codes[i], codes[j]
     return a == b or (counts[a] > allowed.low[a] and counts[b] < allowed.high[b])
 
 
-@njit(cache=True, forceinline=True)
+@uncounted(forceinline=True)
 def _best_swap(candidates, allowed, subset, excess, rng, pairs):
     """Return the swap that comes nearest the band, then gains most; and its gain, -1 for none.
 
@@ -299,7 +299,7 @@ def _best_swap(candidates, allowed, subset, excess, rng, pairs):
     return leaving, entering, gain
 
 
-@njit(cache=True)
+@uncounted
 def _climb(candidates, allowed, subset, best_score, rng, pairs, work):
     """Swap until no swap is better, or the work is done; return the best score and the work."""
     score, looked = 0.0, 0
@@ -320,7 +320,7 @@ def _climb(candidates, allowed, subset, best_score, rng, pairs, work):
     return best_score, looked
 
 
-@njit(cache=True)
+@uncounted
 def repair(candidates, allowed, subset, best_score, rng, pairs, work):
     """Swap towards the band, then for score within it; kick at every local optimum.
 
@@ -343,8 +343,8 @@ def repair(candidates, allowed, subset, best_score, rng, pairs, work):
     tuple
         The best score and the pairs looked at.
     """
-    candidates, allowed = borrowed(Candidates(*candidates)), borrowed(Allowed(*allowed))
-    subset = borrowed(Swapped(*subset))
+    candidates, allowed = Candidates(*candidates), Allowed(*allowed)
+    subset = Swapped(*subset)
     size, rest = subset.inside.size, subset.outside.size
     looked = 0
     while looked < work:
@@ -361,7 +361,7 @@ def repair(candidates, allowed, subset, best_score, rng, pairs, work):
     return best_score, looked
 
 
-@njit(cache=True, forceinline=True)
+@uncounted(forceinline=True)
 def _swap(a, b, candidates, subset):
     """Exchange two candidates."""
     losses, costs, codes = candidates.losses, candidates.costs, candidates.codes

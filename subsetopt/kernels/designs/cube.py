@@ -19,7 +19,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from subsetopt.inputs import DECIDED
-from subsetopt.kernels.arrays import borrowed
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.designs.systematic import shuffle, systematic
 from subsetopt.kernels.random_ import next_bits
 
@@ -295,7 +295,7 @@ def _requeue(rows, queue, basis, ints):
             ints[I_QUEUED] += 1
 
 
-@njit(cache=True)
+@uncounted
 def fly(columns, pi, rows, state, rng, limit):
     """Decide units until every one was looked at, or a number of them.
 
@@ -319,7 +319,7 @@ def fly(columns, pi, rows, state, rng, limit):
     int
         Units looked at.
     """
-    state = borrowed(State(*state))
+    state = State(*state)
     done, queue, ints = 0, state.queue, state.ints
     while done < limit and ints[I_QUEUED] > 0:
         ints[I_QUEUED] -= 1

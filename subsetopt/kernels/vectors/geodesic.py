@@ -5,12 +5,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from subsetopt.kernels.arrays import borrowed
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.vectors.integer_products import multiply
-from subsetopt.kernels.vectors.products import LANES, any_below, minimum
+from subsetopt.kernels.vectors.products import any_below, minimum
 from subsetopt.kernels.vectors.quantized import SCALE, code_vector, reach
 
 __all__ = ["Atoms", "Walk", "geodesic_steps", "start_products"]
@@ -54,15 +53,30 @@ class Walk(NamedTuple):
         (m,) the cosines of the atoms with the target, as far as integers tell.
     shares
         (m,) the weights of the atoms that make y; moved on.
+    products
+        (m,) the products of the atoms with y in 16 bits; 0 at the beginning.
+    code
+        (width,) scratch: y in 16 bits.
+    keys
+        (m,) scratch: minus what the squared cosine of each atom is at most.
+    lanes
+        (LANES,) scratch: running minima.
+    step
+        (d,) scratch: the unit vector of the atom that is walked to.
     """
 
     target: NDArray[np.float64]
     y: NDArray[np.float64]
     ahead: NDArray[np.float32]
     shares: NDArray[np.float64]
+    products: NDArray[np.int32]
+    code: NDArray[np.int16]
+    keys: NDArray[np.float32]
+    lanes: NDArray[np.float32]
+    step: NDArray[np.float64]
 
 
-@njit(cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
+@uncounted(fastmath={"contract", "reassoc", "nsz", "arcp"})
 def _dot(a, b):
     total = 0.0
     for c in range(a.size):
@@ -70,17 +84,19 @@ def _dot(a, b):
     return total
 
 
-@njit(cache=True)
-def start_products(codes, target, products, ahead):
-    """Write the cosines of all atoms with the target, as far as integers tell."""
-    code = np.empty(codes.shape[1], dtype=np.int16)
+@uncounted
+def start_products(codes, target, code, products, ahead):
+    """Write the cosines of all atoms with the target, as far as integers tell.
+
+    ``code`` (width,) and ``products`` (m,) are scratch.
+    """
     code_vector(target, 1.0, code)
     multiply(codes, code, products)
     for i in range(ahead.size):
         ahead[i] = np.float32(products[i]) / np.float32(SCALE * SCALE)
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def _bounds(ahead, products, reached, off, keys):
     """Write minus what the squared cosine of every atom is at most, 0 for an obtuse angle.
 
@@ -101,7 +117,7 @@ def _bounds(ahead, products, reached, off, keys):
         keys[i] = -forth * forth / sine
 
 
-@njit(cache=True)
+@uncounted
 def _cosine(row, norm, target, y, reached):
     """Return the cosine at y between the geodesics to an atom and the target; -1 for none."""
     along = _dot(row, y) / norm
@@ -111,12 +127,13 @@ def _cosine(row, norm, target, y, reached):
     return (_dot(row, target) / norm - reached * along) / np.sqrt(square)
 
 
-@njit(cache=True)
-def _furthest_along(atoms, walk, reached, keys, lanes):
+@uncounted
+def _furthest_along(atoms, walk, reached):
     """Return the atom whose direction from y is nearest to that of the target; -1 for none.
 
     Looks at atoms in the order of what their cosines may be at most, until no other can be larger.
     """
+    keys, lanes = walk.keys, walk.lanes
     pick, largest, limit = -1, 0.0, np.float32(0.0)
     while any_below(keys, limit):
         _, top = minimum(keys, lanes)
@@ -129,45 +146,44 @@ def _furthest_along(atoms, walk, reached, keys, lanes):
     return pick
 
 
-@njit(cache=True)
+@uncounted
 def geodesic_steps(atoms, walk, steps):
     """Make some steps of greedy iterative geodesic ascent; return how many.
 
     ``atoms`` and ``walk`` are the fields of Atoms and Walk as plain tuples: calls with named ones
     take longer.
     """
-    atoms, walk = borrowed(Atoms(*atoms)), borrowed(Walk(*walk))
-    target, y, shares = walk.target, walk.y, walk.shares
-    d, m = y.size, atoms.rows.size
-    keys, lanes = np.empty(m, dtype=np.float32), np.empty(LANES, dtype=np.float32)
-    products, code = np.zeros(m, dtype=np.int32), np.empty(atoms.codes.shape[1], dtype=np.int16)
-    off = reach(d)
+    atoms, walk = Atoms(*atoms), Walk(*walk)
+    target, y, shares, step = walk.target, walk.y, walk.shares, walk.step
+    off = reach(y.size)
     for done in range(steps):
         reached = _dot(target, y)
         begun = _dot(y, y) > 0.0
         if 1.0 - reached <= _FLAT:
             return done
         if begun:
-            code_vector(y, 1.0, code)
-            multiply(atoms.codes, code, products)
-        _bounds(walk.ahead, products, reached, off, keys)
-        pick = _furthest_along(atoms, walk, reached, keys, lanes)
+            code_vector(y, 1.0, walk.code)
+            multiply(atoms.codes, walk.code, walk.products)
+        _bounds(walk.ahead, walk.products, reached, off, walk.keys)
+        pick = _furthest_along(atoms, walk, reached)
         if pick < 0:
             return done
-        row = atoms.vectors[atoms.rows[pick]] / atoms.norms[atoms.rows[pick]]
-        cosine, along = _dot(row, target), _dot(row, y)
+        row, norm = atoms.vectors[atoms.rows[pick]], atoms.norms[atoms.rows[pick]]
+        for c in range(step.size):
+            step[c] = row[c] / norm
+        cosine, along = _dot(step, target), _dot(step, y)
         forth, back = cosine - reached * along, max(0.0, reached - cosine * along)
         if forth <= _FLAT:
             return done
         if not begun:
             forth, back = 1.0, 0.0
-        for c in range(d):
-            y[c] = back * y[c] + forth * row[c]
+        for c in range(y.size):
+            y[c] = back * y[c] + forth * step[c]
         size = np.sqrt(_dot(y, y))
         back, forth = back / size, forth / size
-        for c in range(d):
+        for c in range(y.size):
             y[c] /= size
-        for i in range(m):
+        for i in range(shares.size):
             shares[i] *= back
         shares[pick] += forth
     return steps

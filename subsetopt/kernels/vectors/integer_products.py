@@ -12,9 +12,11 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
+
+from subsetopt.kernels.compiling import uncounted
 
 __all__ = ["STEP", "multiply", "padded"]
 
@@ -101,7 +103,7 @@ def _four(typing, codes, first, code, products):
     return types.void(codes, types.intp, code, products), generate
 
 
-@njit(cache=True)
+@uncounted
 def multiply(codes, code, products):
     """Write the products of all rows with one vector.
 

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from subsetopt.kernels.arrays import borrowed, copy
+from subsetopt.kernels.arrays import copy
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.vectors.integer_products import multiply
 from subsetopt.kernels.vectors.quantized import ceilings, code_vector
 
@@ -143,7 +143,7 @@ class Basis(NamedTuple):
     scores: NDArray[np.float64]
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def _dot(a, b):
     total = 0.0
     for c in range(a.size):
@@ -151,7 +151,7 @@ def _dot(a, b):
     return total
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def correlate(points, x, out):
     """Write the inner product of every point with x to ``out``."""
     for i in range(points.shape[0]):
@@ -161,7 +161,7 @@ def correlate(points, x, out):
         out[i] = total
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def _project(basis, count, v, coordinates):
     """Take the span of the basis out of v; add what was taken to the coordinates.
 
@@ -192,7 +192,7 @@ def _project(basis, count, v, coordinates):
         a += 1
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def _square_and_product(v, r):
     """Return the squared norm of v and its inner product with r."""
     square = product = 0.0
@@ -202,7 +202,7 @@ def _square_and_product(v, r):
     return square, product
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def _extend(basis, count, point):
     """Let a point into the factorization; False when it depends on those before it."""
     v, column, r = basis.vectors[count], basis.columns[count], basis.residual
@@ -229,7 +229,7 @@ def _extend(basis, count, point):
     return True
 
 
-@njit(cache=True)
+@uncounted
 def _solve(basis, count):
     """Write the weights of the points that make up the coordinates of the target."""
     columns, z = basis.columns, basis.solution
@@ -242,7 +242,7 @@ def _solve(basis, count):
             z[c] -= column[c] * x
 
 
-@njit(cache=True)
+@uncounted
 def _drop(basis, active, count, gone):
     """Take the point at position ``gone`` out of the active set, by rotations."""
     columns, projection, r = basis.columns, basis.projection, basis.residual
@@ -268,7 +268,7 @@ def _drop(basis, active, count, gone):
         r[c] += projection[last] * basis.vectors[last, c]
 
 
-@njit(cache=True)
+@uncounted
 def _best(scores, scales, state):
     """Return the open point with the largest normalized score, and that score."""
     best, value = -1, -np.inf
@@ -280,7 +280,7 @@ def _best(scores, scales, state):
     return best, value
 
 
-@njit(cache=True)
+@uncounted
 def _any_at_least(keys, bound):
     """Whether any key is at least a bound: much cheaper than which."""
     count = np.int32(0)
@@ -290,7 +290,7 @@ def _any_at_least(keys, bound):
     return count > 0
 
 
-@njit(cache=True)
+@uncounted
 def _at_least(keys, bound, candidates):
     """Write where keys are at least a bound; return how many are, and where the largest is."""
     count, top, largest = 0, -1, np.float32(-np.inf)
@@ -307,7 +307,7 @@ def _at_least(keys, bound, candidates):
     return count, top
 
 
-@njit(cache=True)
+@uncounted
 def _best_coded(points, coded, state, r, size):
     """Return what :func:`_best` does, looking at those in double precision that may be the best."""
     rows, scales, keys, candidates = points.rows, points.scales, coded.keys, coded.candidates
@@ -330,7 +330,7 @@ def _best_coded(points, coded, state, r, size):
     return best, value
 
 
-@njit(cache=True)
+@uncounted
 def _any_above(points, r, bound, state):
     """Whether any open point has a normalized score above a bound."""
     for i in range(points.rows.shape[0]):
@@ -339,7 +339,7 @@ def _any_above(points, r, bound, state):
     return False
 
 
-@njit(cache=True)
+@uncounted
 def _wake(active):
     """Let the points that were of no use join again, but for the active ones."""
     for a in range(active.idle_size[0]):
@@ -349,7 +349,7 @@ def _wake(active):
     active.idle_size[0] = 0
 
 
-@njit(cache=True)
+@uncounted
 def _rest(j, active):
     """Mark a point as of no use until the next change."""
     active.state[j] = _IDLE
@@ -357,7 +357,7 @@ def _rest(j, active):
     active.idle_size[0] += 1
 
 
-@njit(cache=True)
+@uncounted
 def _join(points, coded, active, basis, bound):
     """Let the point with the largest score above a bound join; False when there is none."""
     state, r = active.state, basis.residual
@@ -385,7 +385,7 @@ def _join(points, coded, active, basis, bound):
     return True
 
 
-@njit(cache=True)
+@uncounted
 def _refit(active, basis):
     """Fit the weights anew; points whose weight would fall below 0 leave."""
     count, w, z = active.size[0], active.weights, basis.solution
@@ -406,7 +406,7 @@ def _refit(active, basis):
     active.size[0] = count
 
 
-@njit(cache=True)
+@uncounted
 def _step(points, coded, active, basis):
     """Let one point join; return as :func:`steps` does."""
     r = basis.residual
@@ -425,7 +425,7 @@ def _step(points, coded, active, basis):
     return MOVED
 
 
-@njit(cache=True)
+@uncounted
 def steps(points, coded, active, basis, most):
     """Let points join, each the one with the largest score; refit with weights >= 0.
 
@@ -445,8 +445,8 @@ def steps(points, coded, active, basis, most):
         MOVED; CONVERGED when no point lowers the residual; FULL when one does, but has no room. And
         how many joined.
     """
-    points, coded = borrowed(Points(*points)), borrowed(Coded(*coded))
-    active, basis = borrowed(Active(*active)), borrowed(Basis(*basis))
+    points, coded = Points(*points), Coded(*coded)
+    active, basis = Active(*active), Basis(*basis)
     for done in range(most):
         outcome = _step(points, coded, active, basis)
         if outcome != MOVED:

@@ -7,7 +7,8 @@ several at a time.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from subsetopt.kernels.compiling import uncounted
 
 __all__ = [
     "FAR",
@@ -32,7 +33,7 @@ _FEW = 96
 _FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def add_products(columns, u, out):
     """Add the inner product of every point with u to ``out`` (m,)."""
     d, m = columns.shape
@@ -50,7 +51,7 @@ def add_products(columns, u, out):
         c += 1
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def _minimum_lane(lanes):
     """Return the smallest of the lanes, and which it is."""
     smallest, lane = lanes[0], 0
@@ -60,7 +61,7 @@ def _minimum_lane(lanes):
     return smallest, lane
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def minimum(keys, lanes):
     """Return the smallest key and where it is.
 
@@ -85,7 +86,7 @@ def minimum(keys, lanes):
     return smallest, min(j, m - 1)
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def any_below(keys, limit):
     """Whether any key is below the limit: much cheaper than which is the smallest."""
     count = np.int32(0)
@@ -95,7 +96,7 @@ def any_below(keys, limit):
     return count > 0
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def any_sum_below(keys, row, limit):
     """Whether any ``keys[j] + row[j]`` is below the limit."""
     count = np.int32(0)
@@ -105,7 +106,7 @@ def any_sum_below(keys, row, limit):
     return count > 0
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def _minimum_sum_of_few(keys, row):
     smallest, at = FAR, 0
     for j in range(keys.size):
@@ -115,7 +116,7 @@ def _minimum_sum_of_few(keys, row):
     return smallest, at
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def _minimum_sum_of_many(keys, row, lanes):
     m = keys.size
     full = m - m % LANES
@@ -135,7 +136,7 @@ def _minimum_sum_of_many(keys, row, lanes):
     return smallest, min(j, m - 1)
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def minimum_sum(keys, row, lanes):
     """Return the smallest ``keys[j] + row[j]`` and where it is."""
     if keys.size <= _FEW:
@@ -145,7 +146,7 @@ def minimum_sum(keys, row, lanes):
     return result
 
 
-@njit(cache=True)
+@uncounted
 def row_of(i, columns, table, penalty, state):
     """Return the row of the table that belongs to point i; one that is not there is computed."""
     slot = table.slots[i]
@@ -162,7 +163,7 @@ def row_of(i, columns, table, penalty, state):
     return slot
 
 
-@njit(cache=True)
+@uncounted
 def _free_slot(slots, holders, penalty, state):
     """Return the next row that belongs to no point with a penalty; at least one has to be so."""
     slot, taken = np.int64(0), True
@@ -175,7 +176,7 @@ def _free_slot(slots, holders, penalty, state):
     return slot
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def shift(products, keys, penalty, row_out, row_in):
     """Bring ``|v_j|^2 - 2 r.v_j`` up to date after a swap of the points with these two rows."""
     for j in range(products.size):

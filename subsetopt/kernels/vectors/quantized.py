@@ -25,6 +25,8 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from subsetopt.kernels.compiling import uncounted
+
 __all__ = [
     "NEVER", "SCALE", "WIDEST", "ceilings", "code_bytes", "code_rows", "code_vector", "reach",
 ]  # fmt: skip
@@ -67,13 +69,13 @@ def code_rows(vectors, norms, rows, out):
             out[a] = np.int16(0)
 
 
-@njit(cache=True)
+@uncounted
 def code_vector(x, norm, out):
     """Write x, divided by its norm, in 16 bits."""
     _code(x, SCALE / norm, out)
 
 
-@njit(cache=True)
+@uncounted
 def reach(d):
     """Return how far a product in 16 bits may be off, as a cosine."""
     return (SCALE * np.sqrt(d) + 0.25 * d) / SCALE**2
@@ -129,7 +131,7 @@ def code_bytes(vectors, norms, lengths, codes, units, errors):
         errors[i] = off * inverse + _LEAST
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def ceilings(products, units, errors, shut, keys):
     """Write what the product of every vector is at most; return what the largest is at least.
 

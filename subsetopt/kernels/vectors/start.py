@@ -10,20 +10,17 @@ few that are worth taking out, and putting in, and the swaps among these are mad
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from subsetopt.kernels.arrays import copy
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.random_ import next_below
 from subsetopt.kernels.vectors.products import FAR, add_products, any_below
+from subsetopt.kernels.vectors.state import Pool
 
 __all__ = ["approach", "draw", "fits", "lay_out", "replace", "square_after"]
 
-# How many of the likeliest points to take out, and to put in, are paired.
-_POOL = 8
 # A round that leaves more than this share of the squared residual is the last.
 _SLOW = 0.95
 # A swap has to leave less than this share of the squared residual; the rest is rounding.
@@ -34,24 +31,6 @@ _BLOCK = 16
 _RUN = 64
 
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
-
-
-class _Pool(NamedTuple):
-    """The likeliest points to take out, or to put in.
-
-    Attributes
-    ----------
-    keys
-        (c,) what each adds to the squared residual, ascending at first; FAR once it is swapped.
-    places
-        (c,) where the keys come from: positions of members, or points.
-    rows
-        (c, d) the points themselves.
-    """
-
-    keys: NDArray[np.float32]
-    places: NDArray[np.int64]
-    rows: NDArray[np.float32]
 
 
 @njit(cache=True)
@@ -80,7 +59,7 @@ def lay_out(vectors, items, inverse, columns):
                 column[first + a] = block[a, c]
 
 
-@njit(cache=True)
+@uncounted
 def draw(size, order, rng):
     """Shuffle the beginning of ``order`` (m,): its first ``size`` entries are a random subset."""
     for a in range(size):
@@ -88,7 +67,7 @@ def draw(size, order, rng):
         order[a], order[b] = order[b], order[a]
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def _add(vectors, item, scale, r):
     """Add a multiple of an item's vector to r."""
     if item >= 0:
@@ -97,7 +76,7 @@ def _add(vectors, item, scale, r):
             r[c] += scale * row[c]
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def square_after(i, j, points, residual, after):
     """Write the residual without point i and with point j to ``after``; return its square."""
     items, inverse = points.items, points.inverse
@@ -111,7 +90,7 @@ def square_after(i, j, points, residual, after):
     return total
 
 
-@njit(cache=True)
+@uncounted
 def fits(i, j, limits, subset):
     """Whether quotas and capacity allow point i to be swapped with point j."""
     if limits.codes.size:
@@ -123,7 +102,7 @@ def fits(i, j, limits, subset):
     return True
 
 
-@njit(cache=True)
+@uncounted
 def replace(a, j, subset, limits):
     """Put point j in the place of member a."""
     i = subset.members[a]
@@ -137,14 +116,14 @@ def replace(a, j, subset, limits):
         subset.spent[0] += limits.costs[j] - limits.costs[i]
 
 
-@njit(cache=True)
-def _smallest(keys):
-    """Return the smallest keys below FAR in ascending order, _POOL at most, and where they are.
+@uncounted
+def _smallest(keys, values, places):
+    """Write the smallest keys below FAR in ascending order, and where they are.
 
-    Keys are looked through in blocks, most of which hold none that is small enough.
+    Returns how many there are, ``values.size`` at most. Keys are looked through in blocks, most of
+    which hold none that is small enough.
     """
-    values, places = np.empty(_POOL, np.float32), np.empty(_POOL, np.int64)
-    count, limit = 0, FAR
+    room, count, limit = values.size, 0, FAR
     for first in range(0, keys.size, _RUN):
         last = min(first + _RUN, keys.size)
         if not any_below(keys[first:last], limit):
@@ -152,18 +131,18 @@ def _smallest(keys):
         for j in range(first, last):
             x = keys[j]
             if x < limit:
-                count = min(count + 1, _POOL)
+                count = min(count + 1, room)
                 b = count - 1
                 while b > 0 and values[b - 1] > x:
                     values[b], places[b] = values[b - 1], places[b - 1]
                     b -= 1
                 values[b], places[b] = x, j
-                if count == _POOL:
-                    limit = values[_POOL - 1]
-    return values[:count], places[:count]
+                if count == room:
+                    limit = values[room - 1]
+    return count
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def _dot(a, b):
     total = np.float32(0.0)
     for c in range(a.size):
@@ -171,27 +150,23 @@ def _dot(a, b):
     return total
 
 
-@njit(cache=True)
-def _gathered(points, chosen):
-    """Return some points as rows."""
-    rows, inverse = np.empty((chosen.size, points.columns.shape[0]), np.float32), points.inverse
-    for a in range(chosen.size):
-        item = points.items[chosen[a]]
-        row = rows[a]
-        if item < 0:
-            row[:] = np.float32(0.0)
-        else:
-            vector = points.vectors[item]
-            for c in range(row.size):
-                row[c] = vector[c] * inverse
-    return rows
+@uncounted
+def _write_point(i, points, row):
+    """Write point i to ``row`` (d,)."""
+    item, vectors = points.items[i], points.vectors
+    # A zero vector is any row of the vectors times 0.
+    scale, at = points.inverse if item >= 0 else 0.0, max(item, 0)
+    for c in range(row.size):
+        row[c] = vectors[at, c] * scale
 
 
-@njit(cache=True, fastmath=_FAST)
-def _write_keys(columns, norms, subset, keys, member_keys):
-    """Write ``|v_j|^2 - 2 r.v_j`` of all points to keys, and ``|v_i|^2 + 2 r.v_i`` of members."""
+@uncounted(fastmath=_FAST)
+def _write_keys(columns, norms, subset, u, keys, member_keys):
+    """Write ``|v_j|^2 - 2 r.v_j`` of all points to keys, and ``|v_i|^2 + 2 r.v_i`` of members.
+
+    ``u`` (d,) is scratch.
+    """
     members, residual = subset.members, subset.residual
-    u = np.empty(residual.size, dtype=np.float32)
     for c in range(residual.size):
         u[c] = np.float32(-2.0 * residual[c])
     for j in range(keys.size):
@@ -203,7 +178,7 @@ def _write_keys(columns, norms, subset, keys, member_keys):
         keys[i] = FAR
 
 
-@njit(cache=True)
+@uncounted
 def _central(norms, members, keys, member_keys, square):
     """Whether some point outside lies further along r than some member, by all of |r|."""
     furthest, nearest = -np.inf, np.inf
@@ -215,17 +190,15 @@ def _central(norms, members, keys, member_keys, square):
     return 0.5 * (furthest - nearest) >= 1.001 * square
 
 
-@njit(cache=True)
-def _cross_products(leaving, entering):
-    """Return the products of all points that may leave with all that may enter."""
-    cross = np.empty((leaving.shape[0], entering.shape[0]), np.float32)
-    for a in range(cross.shape[0]):
-        for b in range(cross.shape[1]):
-            cross[a, b] = _dot(leaving[a], entering[b])
-    return cross
+@uncounted
+def _write_products(leaving, entering, cross):
+    """Write the products of all points that may leave with all that may enter."""
+    for a in range(leaving.keys.size):
+        for b in range(entering.keys.size):
+            cross[a, b] = _dot(leaving.rows[a], entering.rows[b])
 
 
-@njit(cache=True)
+@uncounted
 def _best_pair(leaving, entering, cross, subset, limits):
     """Return the pair whose swap takes most off the squared residual; -1 for none that does."""
     smallest, x, y = np.float32(0.0), -1, -1
@@ -238,37 +211,40 @@ def _best_pair(leaving, entering, cross, subset, limits):
     return x, y
 
 
-@njit(cache=True)
-def _shift_keys(pool, x, cross):
-    """Bring keys up to date after entry x was swapped; ``cross`` (c,) are products with the other.
+@uncounted
+def _shift_keys(pool, x, products):
+    """Bring keys up to date after entry x of a pool was swapped for an entry of the other pool.
 
-    That is the point which came for it, or went for it.
+    ``products`` are those of the pool's points with that other point.
     """
     pool.keys[x] = FAR
     for a in range(pool.keys.size):
         if pool.keys[a] < FAR:
-            change = _dot(pool.rows[a], pool.rows[x]) - cross[a]
+            change = _dot(pool.rows[a], pool.rows[x]) - products[a]
             pool.keys[a] += np.float32(2.0) * change
 
 
-@njit(cache=True)
-def approach(points, limits, subset, keys, after, state):
+@uncounted
+def approach(points, limits, subset, table, scratch, first, state):
     """Make the best swaps among the few likeliest points; return whether to do so again.
 
-    ``keys`` (m,) and ``after`` (d,) are scratch. At the end ``central`` is set to 1 where a single
-    swap could take back all of the residual along its own direction: no bound lies along it then.
+    At the end ``central`` is set to 1 where a single swap could take back all of the residual along
+    its own direction: no bound lies along it then.
     """
     d, m = points.columns.shape
-    members, residual = subset.members, subset.residual
-    square_before, members_before = state.now, members.copy()
-    member_keys = np.empty(members.size, dtype=np.float32)
-    _write_keys(points.columns, points.norms, subset, keys, member_keys)
-    values, places = _smallest(member_keys)
-    leaving = _Pool(values, places, _gathered(points, members[places]))
-    values, places = _smallest(keys)
-    entering = _Pool(values, places, _gathered(points, places))
-    cross = _cross_products(leaving.rows, entering.rows)
-    outs, ins = cross.shape
+    members, residual, after, cross = subset.members, subset.residual, scratch.after, first.cross
+    square_before, keys, member_keys = state.now, table.keys, first.member_keys
+    copy(members, first.members)
+    _write_keys(points.columns, points.norms, subset, table.factor, keys, member_keys)
+    outs = _smallest(member_keys, first.out_keys, first.out_places)
+    ins = _smallest(keys, first.in_keys, first.in_places)
+    leaving = Pool(first.out_keys[:outs], first.out_places[:outs], first.out_rows[:outs])
+    entering = Pool(first.in_keys[:ins], first.in_places[:ins], first.in_rows[:ins])
+    for a in range(outs):
+        _write_point(members[leaving.places[a]], points, leaving.rows[a])
+    for b in range(ins):
+        _write_point(entering.places[b], points, entering.rows[b])
+    _write_products(leaving, entering, cross)
     state.work += m * d + 10 * m + outs * ins * (d + 20)
     while True:
         x, y = _best_pair(leaving, entering, cross, subset, limits)
@@ -281,11 +257,13 @@ def approach(points, limits, subset, keys, after, state):
         state.now = square
         copy(after, residual)
         replace(leaving.places[x], j, subset, limits)
-        _shift_keys(leaving, x, cross[:, y].copy())
+        for a in range(outs):
+            first.column[a] = cross[a, y]
+        _shift_keys(leaving, x, first.column)
         _shift_keys(entering, y, cross[x])
         state.work += (outs + ins) * d + 10 * outs * ins
     if state.now < _SLOW * square_before:
         return True
-    central = _central(points.norms, members_before, keys, member_keys, square_before)
+    central = _central(points.norms, first.members, keys, member_keys, square_before)
     state.central = 1 if central else 0
     return False

@@ -7,7 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["STATE", "Points", "Scratch", "Subset", "Table"]
+__all__ = ["POOL", "STATE", "First", "Points", "Pool", "Scratch", "Subset", "Table"]
+
+# How many of the likeliest points to take out, and to put in, the first swaps are made among.
+POOL = 8
 
 
 class Points(NamedTuple):
@@ -111,6 +114,67 @@ class Scratch(NamedTuple):
     after: NDArray[np.float64]
     center: NDArray[np.float32]
     lanes: NDArray[np.float32]
+
+
+class Pool(NamedTuple):
+    """The likeliest points to take out, or to put in.
+
+    Attributes
+    ----------
+    keys
+        (c,) what each adds to the squared residual, ascending at first; FAR once it is swapped.
+    places
+        (c,) where the keys come from: positions of members, or points.
+    rows
+        (c, d) the points themselves.
+    """
+
+    keys: NDArray[np.float32]
+    places: NDArray[np.int64]
+    rows: NDArray[np.float32]
+
+
+class First(NamedTuple):
+    """Arrays that a round of the first swaps writes and the next one forgets.
+
+    Attributes
+    ----------
+    members, member_keys
+        (size,) the members before the round, and what taking each out adds to the squared residual.
+    out_keys, out_places, out_rows
+        Room for a :class:`Pool` of POOL points to take out.
+    in_keys, in_places, in_rows
+        Room for a :class:`Pool` of POOL points to put in.
+    cross
+        (POOL, POOL) products of the points of both pools.
+    column
+        (POOL,) a column of these.
+    """
+
+    members: NDArray[np.int64]
+    member_keys: NDArray[np.float32]
+    out_keys: NDArray[np.float32]
+    out_places: NDArray[np.int64]
+    out_rows: NDArray[np.float32]
+    in_keys: NDArray[np.float32]
+    in_places: NDArray[np.int64]
+    in_rows: NDArray[np.float32]
+    cross: NDArray[np.float32]
+    column: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, size: int, d: int) -> First:
+        """Return the arrays for a subset of some size of points of d coordinates."""
+        keys, places, rows = (
+            np.empty((2, POOL), dtype=np.float32),
+            np.empty((2, POOL), dtype=np.int64),
+            np.empty((2, POOL, d), dtype=np.float32),
+        )
+        return cls(
+            np.empty(size, dtype=np.int64), np.empty(size, dtype=np.float32),
+            keys[0], places[0], rows[0], keys[1], places[1], rows[1],
+            np.empty((POOL, POOL), dtype=np.float32), np.empty(POOL, dtype=np.float32),
+        )  # fmt: skip
 
 
 # The numbers that change during a search. The caller sets goal, threshold, mean_width, descent and

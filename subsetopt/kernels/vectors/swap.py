@@ -13,9 +13,9 @@ from the products of v_i with all points, which are kept, and those of r, which 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from subsetopt.kernels.arrays import borrowed, copy
+from subsetopt.kernels.arrays import copy
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.limits import Limits
 from subsetopt.kernels.random_ import next_below
 from subsetopt.kernels.vectors.products import (
@@ -28,7 +28,7 @@ from subsetopt.kernels.vectors.products import (
     shift,
 )
 from subsetopt.kernels.vectors.start import approach, fits, replace, square_after
-from subsetopt.kernels.vectors.state import Points, Scratch, Subset, Table
+from subsetopt.kernels.vectors.state import First, Points, Scratch, Subset, Table
 
 __all__ = ["APPROACHED", "REACHED", "STUCK", "UNFINISHED", "search"]
 
@@ -59,7 +59,7 @@ _BELOW = 1.0 - 1e-5
 _FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}
 
 
-@njit(cache=True, fastmath=_FAST)
+@uncounted(fastmath=_FAST)
 def _add_squares(columns, first, last, u, distances):
     """Add squared distances of some points to u to ``distances``.
 
@@ -83,7 +83,7 @@ def _add_squares(columns, first, last, u, distances):
         c += 1
 
 
-@njit(cache=True)
+@uncounted
 def _bar(i, first, last, distances, limits, subset):
     """Add to the distances of points that constraints keep from coming in for point i."""
     for j in range(first, last):
@@ -91,7 +91,7 @@ def _bar(i, first, last, distances, limits, subset):
             distances[j - first] += FAR
 
 
-@njit(cache=True)
+@uncounted
 def _below(values, x):
     """Return how many of the ascending values are below x."""
     first, count = 0, values.size
@@ -105,7 +105,7 @@ def _below(values, x):
     return first
 
 
-@njit(cache=True)
+@uncounted
 def _begin(points, subset, state):
     """Find the residual of the subset to start from."""
     members, residual = subset.members, subset.residual
@@ -130,7 +130,7 @@ def _begin(points, subset, state):
     state.work += members.size * residual.size + points.norms.size
 
 
-@njit(cache=True)
+@uncounted
 def _refresh(columns, norms, subset, table):
     """Compute ``|v_j|^2 - 2 r.v_j`` of all points."""
     products, keys, penalty = table.products, table.keys, subset.penalty
@@ -145,7 +145,7 @@ def _refresh(columns, norms, subset, table):
         keys[j] = np.float32(products[j]) + penalty[j]
 
 
-@njit(cache=True)
+@uncounted
 def _by_products(width, d, m, room, state):
     """Whether to find distances by kept products, for which there is ``room`` in rows.
 
@@ -165,7 +165,7 @@ def _by_products(width, d, m, room, state):
     return state.by_products == 1
 
 
-@njit(cache=True)
+@uncounted
 def _leave(i, points, residual, center):
     """Write the residual without point i, ``u = r + v_i``; return its squared norm."""
     square, item, vectors = 0.0, points.items[i], points.vectors
@@ -179,7 +179,7 @@ def _leave(i, points, residual, center):
     return square
 
 
-@njit(cache=True)
+@uncounted
 def _nearest_kept(i, first, last, bar, table, scratch, limits, subset):
     """Return the smallest distance below ``bar`` among some points, and whose; FAR for none.
 
@@ -199,7 +199,7 @@ def _nearest_kept(i, first, last, bar, table, scratch, limits, subset):
     return nearest, first + j
 
 
-@njit(cache=True)
+@uncounted
 def _nearest_anew(i, first, last, columns, scratch, limits, subset):
     """Return the smallest squared distance to the center among some points, and whose."""
     distances, penalty = scratch.distances, subset.penalty
@@ -213,7 +213,7 @@ def _nearest_anew(i, first, last, columns, scratch, limits, subset):
     return nearest, first + j
 
 
-@njit(cache=True)
+@uncounted
 def _exchange(a, j, columns, subset, limits, table, state):
     """Put point j in the place of member a, and bring kept products up to date."""
     penalty = subset.penalty
@@ -229,7 +229,7 @@ def _exchange(a, j, columns, subset, limits, table, state):
         state.work += 3 * penalty.size
 
 
-@njit(cache=True)
+@uncounted
 def _record(a, square, after, subset, state):
     """Note the residual that a swap of member a has left."""
     copy(after, subset.residual)
@@ -248,7 +248,7 @@ def _record(a, square, after, subset, state):
         state.work += subset.members.size // 4
 
 
-@njit(cache=True)
+@uncounted
 def _throw(points, limits, subset, after, state, rng):
     """Exchange members at random, and begin a new walk there.
 
@@ -273,7 +273,7 @@ def _throw(points, limits, subset, after, state, rng):
         state.span *= 2
 
 
-@njit(cache=True)
+@uncounted
 def _choose(size, m, state, rng):
     """Return the position of the member to take out: at random, or in turn in a full descent."""
     a = next_below(rng, size)
@@ -283,7 +283,7 @@ def _choose(size, m, state, rng):
     return a
 
 
-@njit(cache=True)
+@uncounted
 def _try_swap(a, points, limits, subset, table, scratch, state, rng):
     """Swap member a for the nearest point to the residual without it; whether that was done."""
     columns, norms = points.columns, points.norms
@@ -330,8 +330,8 @@ def _try_swap(a, points, limits, subset, table, scratch, state, rng):
     return swapped
 
 
-@njit(cache=True)
-def search(points, limits, subset, table, scratch, record, rng, work):
+@uncounted
+def search(points, limits, subset, table, scratch, first, record, rng, work):
     """Go on with the search for about ``work`` units, a unit being one coordinate looked at.
 
     A swap is accepted when the squared residual after it is below ``threshold`` times the smallest
@@ -340,8 +340,8 @@ def search(points, limits, subset, table, scratch, record, rng, work):
 
     Parameters
     ----------
-    points, limits, subset, table, scratch
-        The fields of Points, Limits, Subset, Table and Scratch, see
+    points, limits, subset, table, scratch, first
+        The fields of Points, Limits, Subset, Table, Scratch and First, see
         :mod:`subsetopt.kernels.vectors.state`, as plain tuples: calls with named ones take longer.
         All penalties are 0 before the first call.
     record
@@ -357,9 +357,9 @@ def search(points, limits, subset, table, scratch, record, rng, work):
         REACHED when the best square is at most the goal, STUCK at a local optimum when only a
         descent was asked for, APPROACHED once, after the first swaps, UNFINISHED otherwise.
     """
-    points, limits = borrowed(Points(*points)), borrowed(Limits(*limits))
-    subset, table = borrowed(Subset(*subset)), borrowed(Table(*table))
-    scratch, rng = borrowed(Scratch(*scratch)), borrowed(rng)
+    points, limits = Points(*points), Limits(*limits)
+    subset, table = Subset(*subset), Table(*table)
+    scratch, first = Scratch(*scratch), First(*first)
     state = record[0]
     stop = state.work + work
     size, m = subset.members.size, points.norms.size
@@ -369,7 +369,7 @@ def search(points, limits, subset, table, scratch, record, rng, work):
         if state.best <= state.goal:
             return REACHED
         if state.phase == _APPROACH:
-            again = approach(points, limits, subset, table.keys, scratch.after, state)
+            again = approach(points, limits, subset, table, scratch, first, state)
             if state.now < state.best:
                 state.best = state.reference = state.walk_best = state.now
                 copy(subset.members, subset.best)

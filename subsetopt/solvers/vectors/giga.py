@@ -13,6 +13,7 @@ from subsetopt.constraints.partial_subset import Partial
 from subsetopt.inputs import checked_flag
 from subsetopt.kernels.vectors.geodesic import geodesic_steps, start_products
 from subsetopt.kernels.vectors.integer_products import padded
+from subsetopt.kernels.vectors.products import LANES
 from subsetopt.kernels.vectors.quantized import code_rows
 from subsetopt.nnls import nonnegative_weights, unit_for
 from subsetopt.objectives import VectorMatching
@@ -122,7 +123,13 @@ class _Walk:
         code_rows(objective.vectors, objective.norms, allowed, self.codes)
         self.ahead = np.empty(allowed.size, dtype=np.float32)
         products = np.empty(allowed.size, dtype=np.int32)
-        start_products(self.codes, self.target, products, self.ahead)
+        code = np.empty(self.codes.shape[1], dtype=np.int16)
+        start_products(self.codes, self.target, code, products, self.ahead)
+        products[:] = 0
+        self.scratch = (
+            products, code, np.empty(allowed.size, dtype=np.float32),
+            np.empty(LANES, dtype=np.float32), np.empty(target.size),
+        )  # fmt: skip
         self.batch = max(1, chunk // max(self.codes.size, 1))
         if limits is not None:
             self.batch = 1
@@ -170,7 +177,7 @@ class _Walk:
                     self._shut()
                 count = walk(
                     (self.vectors, self.all_norms, self.allowed, self.codes),
-                    (self.target, self.y, self.ahead, self.shares),
+                    (self.target, self.y, self.ahead, self.shares, *self.scratch),
                     batch,
                 )
                 done += count

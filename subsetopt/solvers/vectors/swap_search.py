@@ -16,7 +16,7 @@ from subsetopt.kernels.vectors import swap as kernel
 from subsetopt.kernels.vectors.nnls import correlate
 from subsetopt.kernels.vectors.products import LANES
 from subsetopt.kernels.vectors.start import draw, lay_out
-from subsetopt.kernels.vectors.state import STATE, Points, Scratch, Subset, Table
+from subsetopt.kernels.vectors.state import STATE, First, Points, Scratch, Subset, Table
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
@@ -134,7 +134,14 @@ class _Walk:
             np.empty(LANES, dtype=np.float32),
         )
         record = np.zeros(1, dtype=STATE)
-        parts = (points, pool.limits, subset, _table(m, d, pool.size), scratch)
+        parts = (
+            points,
+            pool.limits,
+            subset,
+            _table(m, d, pool.size),
+            scratch,
+            First.of(pool.size, d),
+        )
         self.arrays = (*(tuple(part) for part in parts), record, rng)
         self.best, self.state = subset.best, record[0]
         state = self.state
