@@ -196,7 +196,7 @@ def solve(
     if max_iterations is not None:
         max_iterations = checked_integer("max_iterations", max_iterations, 0, also=" or None")
         max_iterations = min(max_iterations, _MOST_WORK)
-    if on_interrupt != "raise":
+    if not isinstance(on_interrupt, str) or on_interrupt != "raise":
         checked_choice("on_interrupt", on_interrupt, ("raise", "return"))
     if options is not None:
         options = _plain_values("options", options)
@@ -325,9 +325,13 @@ def _plan(
 
 def _clash(problem: Problem, deadline: Deadline) -> str | None:
     """Return why the constraints clash, or None; without time None, unchecked."""
-    if deadline.seconds == 0.0 or not problem.constrained:
+    if deadline.seconds == 0.0:
         return None
-    return problem.constraints.infeasibility()
+    if problem.objective.restricts:
+        own = problem.objective.infeasibility(problem.k)
+        if own is not None:
+            return own
+    return problem.constraints.infeasibility() if problem.constrained else None
 
 
 def _infeasible(why: str) -> RawResult:

@@ -16,6 +16,7 @@ __all__ = [
     "as_array",
     "as_carray",
     "as_finite_vector",
+    "as_float",
     "check_options",
     "checked_choice",
     "checked_flag",
@@ -59,11 +60,20 @@ def as_array(values: ArrayLike, name: str) -> NDArray[Any]:
     Raises
     ------
     ProblemError
-        If the values are a masked array, or a list with some, that hides any.
+        If the values are no array, nor anything that NumPy can make one of, or are a masked array,
+        or a list with some, that hides any.
     """
     if type(values) is np.ndarray:
         return values
-    array = np.asarray(values)
+    try:
+        array = np.asarray(_detached(values) if hasattr(values, "detach") else values)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        why = " ".join(str(error).split())
+        if "inhomogeneous" in why:
+            raise ProblemError(
+                f"{name} must all have one length: pass rows of equal size."
+            ) from None
+        raise ProblemError(f"{name} cannot be read as an array of numbers: {why:.200}") from None
     if array.ndim > 1 and isinstance(values, (list, tuple)):
         hidden = np.stack([np.broadcast_to(_hidden(row), array.shape[1:]) for row in values])
     else:
@@ -76,6 +86,15 @@ def as_array(values: ArrayLike, name: str) -> NDArray[Any]:
             "name them in exclude."
         )
     return array
+
+
+def _detached(values: Any) -> Any:
+    """Return a tensor of PyTorch on the host, without its gradient, in a dtype that NumPy has."""
+    host = values.detach().cpu()
+    try:
+        return host.numpy()
+    except TypeError:
+        return host.float().numpy()  # bfloat16
 
 
 def _hidden(values: object) -> Any:
@@ -166,6 +185,20 @@ def is_number(value: object) -> TypeGuard[float]:
     return is_integer(value) or isinstance(value, (float, np.floating))
 
 
+def as_float(value: Any) -> float:
+    """Return a real number as a float; an integer beyond the largest float is an infinity.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If the value is no number.
+    """
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
+
+
 def checked_integer(
     name: str, value: object, least: int, *, also: str = "", error: type[Exception] = OptionError
 ) -> int:
@@ -209,7 +242,7 @@ def checked_number(
     OptionError
         Or ``error``, if it is no such number.
     """
-    if not is_number(value) or not math.isfinite(value) or not low <= value <= high:
+    if not is_number(value) or not math.isfinite(as_float(value)) or not low <= value <= high:
         accepted = f"of at least {low:g}" if high == math.inf else f"from {low:g} to {high:g}"
         raise error(f"{name} must be a number {accepted}, got {value!r}.")
     return float(value)
@@ -217,7 +250,7 @@ def checked_number(
 
 def checked_positive(name: str, value: object, *, error: type[Exception] = OptionError) -> float:
     """Return a positive finite number as a float; raise the error for any other value."""
-    if not is_number(value) or not 0.0 < value < math.inf:
+    if not is_number(value) or not 0.0 < as_float(value) < math.inf:
         raise error(f"{name} must be a positive finite number, got {value!r}.")
     return float(value)
 

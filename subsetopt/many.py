@@ -117,11 +117,12 @@ def select_many(
     Solutions
         A sequence of solutions.
     """
+    losses = _rows(losses)
     solver = _joint_solver(keywords)
     if not solver:
         answers: list[Solution | None] = []
         interrupted = False
-        for i, row in enumerate(losses):  # type: ignore[arg-type]
+        for i, row in enumerate(losses):
             if interrupted:
                 objective = MeanMatching(row)
                 answer = _unsolved(Problem(objective, size_of(objective.n, k, rate)))
@@ -143,7 +144,7 @@ def select_many(
                 parallel,
             )
     # Copies, since answers are made after the caller may have changed the losses.
-    objectives = [MeanMatching(as_array(row, "losses").copy()) for row in losses]  # type: ignore[union-attr]
+    objectives = [MeanMatching(as_array(row, "losses").copy()) for row in losses]
     problems = [Problem(o, size_of(o.n, k, rate)) for o in objectives]
     return solve_many(problems, seed=seed, parallel=parallel, **keywords)
 
@@ -151,9 +152,23 @@ def select_many(
 def _joint_solver(keywords: dict[str, Any]) -> str | None:
     """Return the solver if it can search many problems together and no other keyword is given."""
     solver = keywords.get("solver", "auto")
-    further = {name: value for name, value in keywords.items() if name != "solver"}
-    alone = further in ({}, {"on_interrupt": "raise"}) and isinstance(solver, str)
+    on_interrupt = keywords.get("on_interrupt", "raise")
+    plain = isinstance(on_interrupt, str) and on_interrupt == "raise"
+    alone = plain and set(keywords) <= {"solver", "on_interrupt"} and isinstance(solver, str)
     return solver if alone and solver in _STARTS else None
+
+
+def _rows(losses: ArrayLike | Iterable[ArrayLike]) -> NDArray[Any] | list[ArrayLike]:
+    """Return loss vectors as an array or a list of them."""
+    if isinstance(losses, np.ndarray) and losses.ndim:
+        return losses
+    try:
+        return list(losses)  # type: ignore[arg-type]
+    except TypeError:
+        raise ProblemError(
+            "losses must be an array of shape (batch, n) or a list of vectors, got "
+            f"{type(losses).__name__}."
+        ) from None
 
 
 def _unsolved(problem: Problem) -> Solution:

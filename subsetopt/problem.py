@@ -15,7 +15,14 @@ from subsetopt.constraints.labels import as_labels
 from subsetopt.constraints.normal_form import Constraints
 from subsetopt.constraints.quotas import GroupQuotas
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import as_array, as_finite_vector, checked_choice, is_integer, is_number
+from subsetopt.inputs import (
+    as_array,
+    as_finite_vector,
+    as_float,
+    checked_choice,
+    is_integer,
+    is_number,
+)
 from subsetopt.objectives import Objective
 
 __all__ = ["Cardinality", "Problem", "Quotas", "as_index_array", "size_from_rate"]
@@ -35,7 +42,7 @@ class Problem:
     objective
         What to optimize, for example ``MeanMatching(losses)``; it fixes n.
     k
-        Number of candidates to choose, 0 <= k <= n.
+        Number of candidates to choose, 0 <= k <= n; of draws, where they are with replacement.
     cardinality
         ``"exact"``: exactly k; ``"at_most"``: k or fewer (the divisor of a mean stays k).
     include, exclude
@@ -92,7 +99,7 @@ class Problem:
         checked_choice("cardinality", cardinality, ("exact", "at_most"), error=ProblemError)
         self.objective = objective
         self.n = n = objective.n
-        self.k = _checked_size(k, n)
+        self.k = _checked_size(k, n, objective.repeats)
         if (size_problem := objective.size_problem(self.k)) is not None:
             raise ProblemError(size_problem)
         self.cardinality: Cardinality = "at_most" if objective.at_most else cardinality
@@ -197,7 +204,7 @@ def size_from_rate(n: int, rate: float) -> int:
         If the rate is not within [0, 1].
     """
     try:
-        value = float(rate)
+        value = as_float(rate)
     except (TypeError, ValueError):
         raise ProblemError(f"rate must be a number in [0, 1], got {rate!r}.") from None
     if not 0.0 <= value <= 1.0:
@@ -234,9 +241,11 @@ def as_index_array(value: ArrayLike | None, n: int, name: str) -> NDArray[np.int
     return indices
 
 
-def _checked_size(k: object, n: int) -> int:
+def _checked_size(k: object, n: int, repeats: bool) -> int:
     if not is_integer(k):
         raise ProblemError(f"k must be an integer, got {k!r}; for a fraction use rate.")
+    if repeats and n and k > n:
+        return int(k)
     if not 0 <= k <= n:
         raise ProblemError(
             f"k = {k} is not possible with n = {n} candidates; pass k between 0 and {n}."
@@ -256,9 +265,14 @@ def _checked_groups(
         raise ProblemError(
             f"groups must hold one label per candidate, shape ({n},), got {labels.shape}."
         )
-    if not quotas:
+    if quotas is None:
         return labels, None
-    return labels, {_plain(label): _checked_quota(label, q) for label, q in quotas.items()}
+    if not callable(getattr(quotas, "items", None)):
+        raise ProblemError(
+            f"quotas must be a mapping {{label: count}} or {{label: (low, high)}}, got {quotas!r}."
+        )
+    pairs = {_plain(label): _checked_quota(label, quota) for label, quota in quotas.items()}
+    return labels, pairs or None
 
 
 def _plain(label: Any) -> Any:

@@ -140,7 +140,7 @@ def available_solvers(problem: Problem | None = None, *, feature: str | None = N
     OptionError
         If there is no such feature.
     """
-    if feature is not None and feature not in FEATURES:
+    if feature is not None and not (isinstance(feature, str) and feature in FEATURES):
         raise OptionError(
             f"unknown feature {feature!r}.{did_you_mean(feature, FEATURES)} "
             f"Known: {', '.join(sorted(FEATURES))}."

@@ -94,6 +94,13 @@ class Objective(ABC):
             return "weights are not the objective's own"
         return None
 
+    def infeasibility(self, k: int) -> str | None:
+        """Return why the objective's own constraints leave no subset of size k, or None.
+
+        Asked only where the objective ``restricts``, and only what needs no search.
+        """
+        return None
+
     def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
         """Return every way in which a subset breaks the objective's own constraints, in words."""
         return []

@@ -395,7 +395,7 @@ def _mend(
 
 
 def _check_metric(metric: object, known: tuple[str, ...]) -> None:
-    if metric not in known:
+    if not isinstance(metric, str) or metric not in known:
         raise ProblemError(
             f"unknown metric {metric!r}.{did_you_mean(str(metric), known)} "
             f"Known: {', '.join(known)}."

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import as_array, as_finite_vector
+from subsetopt.inputs import as_array, as_finite_vector, as_float
 from subsetopt.objectives.base import Objective
 from subsetopt.objectives.precision import SMALLEST_TOLERANCE, is_single, relative_tolerance
 
@@ -267,7 +267,7 @@ def _target(target: object, values: NDArray[np.float64]) -> float:
     if target is None:
         return float(np.add.reduce(values)) / values.size if values.size else 0.0
     try:
-        number = float(target)  # type: ignore[arg-type]
+        number = as_float(target)
     except (TypeError, ValueError):
         raise ProblemError(f"target must be a number or None, got {target!r}.") from None
     if not math.isfinite(number):
@@ -287,4 +287,8 @@ def _mean_one_weights(base_weights: ArrayLike, n: int) -> NDArray[np.float64]:
             f"base_weights must be at least 0 and not all 0, got values from {weights.min()} "
             f"to {weights.max()}."
         )
-    return weights * (n / weights.sum()) if n else weights
+    if not n:
+        return weights
+    if math.isinf(n / float(weights.sum())):
+        weights = np.divide(weights, weights.max())  # denormal numbers
+    return weights * (n / float(weights.sum()))

@@ -138,6 +138,12 @@ class SamplingDesign(Objective):
             + ": make it with inclusion_probabilities(scores, k)."
         )
 
+    def infeasibility(self, k: int) -> str | None:
+        """Return why no sample of k draws can be drawn, or None."""
+        if self.repeats or self.certain.size <= k:
+            return None
+        return f"{self.certain.size} candidates have inclusion probability 1, k is {k}"
+
     def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
         """Return why a subset can never be drawn."""
         broken = []

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import is_number
+from subsetopt.inputs import as_float, is_number
 from subsetopt.objectives.linear import LinearObjective
 from subsetopt.objectives.mean_matching import MeanMatching
 
@@ -122,7 +122,7 @@ class ScoredMatching(LinearObjective):
 def _checked_band(tolerance: object) -> float:
     if not is_number(tolerance):
         raise ProblemError(f"tolerance must be a number, got {tolerance!r}.")
-    band = float(tolerance)
+    band = as_float(tolerance)
     if not 0.0 <= band < math.inf:
         raise ProblemError(f"tolerance must be finite and at least 0, got {band!r}.")
     return band

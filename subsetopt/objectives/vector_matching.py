@@ -245,12 +245,7 @@ def _as_finite_matrix(
     values: ArrayLike,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], np.dtype[Any]]:
     """Return the vectors as a finite float64 matrix in C order, norms, sum and given dtype."""
-    try:
-        array = as_array(values, "vectors")
-    except ProblemError:
-        raise
-    except ValueError:
-        raise ProblemError("vectors must all have one length d: pass shape (n, d).") from None
+    array = as_array(values, "vectors")
     if array.ndim != 2:
         raise ProblemError(
             f"vectors must have shape (n, d), one row per sample, got shape {array.shape}"

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError, did_you_mean
-from subsetopt.inputs import as_finite_vector, is_number
+from subsetopt.inputs import as_finite_vector, as_float, is_number
 from subsetopt.objectives.linear import TopScores
 from subsetopt.objectives.loss_scores import LOSS_SCORES
 
@@ -179,7 +179,8 @@ def _checked_names(methods: object) -> tuple[str, ...]:
     if not names:
         raise ProblemError(f"methods is empty; known by name are {', '.join(LOSS_SCORES)}.")
     for name in names:
-        if not isinstance(methods, Mapping) and name not in LOSS_SCORES:
+        known = isinstance(name, str) and name in LOSS_SCORES
+        if not isinstance(methods, Mapping) and not known:
             raise ProblemError(
                 f"no method named {name!r} follows from the losses alone."
                 f"{did_you_mean(name, LOSS_SCORES)} Known: {', '.join(LOSS_SCORES)}. Of any other, "
@@ -236,7 +237,7 @@ def _checked_reward(reward: ArrayLike | None, losses: NDArray[np.float64]) -> ND
     if reward is None:
         return np.ones(losses.size)
     if is_number(reward):
-        if not 0.0 <= reward < math.inf:
+        if not 0.0 <= as_float(reward) < math.inf:
             raise ProblemError(f"reward must be finite and at least 0, got {reward!r}.")
         return curriculum_reward(losses, float(reward))
     vector, _ = as_finite_vector(reward, "reward")

@@ -41,7 +41,7 @@ def test_a_float64_matrix_is_not_copied() -> None:
         ([1.0, 2.0], {}, r"shape \(n, d\), one row per sample, got shape \(2,\); for one number"),
         (np.zeros((2, 2, 2)), {}, r"got shape \(2, 2, 2\)"),
         (np.zeros((3, 0)), {}, "at least one coordinate"),
-        ([[1.0], [1.0, 2.0]], {}, "one length d"),
+        ([[1.0], [1.0, 2.0]], {}, "vectors must all have one length"),
         ([[1.0, math.nan]], {}, "vectors must be finite; not finite at positions 1"),
         ([["a", "b"]], {}, "vectors must be real numbers"),
         (VECTORS, {"target": [1.0]}, "target has 1 entries for vectors of length 2"),
