@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -30,6 +31,14 @@ def test_nothing_is_kept_back_where_there_is_no_limit() -> None:
     deadline = so.Deadline(None)
     assert deadline.less(1.0) is deadline
     assert deadline.remaining() == math.inf
+
+
+@pytest.mark.parametrize("seconds", [1e10, 1e300, 10**400, sys.maxsize])
+def test_a_huge_limit_is_a_limit_of_32_years(seconds: float) -> None:
+    deadline = so.Deadline(seconds, clock=lambda: 5.0)
+    assert deadline.limited and deadline.seconds == deadline.remaining() == 1e9
+    with pytest.raises(so.OptionError, match="at least 0 seconds"):
+        so.Deadline(-seconds)
 
 
 @dataclass(frozen=True)

@@ -34,6 +34,8 @@ __all__ = ["Highs", "Scip"]
 
 _MATHOPT = "ortools.math_opt.python.mathopt"
 _SEED_BITS = 0x7FFFFFFF
+# The largest limit of nodes: HiGHS counts them in 32 bits.
+_MOST_NODES = 2**31 - 1
 _STATUS = {
     "OPTIMAL": StopReason.COMPLETED,
     "INFEASIBLE": StopReason.COMPLETED,
@@ -290,7 +292,7 @@ class _Run:
                 return Answer.none()
             parameters = mathopt.SolveParameters(
                 random_seed=(self.context.entropy + seed + _AGAIN * attempt) & _SEED_BITS,
-                node_limit=None if nodes is None else max(1, nodes),
+                node_limit=None if nodes is None else min(max(1, nodes), _MOST_NODES),
             )
             self._configure(parameters, form, program, other, room)
             model_parameters = mathopt.ModelSolveParameters() if attempt else hint
