@@ -119,8 +119,8 @@ def _integers(costs: NDArray[Any], limit: float) -> tuple[NDArray[np.float64], f
     a multiple of it, and then costs are rounded up.
     """
     whole = costs.astype(np.uint64)
-    most = min(_multiples(limit, 0), int(np.iinfo(np.uint64).max))
-    affordable = whole <= np.uint64(most)
+    most = _multiples(limit, 0)
+    affordable = whole <= np.uint64(min(most, np.iinfo(np.uint64).max))
     own, unit = whole[affordable], 1
     if float(own.sum(dtype=np.float64)) > _LARGEST:
         unit = int(np.gcd.reduce(own))
@@ -129,7 +129,7 @@ def _integers(costs: NDArray[Any], limit: float) -> tuple[NDArray[np.float64], f
         own = _ceil_divided(own, unit)
     units = np.full(costs.size, np.inf)
     units[affordable] = own
-    return units, float(most // unit)
+    return units, float(min(most // unit, int(_BEYOND)))
 
 
 def _ceil_divided(whole: NDArray[np.uint64], unit: int) -> NDArray[np.uint64]:
@@ -143,9 +143,11 @@ def _decimals(costs: NDArray[Any], limit: float) -> tuple[NDArray[np.float64], f
     """Return the costs and the capacity in units of a power of ten; None where there is none."""
     affordable = costs.astype(np.float64) <= _as_float(limit) * _ABOUT
     own = costs[affordable]
-    total = float(own.sum(dtype=np.float64))
+    total, highest = float(own.sum(dtype=np.float64)), float(own.max(initial=0.0))
+    # A narrow float is nearest to some decimal of few digits by chance.
+    typed = 10.0 ** np.finfo(costs.dtype).precision if costs.itemsize < 8 else math.inf
     for digits in range(_MOST_DIGITS + 1):
-        if total * 10.0**digits > _LARGEST:
+        if total * 10.0**digits > _LARGEST or (digits and highest * 10.0**digits > typed):
             return None
         if _has_digits(own[:_SAMPLE], digits) and _has_digits(own, digits):
             units = np.full(costs.size, np.inf)

@@ -164,6 +164,21 @@ def test_a_cost_for_never_takes_no_digit_from_the_others(sentinel: float, solver
     assert math.fsum(costs[answer.indices]) <= capacity * (1 + 1e-12)
 
 
+@given(seed=st.integers(0, 2**32), k=st.integers(1, 8))
+def test_measured_costs_in_single_precision_are_added_as_they_are(seed: int, k: int) -> None:
+    costs = np.random.default_rng(seed).random(8).astype(np.float32)
+    rules = problem_of(costs, float(costs[:k].astype(np.float64).sum()), k).constraints
+    assert rules.affords(np.arange(k))
+    less = float(costs[:k].astype(np.float64).sum()) * (1 - 1e-10)
+    assert not problem_of(costs, less, k).constraints.affords(np.arange(k))
+
+
+def test_sums_beyond_all_integers_of_the_machine_are_compared() -> None:
+    costs = np.full(8, 2**62 - 1, dtype=np.int64)
+    assert so.solve(problem_of(costs, 6 * 2**62, 6)).has_solution
+    assert so.solve(problem_of(costs, 5 * 2**62, 6)).status is so.Status.INFEASIBLE
+
+
 def test_an_infinite_capacity_is_none() -> None:
     rng = np.random.default_rng(0)
     values, groups = rng.random(10), rng.integers(0, 3, 10)
