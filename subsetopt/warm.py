@@ -23,10 +23,11 @@ __all__ = ["warmup"]
 def warmup() -> None:
     """Compile every kernel, or load it from the cache on disk.
 
-    The first call on a machine takes about half a minute; later calls, also of other processes,
-    take a fraction of a second. Without it, the first solve of each kind compiles its own kernels.
-    The cache lies beside the installed package, or under the user's cache directory where the
-    package cannot be written to (``NUMBA_CACHE_DIR`` chooses another place).
+    The first call on a machine takes about a minute; later calls, also of other processes, take a
+    fraction of a second. Without it, the first solve of each kind compiles its own kernels.
+    The cache lies in ``NUMBA_CACHE_DIR`` where that is set, else beside the installed package. If
+    the package cannot be written to, new kernels go under the user's cache directory, else into a
+    temporary folder of the user; if nothing can be written, every process compiles its own.
 
     Examples
     --------

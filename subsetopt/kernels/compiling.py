@@ -1,13 +1,28 @@
-"""How kernels are compiled that only work on arrays of their callers."""
+"""How kernels are compiled, and kept on disk."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
-from numba import njit
+import numba
 
-__all__ = ["uncounted"]
+from subsetopt.kernels.cache import KernelCache
+
+__all__ = ["njit", "uncounted"]
+
+
+def njit(*, cache: bool, **options: Any) -> Callable[[Callable[..., Any]], Any]:
+    """Return Numba's decorator of that name, with a :class:`KernelCache` where one is asked for."""
+
+    def compiled(function: Callable[..., Any]) -> Any:
+        dispatcher: Any = numba.njit(**options)(function)
+        if cache and dispatcher is not function:  # it is, with NUMBA_DISABLE_JIT
+            dispatcher._cache = KernelCache(function)
+        return dispatcher
+
+    return compiled
+
 
 # Numba counts references to every array of a named tuple at every call, also between compiled
 # functions: some 5 ns per array, by which a swap search took 15% longer.

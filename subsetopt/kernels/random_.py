@@ -7,7 +7,8 @@ never touches a global generator.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from subsetopt.kernels.compiling import njit
 
 __all__ = ["next_below", "next_bits"]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import shutil
 import subprocess
@@ -46,3 +47,23 @@ def test_a_second_process_loads_what_the_first_compiled(tmp_path: Path) -> None:
     assert _run(install, home) == first
     again = {path: path.stat().st_mtime_ns for path in (home / "cache").rglob("*.nb?")}
     assert again == kept, "the second process compiled anew"
+
+
+def imported_by_kernels(module: str) -> set[str]:
+    """Return the names that kernels import from a module."""
+    return {
+        alias.name
+        for path in (ROOT / "subsetopt" / "kernels").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom) and node.module == module
+        for alias in node.names
+    }
+
+
+def test_every_kernel_is_compiled_by_the_decorator_that_survives_a_read_only_install() -> None:
+    assert not imported_by_kernels("numba") & {"njit", "jit", "vectorize", "guvectorize"}
+
+
+def test_a_kernel_is_compiled_again_when_a_constant_that_it_imports_changes() -> None:
+    """The stamp of the cache is made of the kernels' own files and of this constant."""
+    assert imported_by_kernels("subsetopt.inputs") == {"DECIDED"}

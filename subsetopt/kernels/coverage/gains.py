@@ -6,8 +6,8 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from subsetopt.kernels.compiling import njit
 from subsetopt.kernels.threads import cores, share
 
 __all__ = ["add_gains", "add_losses", "add_rises", "compile_all", "farthest"]

@@ -9,8 +9,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit
 
+from subsetopt.kernels.compiling import njit
 from subsetopt.kernels.threads import share
 
 __all__ = ["BLOCK", "FAR", "add_rises", "compile_all", "fill_rows", "lay_blocks"]

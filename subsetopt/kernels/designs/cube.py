@@ -15,11 +15,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
 from subsetopt.inputs import DECIDED
-from subsetopt.kernels.compiling import uncounted
+from subsetopt.kernels.compiling import njit, uncounted
 from subsetopt.kernels.designs.systematic import shuffle, systematic
 from subsetopt.kernels.random_ import next_bits
 

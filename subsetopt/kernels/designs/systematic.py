@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from subsetopt.kernels.compiling import njit
 from subsetopt.kernels.random_ import next_below, next_bits
 
 __all__ = ["shuffle", "systematic"]

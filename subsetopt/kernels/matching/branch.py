@@ -11,9 +11,8 @@ The search keeps its path in arrays that the caller holds: it can stop after any
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from subsetopt.kernels.compiling import uncounted
+from subsetopt.kernels.compiling import njit, uncounted
 from subsetopt.kernels.matching.bisection import nearest
 from subsetopt.kernels.matching.interval import without_farthest
 from subsetopt.kernels.matching.tree import record, set_node, start_record

@@ -8,9 +8,8 @@ two members are found in one pass.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from subsetopt.kernels.compiling import uncounted
+from subsetopt.kernels.compiling import njit, uncounted
 from subsetopt.kernels.matching.bisection import nearest
 from subsetopt.kernels.matching.branch import run_length
 from subsetopt.kernels.matching.interval import without_farthest

@@ -9,9 +9,8 @@ outside its interval, the least distance is the optimum.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from subsetopt.kernels.compiling import uncounted
+from subsetopt.kernels.compiling import njit, uncounted
 from subsetopt.kernels.matching.lattice import ROUNDING, lattice_distance
 
 __all__ = [

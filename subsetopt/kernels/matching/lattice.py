@@ -12,7 +12,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from subsetopt.kernels.compiling import njit
 
 __all__ = ["ROUNDING", "binary_exponent", "lattice_distance"]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from numba import njit, prange
+from numba import prange
 from numpy.typing import NDArray
 
+from subsetopt.kernels.compiling import njit
 from subsetopt.kernels.limits import Limits
 from subsetopt.kernels.matching.interval import plain_distance
 from subsetopt.kernels.matching.swap import REACHED, UNFINISHED, search

@@ -8,8 +8,8 @@ combination, each asking the list for the nearest completion (Horowitz & Sahni, 
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from subsetopt.kernels.compiling import njit
 from subsetopt.kernels.matching.bisection import first_not_below
 from subsetopt.kernels.matching.combinations import next_combination
 

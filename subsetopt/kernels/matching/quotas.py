@@ -9,9 +9,8 @@ or, where there are many groups, a pass over the window.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from subsetopt.kernels.compiling import uncounted
+from subsetopt.kernels.compiling import njit, uncounted
 from subsetopt.kernels.matching.bisection import first_not_below
 from subsetopt.kernels.matching.interval import DEPTH, MOST_NODES, NODE, push, without_farthest
 from subsetopt.kernels.matching.lattice import ROUNDING

@@ -7,7 +7,8 @@ table after every item is kept, so that a subset is found by walking back.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
+
+from subsetopt.kernels.compiling import njit
 
 __all__ = ["reachable_table", "walk_back"]
 

@@ -21,10 +21,10 @@ from __future__ import annotations
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
-from subsetopt.kernels.compiling import uncounted
+from subsetopt.kernels.compiling import njit, uncounted
 from subsetopt.kernels.matching.draws import stratified_start, uniform_start
 from subsetopt.kernels.matching.swap_moves import (
     NONE,

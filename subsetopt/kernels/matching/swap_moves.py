@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from subsetopt.kernels.compiling import uncounted
+from subsetopt.kernels.compiling import njit, uncounted
 from subsetopt.kernels.random_ import next_below
 
 __all__ = ["NONE", "PATIENCE", "goes_together", "is_reached", "shuffle", "swap_positions", "walk"]

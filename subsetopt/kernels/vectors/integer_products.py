@@ -78,9 +78,7 @@ def _sums(builder: Any, rows: list[Any], vector: Any, width: Any) -> list[Any]:
     builder.position_at_end(after)
     kind = ir.FunctionType(_SUMS.element, [_SUMS])
     name = f"llvm.vector.reduce.add.v{_SUMS.count}i32"
-    reduce = cgutils.get_or_insert_function(  # type: ignore[no-untyped-call]
-        builder.module, kind, name
-    )
+    reduce = cgutils.get_or_insert_function(builder.module, kind, name)
     return [builder.call(reduce, [total]) for total in added]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from numba import njit
+from subsetopt.kernels.compiling import njit
 
 __all__ = ["squares_and_sum"]
 

@@ -23,9 +23,8 @@ of which e is known: a few vectors of a thousand.
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
-from subsetopt.kernels.compiling import uncounted
+from subsetopt.kernels.compiling import njit, uncounted
 
 __all__ = [
     "NEVER", "SCALE", "WIDEST", "ceilings", "code_bytes", "code_rows", "code_vector", "reach",

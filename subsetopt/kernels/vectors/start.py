@@ -11,10 +11,9 @@ few that are worth taking out, and putting in, and the swaps among these are mad
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
 from subsetopt.kernels.arrays import copy
-from subsetopt.kernels.compiling import uncounted
+from subsetopt.kernels.compiling import njit, uncounted
 from subsetopt.kernels.random_ import next_below
 from subsetopt.kernels.vectors.products import FAR, add_products, any_below
 from subsetopt.kernels.vectors.state import Pool
