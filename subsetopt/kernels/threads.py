@@ -2,7 +2,7 @@
 
 A kernel runs on Numba's threads one at a time, and never in a forked child. These threads wait for
 each other busily, which costs little between short loops on an idle machine, and much where other
-processes keep the cores busy. Long work is better shared among threads that sleep.
+processes keep the cores busy. Long work is better shared among threads that sleep while they wait.
 """
 
 from __future__ import annotations
@@ -49,30 +49,29 @@ def share(work: Callable[[T], object], parts: Iterable[T]) -> None:
     ``work`` has to release the interpreter's lock for this to be of use, as a kernel compiled with
     ``nogil`` does, and parts must not touch each other's results.
     """
-    waiting = list(parts)[::-1]
+    queue = list(parts)[::-1]
     errors: list[BaseException] = []
 
     def run() -> None:
-        while waiting:
+        while queue:
             try:
-                part = waiting.pop()
+                part = queue.pop()
             except IndexError:  # another thread was faster
                 return
             try:
                 work(part)
             except BaseException as error:
-                waiting.clear()
+                queue.clear()
                 errors.append(error)
 
-    others = [
-        threading.Thread(target=run, daemon=True) for _ in range(min(cores(), len(waiting)) - 1)
-    ]
+    count = min(cores(), len(queue)) if len(queue) > 1 else 1
+    others = [threading.Thread(target=run, daemon=True) for _ in range(count - 1)]
     for thread in others:
         thread.start()
     try:
         run()
     finally:
-        waiting.clear()  # only an interrupt leaves parts behind
+        queue.clear()  # only an interrupt leaves parts behind
         for thread in others:
             thread.join()
     if errors:
@@ -80,7 +79,22 @@ def share(work: Callable[[T], object], parts: Iterable[T]) -> None:
 
 
 def cores() -> int:
-    """Return how many cores this process may use."""
+    """Return how many threads to work with: the cores of this process, fewer where limits say so.
+
+    The environment variables OMP_NUM_THREADS and NUMBA_NUM_THREADS, which pools of workers set, are
+    the limits.
+    """
     if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+        available = len(os.sched_getaffinity(0))
+    else:
+        available = os.cpu_count() or 1
+    return min([available, *_limits()])
+
+
+def _limits() -> Iterable[int]:
+    """Yield the numbers of threads that the environment allows."""
+    for variable in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        # OpenMP takes one number per level of nesting; the first is that of the outermost level.
+        number = os.environ.get(variable, "").split(",")[0].strip()
+        if number.isdecimal() and int(number) > 0:
+            yield int(number)

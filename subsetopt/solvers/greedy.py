@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from subsetopt.constraints.partial_subset import Partial
 from subsetopt.kernels.matching.nearest import nearest_completion
 from subsetopt.objectives import FacilityLocation, MeanMatching, TopScores
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.coverage.gains import Gains
+from subsetopt.solvers.coverage.growth import Growth
 from subsetopt.solvers.matching.pool import Pool
 from subsetopt.status import StopReason
 
@@ -78,18 +79,11 @@ def _constrained(
 
 def _covering(problem: Problem, context: SolveContext) -> RawResult:
     """Take the candidate with the largest gain, all of which are computed at every step."""
-    state, gains = Partial(problem.constraints), Gains.of(problem)
-    upper = gains.unknown(problem.constraints.free)
-    stop, evaluated = StopReason.COMPLETED, 0
-    while state.slots > 0 and (allowed := state.allowed()).size:
-        complete = gains.refresh(upper, allowed, context.deadline)
-        evaluated += allowed.size
-        if not complete:
-            stop = StopReason.TIME
-        pick = int(allowed[np.argmax(upper[allowed])])
-        state.take(pick)
-        if complete:
-            gains.take(pick)
-            upper[pick] = 0.0
-    bound = gains.bound(upper, greedy=not problem.constrained and stop is StopReason.COMPLETED)
-    return RawResult(state.completed(), bound=bound, stop_reason=stop, iterations=evaluated)
+    growth = Growth(problem, context.deadline)
+
+    def best(allowed: NDArray[np.int64]) -> tuple[int, int, bool]:
+        complete = growth.gains.refresh(growth.upper, allowed, context.deadline)
+        return int(allowed[np.argmax(growth.upper[allowed])]), allowed.size, complete
+
+    growth.run(best)
+    return growth.result(greedy=True)

@@ -11,8 +11,11 @@ import pytest
 from processes import in_forked_child
 
 import subsetopt as so
+from subsetopt.constraints.partial_subset import Partial
+from subsetopt.kernels.coverage import gains as kernel
 from subsetopt.objectives import coverage
 from subsetopt.solvers.coverage import clients, gains
+from subsetopt.solvers.coverage.growth import completed_by
 
 RNG = np.random.default_rng(1)
 POINTS = RNG.normal(size=(40, 3))
@@ -165,7 +168,7 @@ def test_a_given_similarity_tells_what_each_sample_alone_is_worth(
 def test_settled_gains_are_those_computed_one_by_one(dtype: type) -> None:
     matrix = np.random.default_rng(5).normal(size=(301, 301)).astype(dtype)
     state = gains.Gains(so.FacilityLocation(similarity=matrix), 3)
-    upper = state.unknown(np.arange(300))
+    upper = np.where(np.arange(301) < 300, np.inf, 0.0)
     for item in (7, 200, 11):
         assert state.settle(upper, so.Deadline(None)) == (True, pytest.approx(301, abs=301))
         assert upper[:300] == pytest.approx(state.gains(np.arange(300)), rel=1e-5, abs=1e-5)
@@ -176,7 +179,7 @@ def test_settled_gains_are_those_computed_one_by_one(dtype: type) -> None:
 def test_out_of_time_gains_are_bounded_from_above() -> None:
     matrix = np.random.default_rng(6).random((300, 300))
     state = gains.Gains(so.FacilityLocation(similarity=matrix), 2)
-    upper = state.unknown(np.arange(300))
+    upper = np.full(300, np.inf)
     state.settle(upper, so.Deadline(None))
     state.take(0)
     ticks = iter(range(10))
@@ -324,6 +327,78 @@ def test_out_of_time_there_is_still_a_subset(solver: str) -> None:
     answer = so.solve(problem, solver, so.Deadline(3, clock=lambda: next(ticks)), seed=0)
     assert answer.stop_reason is so.StopReason.TIME
     assert so.verify(problem, answer)
+
+
+LIMITED = {
+    "size": {},
+    "at most": {"cardinality": "at_most"},
+    "include": {"include": [5, 6, 7, 8]},
+    "quotas": {"groups": np.arange(40) % 4, "quotas": {0: (1, 2), 1: (3, 9), 2: (0, 4)}},
+    "capacity": {"costs": 1.0 + np.arange(40) % 5, "capacity": 14.0},
+    "both": {
+        "groups": np.arange(40) % 4,
+        "quotas": {0: (1, 2), 1: (3, 9)},
+        "costs": 1.0 + np.arange(40) % 5,
+        "capacity": 14.0,
+    },
+}
+
+
+@pytest.mark.parametrize("limits", LIMITED)
+@pytest.mark.parametrize("ticks", [2, 3, 4, 5, 7, 9, 14])
+@pytest.mark.parametrize("solver", ["greedy", "lazy-greedy", "stochastic-greedy", "farthest-first"])
+def test_after_the_deadline_no_further_step_is_made(
+    solver: str, ticks: int, limits: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    readings: list[int] = []
+    steps_after: list[int] = []
+
+    def clock() -> float:
+        readings.append(len(readings))
+        return readings[-1]
+
+    step = Partial.allowed
+
+    def counted(state: Partial) -> np.ndarray:
+        if len(readings) > ticks + 1:
+            steps_after.append(len(readings))
+        return step(state)
+
+    monkeypatch.setattr(Partial, "allowed", counted)
+    objective = (so.KCenter if solver == "farthest-first" else so.FacilityLocation)(POINTS)
+    problem = so.Problem(objective, 10, **LIMITED[limits])
+    answer = so.solve(problem, solver, so.Deadline(ticks, clock=clock), seed=0)
+    assert so.verify(problem, answer)
+    assert answer.indices is not None and answer.indices.size == 10
+    assert not steps_after
+
+
+def test_out_of_time_the_best_known_candidates_complete_a_subset() -> None:
+    rules = so.Problem(so.KCenter(POINTS), 6, groups=np.arange(40) % 2, quotas={1: (2, 2)})
+    state = Partial(rules.constraints)
+    state.take(3)
+    values = np.where(np.arange(40) < 20, np.arange(40.0), np.inf)
+    chosen = completed_by(state, values, so.Deadline(0))
+    assert chosen is not None
+    assert chosen.tolist() == [3, 12, 14, 16, 18, 19]
+
+
+@pytest.mark.parametrize("expired_after", [0, 1, 3])
+def test_the_search_for_the_farthest_looks_at_the_clock(expired_after: int) -> None:
+    points = np.random.default_rng(2).normal(size=(60_000, 40))
+    centers, allowed = np.arange(500), np.arange(500, 60_000)
+    squares, seen = np.full(60_000, np.inf), np.zeros(60_000, dtype=np.int64)
+    looks: list[bool] = []
+
+    def expired() -> bool:
+        looks.append(len(looks) >= expired_after)
+        return looks[-1]
+
+    assert kernel.farthest(points, centers, allowed, squares, seen, expired) is None
+    assert np.isfinite(squares).sum() <= expired_after * 200 + 200
+    exact = kernel.farthest(points, centers, allowed, squares, seen, lambda: False)
+    fresh, unseen = np.full(60_000, np.inf), np.zeros(60_000, dtype=np.int64)
+    assert exact == kernel.farthest(points, centers, allowed, fresh, unseen)
 
 
 def test_auto_takes_the_greedy_kinds() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -12,11 +13,12 @@ from subsetopt.kernels.threads import cores, share
 
 __all__ = ["add_gains", "add_losses", "add_rises", "compile_all", "farthest"]
 
-# Operations that one core takes on at a time, some milliseconds: with fewer, threads do not pay.
+# Operations that one core takes on at a time, which take some milliseconds: with fewer, threads
+# cost more time than they save.
 _SHARE = 4_000_000
-# Values added up in their own precision.
+# Values that are added up in their own precision, before their sum is added in double precision.
 _RUN = 512
-# The inputs are finite, and sums may be taken in any order.
+# What the compiler may assume: the inputs are finite, and sums may be taken in any order.
 _FAST = {"reassoc", "contract", "nsz", "nnan"}
 
 
@@ -24,8 +26,8 @@ _FAST = {"reassoc", "contract", "nsz", "nnan"}
 def _gain(row, current):
     """Return the sum of what a row exceeds the current values by.
 
-    In the values' own precision over short runs, which are done several at a time, and in double
-    precision over these.
+    Short runs are added up in the values' own precision, several values at a time, and their sums
+    in double precision.
     """
     total, zero = 0.0, row.dtype.type(0.0)
     for first in range(0, row.size, _RUN):
@@ -39,16 +41,16 @@ def _gain(row, current):
 
 
 @njit(cache=True, fastmath=_FAST)
-def _loss(row, before, now):
-    """Return by how much the gain of a row has fallen since its best values were ``before``."""
+def _loss(row, low, high):
+    """Return by how much the gain of a row falls when the best values rise from low to high."""
     total, zero = 0.0, row.dtype.type(0.0)
     for first in range(0, row.size, _RUN):
         last = first + _RUN
-        part, low, high = row[first:last], before[first:last], now[first:last]
+        part, floor, ceiling = row[first:last], low[first:last], high[first:last]
         run = zero
         for i in range(part.size):
-            reached = part[i] if part[i] < high[i] else high[i]
-            more = reached - low[i]
+            reached = part[i] if part[i] < ceiling[i] else ceiling[i]
+            more = reached - floor[i]
             run += more if more > zero else zero
         total += run
     return total
@@ -66,23 +68,26 @@ def add_gains(rows: Any, picks: Any, current: Any, gains: Any) -> None:
     ``rows`` (m, n) is C-contiguous, of the dtype of ``current`` (n,); ``gains`` is float64.
     """
     if current.size:
-        share(lambda part: _gains(rows, picks, current, gains, *part), _parts(gains, current))
+        share(
+            lambda part: _gains(rows, picks, current, gains, *part),
+            _parts(gains.size, current.size),
+        )
 
 
 @njit(cache=True, nogil=True)
-def _losses(rows, before, now, losses, first, last):
+def _losses(rows, low, high, losses, first, last):
     for c in range(first, last):
-        losses[c] += _loss(rows[c], before, now)
+        losses[c] += _loss(rows[c], low, high)
 
 
-def add_losses(rows: Any, before: Any, now: Any, losses: Any) -> None:
-    """Add to ``losses[c]`` what the gain of row c lost when the best values rose.
+def add_losses(rows: Any, low: Any, high: Any, losses: Any) -> None:
+    """Add to ``losses[c]`` what the gain of row c loses when the best values rise to ``high``.
 
-    The sum over i of ``max(rows[c, i] - before[i], 0) - max(rows[c, i] - now[i], 0)``, where
-    ``now`` is nowhere below ``before``.
+    This is the sum over i of ``max(rows[c, i] - low[i], 0) - max(rows[c, i] - high[i], 0)``, where
+    ``low`` is nowhere above ``high``.
     """
-    if before.size:
-        share(lambda part: _losses(rows, before, now, losses, *part), _parts(losses, before))
+    if low.size:
+        share(lambda part: _losses(rows, low, high, losses, *part), _parts(losses.size, low.size))
 
 
 @njit(cache=True, nogil=True, fastmath=_FAST)
@@ -121,10 +126,8 @@ def add_rises(
 ) -> None:
     """Add to ``totals[j]`` the sum over clients i of ``max(min(rows[i, j], high[i]) - low[i], 0)``.
 
-    On all cores where that pays and it is to be ``shared``.
-
     ``rows`` (n, m) is C-contiguous, of the dtype of ``low`` and ``high`` (n,), where low is nowhere
-    above high; ``totals`` is float64.
+    above high; ``totals`` is float64. All cores work where that pays and ``shared`` allows it.
     """
     m, count = totals.size, 1 + clients.size * totals.size // _SHARE
     if count == 1 or not shared:
@@ -137,10 +140,13 @@ def add_rises(
     share(lambda part: _rises(rows, clients, low, high, totals, *part), parts)
 
 
-def _parts(results: Any, row: Any) -> list[tuple[int, int]]:
-    """Return first and last of the results that one core takes on at a time."""
-    width = max(1, _SHARE // max(row.size, 1))
-    return [(first, min(first + width, results.size)) for first in range(0, results.size, width)]
+def _parts(size: int, operations: int) -> list[tuple[int, int]]:
+    """Return where the results that one core takes on at a time begin and end.
+
+    ``size`` is the number of all results, each of which takes so many operations.
+    """
+    width = max(1, _SHARE // max(operations, 1))
+    return [(first, min(first + width, size)) for first in range(0, size, width)]
 
 
 @njit(cache=True, fastmath=_FAST)
@@ -157,7 +163,7 @@ def _square(x, y):
 def _lower(points, centers, i, floor, squares, seen):
     """Lower a squared distance by the centers not seen yet, while it is not below ``floor``.
 
-    The latest first: they are why a point that was far no longer is.
+    The latest centers come first: they are why a point that was far no longer is.
     """
     square, c = squares[i], centers.size
     while c > seen[i] and square >= floor:
@@ -170,23 +176,33 @@ def _lower(points, centers, i, floor, squares, seen):
 
 
 @njit(cache=True, nogil=True)
-def _farthest(points, centers, allowed, first, last, squares, seen):
-    """Return the one of some candidates that is farthest from the centers, the first of equals."""
+def _farthest(points, centers, allowed, floor, first, last, squares, seen):
+    """Return the one of some candidates that is farthest from the centers, the first of equals.
+
+    Squared distances below ``floor`` need not be exact.
+    """
     top = allowed[first]
     for c in range(first + 1, last):
         if squares[allowed[c]] > squares[top]:
             top = allowed[c]
-    best = _lower(points, centers, top, -1.0, squares, seen)
+    best = max(floor, _lower(points, centers, top, floor, squares, seen))
     for c in range(first, last):
         i = allowed[c]
         if squares[i] >= best:
             square = _lower(points, centers, i, best, squares, seen)
-            if square > best or (square == best and i < top):
+            if square > best or (square == best and (i < top or squares[top] < best)):
                 top, best = i, square
     return top
 
 
-def farthest(points: Any, centers: Any, allowed: Any, squares: Any, seen: Any) -> int:
+def farthest(
+    points: Any,
+    centers: Any,
+    allowed: Any,
+    squares: Any,
+    seen: Any,
+    expired: Callable[[], bool] | None = None,
+) -> int | None:
     """Return the allowed point that is farthest from the centers, the first of equals.
 
     Distances never grow, so that one which is known to some centers bounds the one to all: only
@@ -195,23 +211,37 @@ def farthest(points: Any, centers: Any, allowed: Any, squares: Any, seen: Any) -
     Parameters
     ----------
     points
-        (n, d) float64.
+        Coordinates, shape (n, d), float64.
     centers
         Indices of points, in the order in which they became centers.
     allowed
         Indices of points, not empty.
     squares, seen
-        (n,) the squared distance to the nearest of the first ``seen[i]`` centers, infinite for
-        none. Brought up to date where needed; for the point returned they are.
+        The squared distance of each point to the nearest of the first ``seen[i]`` centers, infinite
+        for none, shape (n,). Brought up to date where needed; for the point returned they are.
+    expired
+        Whether time is up, which ends the search; None for no limit.
+
+    Returns
+    -------
+    int or None
+        The point; None when time was up before it was found.
     """
-    tops = []
+    width = max(points.shape[1], 1)
+    if expired is not None:
+        width *= max(1, centers.size - int(seen[allowed].min()))
+    tops: list[int] = []
+    skipped: list[bool] = []
 
-    def look(part: Any) -> None:
-        first, last = part
-        tops.append(_farthest(points, centers, allowed, first, last, squares, seen))
+    def look(part: tuple[int, int]) -> None:
+        if expired is not None and expired():
+            skipped.append(True)
+            return
+        floor = max((squares[i] for i in tops), default=-1.0)
+        tops.append(_farthest(points, centers, allowed, floor, *part, squares, seen))
 
-    share(look, _parts(allowed, points[0]))
-    return int(min(tops, key=lambda i: (-squares[i], i)))
+    share(look, _parts(allowed.size, width))
+    return None if skipped else int(min(tops, key=lambda i: (-squares[i], i)))
 
 
 def compile_all() -> None:

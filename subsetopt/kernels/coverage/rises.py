@@ -15,15 +15,15 @@ from subsetopt.kernels.threads import share
 
 __all__ = ["BLOCK", "FAR", "add_rises", "compile_all", "fill_rows", "lay_blocks"]
 
-# Clients of one block: an odd number of cache lines, so that coordinates do not compete for the
-# same places in the cache.
+# Clients of one block: they fill an odd number of cache lines, so that coordinates do not compete
+# for the same places in the cache.
 BLOCK = 496
-# A similarity that none reaches.
+# A similarity that no product of points reaches.
 FAR = np.float32(3e38)
-# Multiplications that one core takes on at a time: about a millisecond.
+# Multiplications that one core takes on at a time, which take about a millisecond.
 _SHARE = 40_000_000
 
-# The inputs are finite, and sums may be taken in any order.
+# What the compiler may assume: the inputs are finite, and sums may be taken in any order.
 _FAST = {"reassoc", "contract", "nsz", "arcp", "nnan"}
 
 
@@ -32,9 +32,9 @@ def lay_blocks(points, clients, blocks):
     """Write points of some clients to blocks (b, d, BLOCK), zeros at the end."""
     blocks[-1] = np.float32(0.0)
     for i in range(clients.size):
-        block, at = blocks[i // BLOCK], i % BLOCK
+        block, column = blocks[i // BLOCK], i % BLOCK
         for c in range(points.shape[1]):
-            block[c, at] = points[clients[i], c]
+            block[c, column] = points[clients[i], c]
 
 
 @njit(cache=True, fastmath=_FAST)
@@ -111,13 +111,14 @@ def add_rises(blocks: Any, low: Any, high: Any, chosen: Any, totals: Any) -> Non
     Parameters
     ----------
     blocks
-        (b, d, BLOCK) float32, of :func:`lay_blocks`.
+        The clients' points as :func:`lay_blocks` writes them, shape (b, d, BLOCK), float32.
     low, high
-        (b, BLOCK) float32, FAR where a client is none.
+        The similarities from which, and up to which, a rise counts, shape (b, BLOCK), float32; FAR
+        beyond the last client.
     chosen
-        (c, d) float32, the candidates; sim is the product with them.
+        The candidates' points, shape (c, d), float32; sim is the product of a client with one.
     totals
-        (c,) float64.
+        One total per candidate, shape (c,), float64.
     """
     if not blocks.shape[0] or not totals.size:
         return
@@ -130,14 +131,14 @@ def add_rises(blocks: Any, low: Any, high: Any, chosen: Any, totals: Any) -> Non
 def fill_rows(blocks: Any, chosen: Any, rows: Any, picks: Any) -> None:
     """Write the products of all clients with candidate ``picks[c]`` to ``rows[picks[c]]``.
 
-    ``rows`` (m, n) is float32; ``chosen`` (c, d) are the candidates, see :func:`add_rises`.
+    ``rows`` (m, n) is float32; ``blocks`` and ``chosen`` are those of :func:`add_rises`.
     """
     padded, parts = _fours(chosen, blocks)
     share(lambda part: _fill(blocks, padded, rows, picks, *part), parts)
 
 
 def _fours(chosen: Any, blocks: Any) -> tuple[Any, list[tuple[int, int]]]:
-    """Return candidates, a multiple of four, and first and last of what a core takes on."""
+    """Return candidates padded to a multiple of four, and where a core's share begins and ends."""
     size = -(-chosen.shape[0] // 4) * 4
     padded = np.zeros((size, blocks.shape[1]), dtype=np.float32)
     padded[: chosen.shape[0]] = chosen
@@ -146,7 +147,7 @@ def _fours(chosen: Any, blocks: Any) -> tuple[Any, list[tuple[int, int]]]:
 
 
 def compile_all() -> None:
-    """Compile what large problems alone use."""
+    """Compile what only large problems use."""
     blocks, low = np.zeros((1, 1, BLOCK), dtype=np.float32), np.zeros((1, BLOCK), dtype=np.float32)
     lay_blocks(np.zeros((1, 1), dtype=np.float32), np.zeros(1, dtype=np.int64), blocks)
     chosen = np.zeros((1, 1), dtype=np.float32)

@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.budget import Deadline
 from subsetopt.constraints.partial_subset import Partial
 from subsetopt.inputs import checked_choice
 from subsetopt.kernels.coverage.gains import farthest
 from subsetopt.objectives import KCenter
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
+from subsetopt.solvers.coverage.growth import completed_by
 from subsetopt.status import StopReason
 
 __all__ = ["FarthestFirst"]
@@ -53,36 +55,41 @@ class FarthestFirst:
         checked_choice("start", self.start, ("random", "central"))
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
-        """Return the samples taken, and half the least distance between them as the bound."""
+        """Return the samples taken, and half the smallest distance between them as the bound."""
         objective = problem.objective
         assert isinstance(objective, KCenter)
-        state, nearest = Partial(problem.constraints), _Nearest(objective.points)
-        for item in problem.constraints.forced:
-            nearest.add(int(item))
-        separation, stop = math.inf, StopReason.COMPLETED
+        deadline = context.deadline
+        state, nearest = Partial(problem.constraints), _Nearest(objective.points, deadline)
+        nearest.centers.extend(int(item) for item in problem.constraints.forced)
+        separation, complete = math.inf, True
         while state.slots > 0 and (allowed := state.allowed()).size:
-            if stop is StopReason.COMPLETED:
-                pick = self._pick(nearest, allowed, context)
-            else:
-                pick = int(allowed[np.argmax(nearest.squares[allowed])])
-            if stop is StopReason.COMPLETED and context.deadline.expired():
-                stop = StopReason.TIME
+            pick = None if deadline.expired() else self._pick(nearest, allowed, context)
+            if pick is None:
+                complete = False
+                break
             state.take(pick)
-            if stop is StopReason.COMPLETED:
-                separation = min(separation, float(nearest.squares[pick]))
-                nearest.add(pick)
+            separation = min(separation, float(nearest.squares[pick]))
+            nearest.centers.append(pick)
+        iterations = problem.k - state.slots
+        if not complete:
+            chosen = completed_by(state, nearest.squares, deadline)
+            return RawResult(chosen, stop_reason=StopReason.TIME, iterations=iterations)
         chosen = state.completed()
         if chosen is None or not chosen.size:
             return RawResult(None, infeasible=chosen is not None)
         bound = None
         # k + 1 samples make the proof: with fewer taken there is none.
-        if stop is StopReason.COMPLETED and state.slots == 0:
+        if state.slots == 0:
             last = nearest.farthest(np.arange(problem.n))
-            square = min(separation, float(nearest.squares[last]))
-            bound = objective.distance(0.25 * square * (1.0 - 1e-12))
-        return RawResult(chosen, bound=bound, stop_reason=stop, iterations=problem.k - state.slots)
+            if last is not None:
+                square = min(separation, float(nearest.squares[last]))
+                bound = objective.distance(0.25 * square * (1.0 - 1e-12))
+        return RawResult(chosen, bound=bound, iterations=iterations)
 
-    def _pick(self, nearest: _Nearest, allowed: NDArray[np.int64], context: SolveContext) -> int:
+    def _pick(
+        self, nearest: _Nearest, allowed: NDArray[np.int64], context: SolveContext
+    ) -> int | None:
+        """Return the next sample, None when time is up."""
         if nearest.centers:
             return nearest.farthest(allowed)
         if self.start == "random":
@@ -95,16 +102,14 @@ class FarthestFirst:
 class _Nearest:
     """Squared distances of points to the nearest center, as far as they had to be looked at."""
 
-    def __init__(self, points: NDArray[np.float64]) -> None:
-        self.points = points
+    def __init__(self, points: NDArray[np.float64], deadline: Deadline) -> None:
+        self.points, self.deadline = points, deadline
         self.centers: list[int] = []
         self.squares = np.full(points.shape[0], np.inf)
         self._seen = np.zeros(points.shape[0], dtype=np.int64)
 
-    def add(self, center: int) -> None:
-        self.centers.append(center)
-
-    def farthest(self, allowed: NDArray[np.int64]) -> int:
-        """Return the allowed point that is farthest from the centers."""
+    def farthest(self, allowed: NDArray[np.int64]) -> int | None:
+        """Return the allowed point that is farthest from the centers, None when time is up."""
+        expired = self.deadline.expired if self.deadline.limited else None
         centers = np.array(self.centers)
-        return farthest(self.points, centers, allowed, self.squares, self._seen)
+        return farthest(self.points, centers, allowed, self.squares, self._seen, expired)

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from subsetopt.budget import Deadline
 from subsetopt.kernels.coverage.gains import add_gains, add_rises
 from subsetopt.objectives import FacilityLocation
-from subsetopt.problem import Problem
 from subsetopt.solvers.coverage.clients import Clients, clients_of
 
 __all__ = ["Gains"]
@@ -93,15 +92,6 @@ class Gains:
         # Gains computed one by one since that step.
         self._computed = 0
         self._covered = False
-
-    @classmethod
-    def of(cls, problem: Problem) -> Gains:
-        """Return the gains of a problem, the included candidates taken."""
-        assert isinstance(problem.objective, FacilityLocation)
-        gains = cls(problem.objective, problem.k)
-        for item in problem.constraints.forced:
-            gains.take(int(item))
-        return gains
 
     def gains(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return what each candidate adds to the objective."""
@@ -244,12 +234,6 @@ class Gains:
             upper[part] = self.gains(part)
             count += part.size
         return count == candidates.size
-
-    def unknown(self, free: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return bounds on the gains before any is computed: 0 for what may not be chosen."""
-        upper = np.zeros(self.n)
-        upper[free] = np.inf
-        return upper
 
     def take(self, item: int) -> None:
         """Put a candidate into the subset."""

@@ -8,17 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.budget import Deadline
-from subsetopt.constraints.partial_subset import Partial
 from subsetopt.inputs import checked_fraction
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.coverage.gains import Gains
-from subsetopt.status import StopReason
+from subsetopt.solvers.coverage.growth import Growth
 
 __all__ = ["LazyGreedy", "StochasticGreedy"]
 
-# How many gains are computed together: at least, and at most, with a time limit and without.
+# How many gains are computed together: at first, and at most, with a time limit and without.
 _FEWEST, _MOST_IN_TIME, _MOST = 8, 128, 1024
 
 
@@ -35,11 +32,10 @@ class LazyGreedy:
     -----
     The value is at least 1 - 1/e of the optimum where the size is the only constraint, and at
     least half of it under quotas (a matroid). No such guarantee holds with a capacity, or for what
-    ``include`` forces. The bound is the best of what the guarantee and the
-    gains at the end imply. Similarities are kept up to 8,192 samples (256 MiB) and computed anew in
-    pieces above that, in float32 for cosine and dot; the objective is reported in float64.
-    Deterministic. One iteration is one gain. Out of time, the candidates with the largest old
-    gains are taken.
+    ``include`` forces. The bound is the best of what the guarantee and the gains at the end imply.
+    Similarities are kept up to 8,192 samples (256 MiB) and computed anew in pieces above that, in
+    float32 for cosine and dot; the objective is reported in float64. Deterministic. One iteration
+    is one gain. Out of time, the candidates with the largest known gains complete the subset.
 
     References
     ----------
@@ -49,37 +45,20 @@ class LazyGreedy:
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the greedy subset."""
-        state, gains = Partial(problem.constraints), Gains.of(problem)
-        upper = gains.unknown(problem.constraints.free)
-        complete, evaluated = True, 0
-        while state.slots > 0 and (allowed := state.allowed()).size:
-            if complete:
-                pick, looked, complete = _best(gains, upper, allowed, context.deadline)
-                evaluated += looked
-            else:
-                pick = int(allowed[np.argmax(upper[allowed])])
-            state.take(pick)
-            if complete:
-                gains.take(pick)
-                upper[pick] = 0.0
-        bound = gains.bound(upper, greedy=complete and not problem.constrained)
-        stop = StopReason.COMPLETED if complete else StopReason.TIME
-        return RawResult(state.completed(), bound=bound, stop_reason=stop, iterations=evaluated)
+        growth = Growth(problem, context.deadline)
+        growth.run(lambda allowed: _best(growth, allowed))
+        return growth.result(greedy=True)
 
 
 def _best(
-    gains: Gains,
-    upper: NDArray[np.float64],
-    allowed: NDArray[np.int64],
-    deadline: Deadline,
-    *,
-    sampled: bool = False,
+    growth: Growth, allowed: NDArray[np.int64], *, sampled: bool = False
 ) -> tuple[int, int, bool]:
     """Return the allowed candidate with the largest gain, the gains computed, and if time was left.
 
-    ``upper`` holds bounds on the gains and is brought up to date where it has to be. ``sampled``
-    tells that others may be allowed later: their gains are not to be remembered.
+    The bounds on the gains are brought up to date where they have to be. ``sampled`` tells that
+    others may be allowed later: their gains are not to be remembered.
     """
+    gains, upper, deadline = growth.gains, growth.upper, growth.deadline
     if gains.settles and not sampled:
         complete, work = gains.settle(upper, deadline)
         return int(allowed[np.argmax(upper[allowed])]), work, complete
@@ -148,39 +127,30 @@ class StochasticGreedy:
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the subset that the sampled greedy ends with."""
-        state, gains = Partial(problem.constraints), Gains.of(problem)
+        growth = Growth(problem, context.deadline)
         rng = context.generator()
         free = problem.constraints.free
-        upper = gains.unknown(free)
-        share = math.log(1.0 / self.epsilon) / max(state.slots, 1)
-        complete, evaluated = True, 0
-        while state.slots > 0 and (allowed := state.allowed()).size:
+        share = math.log(1.0 / self.epsilon) / max(growth.state.slots, 1)
+
+        def best_of_sample(allowed: NDArray[np.int64]) -> tuple[int, int, bool]:
             size = min(allowed.size, max(1, math.ceil(share * free.size)))
             sample = np.sort(rng.choice(allowed, size, replace=False))
-            if complete:
-                pick, looked, complete = _best(gains, upper, sample, context.deadline, sampled=True)
-                evaluated += looked
-            else:
-                pick = int(sample[np.argmax(upper[sample])])
-            state.take(pick)
-            if complete:
-                gains.take(pick)
-                upper[pick] = 0.0
-        evaluated += _confirm(gains, upper, problem.k, context.deadline)
-        stop = StopReason.COMPLETED if complete else StopReason.TIME
-        bound = gains.bound(upper, greedy=False)
-        return RawResult(state.completed(), bound=bound, stop_reason=stop, iterations=evaluated)
+            return _best(growth, sample, sampled=True)
+
+        growth.run(best_of_sample)
+        _confirm(growth)
+        return growth.result(greedy=False)
 
 
-def _confirm(gains: Gains, upper: NDArray[np.float64], size: int, deadline: Deadline) -> int:
-    """Compute gains until the largest bounds, ``size`` of them, are gains; return how many."""
-    fresh, computed = upper == 0.0, 0
+def _confirm(growth: Growth) -> None:
+    """Compute gains until the largest bounds, as many as the subset has members, are gains."""
+    upper, size = growth.upper, growth.problem.k
+    fresh = upper == 0.0
     width = min(max(size, _MOST_IN_TIME), upper.size)
-    while width and not deadline.expired():
+    while width and not growth.deadline.expired():
         top = np.argpartition(-upper, width - 1)[:width]
         stale = top[~fresh[top]]
-        if not stale.size or not gains.refresh(upper, stale, deadline):
+        if not stale.size or not growth.gains.refresh(upper, stale, growth.deadline):
             break
         fresh[stale] = True
-        computed += stale.size
-    return computed
+        growth.evaluated += stale.size
