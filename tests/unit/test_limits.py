@@ -21,7 +21,7 @@ def matching(n: int) -> so.Problem:
 
 def magnitudes(n: int) -> so.Problem:
     losses = np.arange(n, dtype=np.float64)
-    return so.Problem(so.MeanMatching(losses, target=float(n // 2)), k=1)
+    return so.Problem(so.MeanMatching(losses, target=(n - 1) / 2), k=1)
 
 
 def scores(n: int) -> so.Problem:

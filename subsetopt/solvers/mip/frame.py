@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +25,7 @@ __all__ = [
     "Row",
     "accepted",
     "frame_of",
+    "framed",
 ]
 
 # GAP is the share of the tolerance at which a backend of floats may stop, LEAK the share that is
@@ -56,12 +58,15 @@ class Row:
         Their coefficients; None counts (all ones, integral ends).
     low, high
         Ends, either may be infinite for a row of costs.
+    unit
+        What a backend of floats divides all these numbers by.
     """
 
     positions: NDArray[np.int64]
     coefficients: NDArray[np.float64] | None
     low: float
     high: float
+    unit: float = 1.0
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -98,6 +103,13 @@ class Frame:
         """Return original indices as a bool per variable; None for None."""
         return None if indices is None else np.isin(self.items, indices)
 
+    def without(self, choices: Iterable[Choice]) -> Frame:
+        """Return the frame in which some choices break a row, and no other choice does."""
+        signs = [(chosen, np.where(chosen, 1.0, -1.0)) for chosen in choices]
+        every = np.arange(self.size)
+        cuts = [Row(every, sign, -math.inf, chosen.sum() - 1.0) for chosen, sign in signs]
+        return replace(self, rows=(*self.rows, *cuts))
+
 
 def frame_of(problem: Problem) -> Frame | RawResult:
     """Return what every model of a problem shares, or the answer where nothing is to choose."""
@@ -109,6 +121,13 @@ def frame_of(problem: Problem) -> Frame | RawResult:
     if size == 0 or items.size == 0 or (items.size == size and not rules.at_most):
         chosen = items[:size] if not rules.at_most else items[:0]
         return _only(problem, np.sort(np.concatenate([rules.forced, chosen])))
+    return framed(rules)
+
+
+def framed(rules: Constraints) -> Frame:
+    """Return the frame of constraints that leave something to choose."""
+    remaining = rules.remaining
+    items = remaining.affordable()
     rows = (*_size_rows(remaining, items), *_cost_rows(rules, items))
     return Frame(items, rules.forced, rows)
 
@@ -149,8 +168,9 @@ def _cost_rows(rules: Constraints, items: NDArray[np.int64]) -> list[Row]:
     if rules.limit is None:
         return []
     costs = rules.limit.costs[items]
-    high = rules.remaining.capacity + (rules.limit.aim - rules.limit.largest)
+    # Costs are whole numbers: half a unit more lets no further subset in.
+    high = rules.remaining.capacity + 0.5
     if float(costs.sum()) <= high:
         return []
     unit = max(abs(high), float(costs.max())) / CAPACITY_UNITS
-    return [Row(np.arange(items.size), costs / unit, -math.inf, high / unit)]
+    return [Row(np.arange(items.size), costs, -math.inf, high, unit)]

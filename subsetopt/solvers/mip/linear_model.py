@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.constraints.normal_form import Constraints
 from subsetopt.objectives import MeanMatching, ScoredMatching, TopScores
 from subsetopt.problem import Problem
 from subsetopt.solvers.mip.frame import (
@@ -23,6 +24,7 @@ from subsetopt.solvers.mip.frame import (
     Choice,
     Frame,
     Row,
+    framed,
 )
 from subsetopt.solvers.mip.program import Form, Kind, Links, Program
 
@@ -34,6 +36,8 @@ _STEPS = 100.0
 # Largest magnitude of a sum of whole numbers, and that up to which float64 holds each of them.
 _LARGEST = 2.0**60
 _EXACT = 2.0**53
+# Share of the summed magnitudes by which a sum of float64 numbers may be off.
+_ROUNDING = 1e-13
 # Share of the tolerance, less what rounding costs, at which whole numbers may stop.
 _WHOLE_GAP = 0.95
 
@@ -73,10 +77,10 @@ class LinearForm(Form):
     @classmethod
     def of(cls, problem: Problem, frame: Frame) -> LinearForm:
         """Return the form of a problem."""
-        objective, forced = problem.objective, frame.forced
+        objective = problem.objective
         if isinstance(objective, MeanMatching):
             unit = objective.scale or 1.0
-            values, offset, sign = _residual(problem, unit)
+            frame, values, offset, sign = _residual(problem, frame, unit)
             absolute, factor = sign == 0, unit / problem.k
             precision = problem.k * objective.tolerance / unit
         else:
@@ -85,8 +89,9 @@ class LinearForm(Form):
             values, offset, sign, absolute = objective.values / unit, 0.0, -1, False
             precision = objective.tolerance / unit
         if isinstance(objective, ScoredMatching):
+            frame = _banded_frame(problem, frame)
             frame = replace(frame, rows=(*frame.rows, _band(problem, frame)))
-        offset = (sign or 1) * (offset + math.fsum(values[forced]))
+        offset = (sign or 1) * (offset + math.fsum(values[frame.forced]))
         values = (sign or 1) * values[frame.items]
         if absolute and not values.any():
             offset, absolute = abs(offset), False
@@ -162,11 +167,15 @@ def _band(problem: Problem, frame: Frame) -> Row:
     return Row(np.arange(items.size), losses[items], low - forced, high - forced)
 
 
-def _residual(problem: Problem, unit: float) -> tuple[NDArray[np.float64], float, int]:
-    """Return values and offset of the sum to bring to 0, and its sign where that is known.
+def _residual(
+    problem: Problem, frame: Frame, unit: float
+) -> tuple[Frame, NDArray[np.float64], float, int]:
+    """Return the frame, values and offset of the sum to bring to 0, and its sign where known.
 
     With an exact size the target is taken from every value, which keeps the numbers small; a sum
-    that is on one side of 0 for every subset needs no absolute value.
+    that is on one side of 0 for every subset needs no absolute value. Candidates that no optimal
+    subset has, or every one, are taken out: one loss far above all others would hide these from a
+    backend of floats.
     """
     objective, rules = problem.objective, problem.constraints
     assert isinstance(objective, MeanMatching)
@@ -176,10 +185,66 @@ def _residual(problem: Problem, unit: float) -> tuple[NDArray[np.float64], float
         values, constant = plain, offset
     else:
         values, constant = plain - objective.target / unit, 0.0
-    lowest, highest = rules.greedy_by(values), rules.greedy_by(-values)
-    assert not isinstance(lowest, str) and not isinstance(highest, str)
-    if constant + math.fsum(values[lowest]) >= 0.0:
-        return plain, offset, 1
-    if constant + math.fsum(values[highest]) <= 0.0:
-        return plain, offset, -1
-    return values, constant, 0
+    while True:
+        ends = [rules.best_by(values), rules.best_by(-values)]
+        lowest, highest = (constant + math.fsum(values[end]) for end in ends)
+        if lowest >= 0.0:
+            return frame, plain, offset, 1
+        if highest <= 0.0:
+            return frame, plain, offset, -1
+        reached = [
+            abs(total)
+            for end, total in zip(ends, (lowest, highest), strict=True)
+            if rules.affords(end)
+        ]
+        within = min(reached, default=math.inf) + problem.k * objective.tolerance / unit
+        fewer = _narrowed(rules, values, -within - constant, within - constant)
+        if fewer is None:
+            return frame, values, constant, 0
+        rules, frame = fewer, framed(fewer)
+
+
+def _banded_frame(problem: Problem, frame: Frame) -> Frame:
+    """Return the frame without candidates that no subset within the band has, or every one."""
+    objective, rules = problem.objective, problem.constraints
+    assert isinstance(objective, ScoredMatching)
+    unit = objective.matching.scale or 1.0
+    low, high = (end / unit for end in objective.window(problem.k))
+    slack = problem.k * objective.slack / unit
+    while True:
+        fewer = _narrowed(rules, objective.losses / unit, low - slack, high + slack)
+        if fewer is None:
+            return frame
+        rules, frame = fewer, framed(fewer)
+
+
+def _narrowed(
+    rules: Constraints, values: NDArray[np.float64], low: float, high: float
+) -> Constraints | None:
+    """Return constraints of fewer candidates for sums within ends; None where all stay.
+
+    For each candidate, the least and the greatest sum of subsets of the right size are taken that
+    have it, and of those that do not.
+    """
+    items, size = rules.free, rules.remaining.size
+    ranked = np.sort(np.append(values[items], np.zeros(size if rules.at_most else 0)))
+    if not 0 < size < ranked.size:
+        return None
+    forced, own = math.fsum(values[rules.forced]), values[items]
+    least, greatest = (forced + math.fsum(part) for part in (ranked[:size], ranked[-size:]))
+    rounding = _ROUNDING * (float(np.abs(ranked).sum()) + abs(forced))
+    low, high = low - rounding, high + rounding
+    # The last inside and the first outside of the least, and of the greatest sum.
+    low_in, low_out, high_out, high_in = ranked[[size - 1, size, -size - 1, -size]]
+    never = (least + np.maximum(own - low_in, 0.0) > high) | (
+        greatest - np.maximum(high_in - own, 0.0) < low
+    )
+    always = (least + np.maximum(low_out - own, 0.0) > high) | (
+        greatest - np.maximum(own - high_out, 0.0) < low
+    )
+    free = items[~(never | always)]
+    fewer = replace(rules, forced=np.sort(np.append(rules.forced, items[always])), free=free)
+    left = fewer.remaining
+    if not (never | always).any() or left.size <= 0 or left.affordable().size <= left.size:
+        return None
+    return None if isinstance(fewer.cheapest, str) else fewer

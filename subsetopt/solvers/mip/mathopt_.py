@@ -25,6 +25,8 @@ from subsetopt.solvers.mip.calls import Outcome, import_within, run_interruptibl
 from subsetopt.solvers.mip.frame import LEAK, Choice
 from subsetopt.solvers.mip.linear_model import LinearForm
 from subsetopt.solvers.mip.program import Answer, Form, Kind, Program, stacked
+from subsetopt.solvers.mip.quiet import without_native_lines
+from subsetopt.solvers.mip.review import reviewed
 from subsetopt.solvers.mip.search import require_size, search
 from subsetopt.solvers.rows import HIGHS_LIMITS, PROGRAM_LIMITS
 from subsetopt.solvers.spec import Limit
@@ -70,7 +72,19 @@ _AGAIN = 7919
 
 @dataclass(frozen=True, slots=True)
 class _MathOpt:
-    """What SCIP and HiGHS share.
+    r"""What SCIP and HiGHS share.
+
+    First feasibility of :math:`|k \bar l - l \cdot z| \le 0.9\, k\, \varepsilon` for the tolerance
+    :math:`\varepsilon`, which the minimizing form seldom reaches; where there is no such subset,
+    the minimizing form. Vectors are matched by absolute values and tangents; facility location has
+    a variable for each pair, k-center a program for each radius that is tried.
+
+    Parameters
+    ----------
+    node_limit
+        Nodes when neither a time limit nor ``max_iterations``, which is the same, is given.
+    band_share
+        Share of time and nodes for the feasibility form, in (0, 1).
 
     Attributes
     ----------
@@ -84,6 +98,14 @@ class _MathOpt:
         Native parameters of the further attempts at a program that it failed on.
     presolve
         Seconds per candidate that it takes, for one dense row, before it looks at the clock.
+
+    Raises
+    ------
+    UnsupportedProblemError
+        If the problem is beyond the backend's sizes.
+    OptionError
+        If a hyperparameter is out of range, or the backend refuses a name in ``backend_params``
+        (its own options, typed by the value; or MathOpt's).
     """
 
     node_limit: int = 100_000
@@ -102,7 +124,7 @@ class _MathOpt:
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found within the context's limits."""
         require_size(self.limits, problem, context)
-        return search(problem, context, _Run(self, context))
+        return reviewed(problem, context, search(problem, context, _Run(self, context)))
 
     def set_native(self, parameters: Any, params: Mapping[str, Any], kind: Kind) -> None:
         """Set the solver's own parameters for a kind of program."""
@@ -111,31 +133,9 @@ class _MathOpt:
 
 @dataclass(frozen=True, slots=True)
 class Scip(_MathOpt):
-    r"""Exact solution by SCIP's branch and bound.
+    """Exact solution by SCIP's branch and bound.
 
-    First feasibility of :math:`|k \bar l - l \cdot z| \le 0.9\, k\, \varepsilon` for the tolerance
-    :math:`\varepsilon`, which the minimizing form seldom reaches; where there is no such subset,
-    the minimizing form. Vectors are matched by absolute values and tangents; facility location has
-    a variable for each pair, k-center a program for each radius that is tried.
-
-    Parameters
-    ----------
-    node_limit
-        Nodes when neither a time limit nor ``max_iterations`` is given.
-    band_share
-        Share of time and nodes for the feasibility form, in (0, 1).
-
-    Raises
-    ------
-    UnsupportedProblemError
-        If vectors, facilities or centers are too many for any mixed-integer program.
-    OptionError
-        If a hyperparameter is out of range, or SCIP refuses a name in ``backend_params`` (SCIP's
-        own, such as ``"separating/maxrounds"``, typed by the value; or MathOpt's).
-
-    Notes
-    -----
-    ``max_iterations`` is the node limit. One thread, deterministic under a node limit.
+    One thread, deterministic under a node limit. See :class:`_MathOpt` for the method.
 
     References
     ----------
@@ -165,32 +165,11 @@ class Scip(_MathOpt):
 
 @dataclass(frozen=True, slots=True)
 class Highs(_MathOpt):
-    r"""Exact solution by HiGHS' branch and cut, through OR-Tools.
+    """Exact solution by HiGHS' branch and cut, through OR-Tools.
 
-    The forms of :class:`Scip`; for mean matching with half of the time for the first: HiGHS finds a
-    subset within tolerance less often.
-
-    Parameters
-    ----------
-    node_limit
-        Nodes when neither a time limit nor ``max_iterations`` is given.
-    band_share
-        Share of time and nodes for the feasibility form, in (0, 1).
-
-    Raises
-    ------
-    UnsupportedProblemError
-        If vectors, facilities or centers are too many for any mixed-integer program, or losses or
-        scores under a time limit more than HiGHS can keep it for (1,100).
-    OptionError
-        If a hyperparameter is out of range, or HiGHS refuses a name in ``backend_params`` (HiGHS'
-        own options, typed by the value; or MathOpt's).
-
-    Notes
-    -----
-    ``max_iterations`` is the node limit. HiGHS cannot be interrupted from here: after Ctrl-C it
-    runs on to its limit. MathOpt refuses a number of threads for it. That of OR-Tools 9.15 prints a
-    line when it mends a solution.
+    The forms of SCIP (see :class:`_MathOpt`); for mean matching with half of the time for the
+    first, because HiGHS finds a subset within tolerance less often. It cannot be interrupted from
+    here: after Ctrl-C it runs on to its limit. MathOpt refuses a number of threads for it.
 
     References
     ----------
@@ -247,12 +226,12 @@ class _Run:
 
     def _by_bands(self, form: LinearForm, start: Choice | None, nodes: int | None) -> Answer:
         """Look for a subset within tolerance first; minimize when there is none."""
-        choices = [] if start is None else [start]
+        choices: list[Choice] = []
         floor, used = -math.inf, 0
         for attempt, share in enumerate(_BANDS):
             part = None if nodes is None else int(self.solver.band_share * (nodes - used))
             band = self._run(form.within(share), None, part, attempt)
-            used, choices = used + band.iterations, [*choices, *band.choices]
+            used, choices = used + band.iterations, [*band.choices, *choices]
             if band.reason is StopReason.INTERRUPTED:
                 return replace(band, choices=choices, iterations=used)
             if not band.choices:
@@ -260,7 +239,8 @@ class _Run:
                 break
             if min(map(form.value, band.choices)) <= form.precision:
                 return replace(band, choices=choices, reason=StopReason.TARGET, iterations=used)
-        hint = min(choices, key=form.value, default=None)
+        hints = choices if start is None else [start, *choices]
+        hint = min(hints, key=form.value, default=None)
         last = self._run(form, hint, None if nodes is None else nodes - used, 0)
         return Answer(
             [*last.choices, *choices],
@@ -367,9 +347,10 @@ def call(
 ) -> Any:
     """Solve, and tell a refused parameter from a failure."""
     try:
-        return mathopt.solve(
-            native, mathopt.SolverType[solver_type], params=parameters, model_params=hint
-        )
+        with without_native_lines(b"Highs"):
+            return mathopt.solve(
+                native, mathopt.SolverType[solver_type], params=parameters, model_params=hint
+            )
     except Exception as error:
         # OR-Tools 9.15 raises AttributeError while it translates its own error.
         cause = error.__context__ if isinstance(error, AttributeError) else None

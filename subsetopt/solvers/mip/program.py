@@ -207,6 +207,11 @@ class Answer:
     began: float = 0.0
 
     @property
+    def ended(self) -> bool:
+        """Whether the run came to its own end; TARGET is by the program's value, not yet ours."""
+        return self.reason in (StopReason.COMPLETED, StopReason.TARGET)
+
+    @property
     def infeasible(self) -> bool:
         """Whether the program was proved to have no point."""
         return self.word == "INFEASIBLE"
@@ -226,14 +231,14 @@ Run = Callable[[Form, "Choice | None", int, int], Answer]
 def stacked(frame_rows: tuple[Row, ...], links: Links) -> Links:
     """Return the rows on z alone and the links as one matrix."""
     sizes = [row.positions.size for row in frame_rows]
-    ones = [
-        np.ones(row.positions.size) if row.coefficients is None else row.coefficients
+    scaled = [
+        np.ones(row.positions.size) if row.coefficients is None else row.coefficients / row.unit
         for row in frame_rows
     ]
     return Links(
         np.concatenate([np.repeat(np.arange(len(sizes)), sizes), links.rows + len(sizes)]),
         np.concatenate([*(row.positions for row in frame_rows), links.columns]),
-        np.concatenate([*ones, links.coefficients]),
-        np.concatenate([[float(row.low) for row in frame_rows], links.low]),
-        np.concatenate([[float(row.high) for row in frame_rows], links.high]),
+        np.concatenate([*scaled, links.coefficients]),
+        np.concatenate([[row.low / row.unit for row in frame_rows], links.low]),
+        np.concatenate([[row.high / row.unit for row in frame_rows], links.high]),
     )

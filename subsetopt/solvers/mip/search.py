@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from subsetopt.solvers.mip.coverage_form import CoverForm, FacilityForm, squared
 from subsetopt.solvers.mip.frame import Choice, Frame, accepted, frame_of
 from subsetopt.solvers.mip.linear_model import LinearForm
 from subsetopt.solvers.mip.program import Answer, Form, Run
+from subsetopt.solvers.mip.review import value_of
 from subsetopt.solvers.mip.vector_form import AbsoluteForm
 from subsetopt.solvers.spec import Limit, oversize
 from subsetopt.status import StopReason
@@ -29,6 +31,8 @@ __all__ = ["form_of", "require_size", "search"]
 # Share of the tolerance within which value and bound count as equal: rounding in the final check
 # cannot undo such a proof.
 _CLOSED = 0.99
+# The largest number of infeasible choices that are cut off: each takes a further run.
+_MOST_CUTS = 20
 # What a proved radius is multiplied by, so that rounding cannot lift it above the optimum.
 _ROUNDING = 1.0 - 1e-12
 
@@ -93,14 +97,7 @@ class _Best:
 
     def offer(self, indices: NDArray[np.int64] | None) -> None:
         """Take a feasible subset if it is better."""
-        if indices is None:
-            return
-        objective = self.problem.objective
-        weights = objective.weights_for(indices, self.problem.k)
-        assert weights is not None
-        value = objective.evaluate(indices, weights)
-        value = value if objective.sense == "minimize" else -value
-        if value < self.value:
+        if indices is not None and (value := value_of(self.problem, indices)) < self.value:
             self.indices, self.value = indices, value
 
     def closed(self, bound: float) -> StopReason | None:
@@ -113,21 +110,38 @@ class _Best:
 
 @dataclass(slots=True)
 class _Runs:
-    """Runs one program after the other, and keeps count of them."""
+    """Runs one program after the other, and keeps count of them.
 
+    Attributes
+    ----------
+    cuts
+        Choices that a backend took for feasible, and that are not.
+    """
+
+    problem: Problem
     run: Run
     used: int = 0
     number: int = 0
     began: float = 0.0
     word: str = "not called"
+    cuts: list[Choice] = field(default_factory=list)
 
     def ask(self, form: Form, start: Choice | None) -> Answer:
-        """Return a backend's answer to the program of a form."""
-        answer = self.run(form, start, self.used, self.number)
-        self.began = self.began if self.number else answer.began
-        self.used, self.number = self.used + answer.iterations, self.number + 1
-        self.word = answer.word
-        return answer
+        """Return a backend's answer to the program of a form, with feasible choices only.
+
+        Where its tolerances let the best one break a constraint, it is asked again without that.
+        """
+        while True:
+            cut = replace(form, frame=form.frame.without(self.cuts)) if self.cuts else form
+            answer = self.run(cut, start, self.used, self.number)
+            self.began = self.began if self.number else answer.began
+            self.used, self.number = self.used + answer.iterations, self.number + 1
+            self.word = answer.word
+            good = [accepted(self.problem, form.frame, z) is not None for z in answer.choices]
+            self.cuts += [z for z, kept in zip(answer.choices, good, strict=True) if not kept]
+            if all(good[:1]) or not answer.ended or len(self.cuts) > _MOST_CUTS:
+                break
+        return replace(answer, choices=list(compress(answer.choices, good)))
 
     def result(
         self, indices: NDArray[np.int64] | None, bound: float | None, reason: StopReason
@@ -145,17 +159,21 @@ def _improve(problem: Problem, context: SolveContext, form: Form, run: Run) -> R
     """
     objective, frame = problem.objective, form.frame
     sign = 1.0 if objective.sense == "minimize" else -1.0
-    best, runs, bound = _Best(problem), _Runs(run), sign * objective.trivial_bound
+    trivial = sign * objective.trivial_bound
+    closed: StopReason | None = None
+    best, runs, bound = _Best(problem), _Runs(problem, run), trivial
     best.offer(context.warm_start)
     while True:
         answer = runs.ask(form, frame.choice(best.indices))
         for chosen in answer.choices:
-            best.offer(accepted(problem, frame, chosen))
+            best.offer(frame.subset(chosen))
         if math.isfinite(answer.bound):
             bound = max(bound, answer.bound * form.factor)
+        if bound > best.value + objective.tolerance:
+            bound, stop = trivial, StopReason.NUMERICAL  # A subset refutes it.
+            break
         closed, stop = best.closed(bound), answer.reason
-        # TARGET is by the program's own value, which is not yet ours.
-        if closed is not None or stop not in (StopReason.COMPLETED, StopReason.TARGET):
+        if closed is not None or not answer.ended:
             break
         # The frame can be met, as was checked: only an objective's own constraint cannot.
         if answer.infeasible and objective.restricts and best.indices is None:
@@ -225,7 +243,7 @@ class _Radii:
     def search(self, context: SolveContext, run: Run) -> RawResult:
         """Bisect the levels by asking for covers."""
         best, first = self._begin(context)
-        runs, stop = _Runs(run), StopReason.COMPLETED
+        runs, stop = _Runs(self.problem, run), StopReason.COMPLETED
         low, high = min(first, self.levels.size), self.levels.size
         if best is not None:
             high = self.level(self.square(best))
@@ -235,10 +253,7 @@ class _Radii:
             middle = (low + high) // 2 if best is not None else self.levels.size - 1
             answer = runs.ask(self.cover(middle), best)
             covers = [
-                chosen
-                for chosen in answer.choices
-                if accepted(self.problem, self.frame, chosen) is not None
-                and self.square(chosen) <= self.levels[middle]
+                chosen for chosen in answer.choices if self.square(chosen) <= self.levels[middle]
             ]
             if covers:
                 best = min(covers, key=self.square)
