@@ -29,6 +29,8 @@ from subsetopt_torch.arguments import Ids, check_state, checked_seed, process_ra
 from subsetopt_torch.loading.arguments import check_needs, data_size, ids_on_host
 from subsetopt_torch.loading.issued_batches import IssuedBatch, IssuedBatches, checked_waiting
 from subsetopt_torch.loading.map_style import MapStyle
+from subsetopt_torch.loading.translation import IdTranslation
+from subsetopt_torch.loading.with_ids import returned_ids
 from subsetopt_torch.selection.answers import training_weights
 from subsetopt_torch.selection.named_policy import NamedPolicy, SolverLike
 
@@ -117,6 +119,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
         rank: int | None = None,
     ) -> None:
         self.n = data_size(data)
+        self._translation = IdTranslation(returned_ids(data))
         self._named = NamedPolicy.of(policy, policy_options)
         check_needs(self._named)
         self.batch_size = min(checked_integer("batch_size", batch_size, 1), self.n)
@@ -216,7 +219,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
         ProblemError
             If these are not the ids of a batch that was issued in this epoch and not observed yet.
         """
-        host = ids_on_host(ids)
+        host = self._translation.positions(ids_on_host(ids))
         weights = self._waiting.find(host).weights_of(host)
         device = ids.device if isinstance(ids, Tensor) else None
         return torch.as_tensor(weights, dtype=torch.float32, device=device)
@@ -238,7 +241,7 @@ class SubsetBatchSampler(Sampler[list[int]]):
             If these are not the ids of a batch that was issued in this epoch and not observed yet,
             or the losses are malformed or not finite.
         """
-        host = ids_on_host(ids)
+        host = self._translation.positions(ids_on_host(ids))
         batch = self._waiting.find(host)
         if losses is not None:
             values = to_host(torch.as_tensor(losses))
@@ -275,7 +278,10 @@ class SubsetBatchSampler(Sampler[list[int]]):
                 f"policy {self.policy_name!r} remembers no losses, so that there is nothing to "
                 "refresh."
             )
-        self.policy.refresh(np.arange(self.n) if ids is None else ids, losses)
+        positions = (
+            np.arange(self.n) if ids is None else self._translation.positions(ids_on_host(ids))
+        )
+        self.policy.refresh(positions, losses)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as plain values that ``torch.save`` takes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import chain
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
@@ -28,22 +28,36 @@ __all__ = [
     "tensors_of",
 ]
 
+
+class _OwnBatch(Protocol):
+    """A batch of its own kind."""
+
+    batch_size: tuple[int, ...]
+
+
 # Which parts of a batch have one row per sample: the build of the batch, with a bool at each leaf.
 Rows: TypeAlias = "bool | list[Rows] | dict[Any, Rows]"
 
 
 def batch_size(*parts: object) -> int:
-    """Return the length of the first tensor with at least one dimension.
+    """Return the number of samples: that of the first part that tells it.
+
+    It is the length of the first tensor with at least one dimension. A list of dicts, as detection
+    has it, is one entry per sample; so is a list of tensors if another part has as many samples.
 
     Raises
     ------
     ProblemError
-        If there is none.
+        If there is no such tensor.
     """
-    for part in parts:
-        for tensor in tensors_of(part):
-            if tensor.ndim:
-                return int(tensor.shape[0])
+    for i, part in enumerate(parts):
+        counts = list(_counts(part))
+        others = [other for other in parts[i + 1 :] if first_tensor(other) is not None]
+        for n in counts:
+            if all(_any_rows(per_sample(other, n)) for other in others):
+                return n
+        if counts:
+            return counts[0]
     raise ProblemError(
         "the batch holds no tensor with a batch dimension: pass tensors, or tuples, lists and "
         "dicts of them, with the samples along dimension 0."
@@ -62,15 +76,18 @@ def per_sample(part: object, n: int) -> Rows:
     -------
     Rows
         The build of the batch, dicts and lists, with a bool at each leaf. True stands for a tensor
-        or array whose first dimension is n, and for a list of n plain entries (strings, ids);
-        False for what all samples share (a scalar, a mask).
+        or array whose first dimension is n, for a list of n plain entries (strings, ids), and for a
+        list of n tensors or dicts that are alike and do not all have n rows themselves (images of
+        different sizes); False for what all samples share (a scalar, a mask).
     """
     if isinstance(part, (Tensor, np.ndarray)):
         return bool(part.ndim and part.shape[0] == n)
+    if _has_batch_size(part):
+        return bool(part.batch_size[:1] == (n,))
     if isinstance(part, Mapping):
         return {key: per_sample(value, n) for key, value in part.items()}
     if isinstance(part, (tuple, list)):
-        return _plain(part, n) or [per_sample(value, n) for value in part]
+        return _is_list_of_samples(part, n) or [per_sample(value, n) for value in part]
     return False
 
 
@@ -132,8 +149,15 @@ def moved(part: object, device: torch.device) -> Any:
     return map_entries(lambda entry: moved(entry, device), part)
 
 
-def call_model(model: Callable[..., Any], inputs: object) -> Any:
-    """Return ``model(**inputs)`` for a dict, ``model(*inputs)`` for a tuple, else ``model(x)``."""
+def call_model(model: Callable[..., Any], inputs: object, rows: Rows | None = None) -> Any:
+    """Return what a model makes of inputs.
+
+    That is ``model(**inputs)`` for a dict, ``model(*inputs)`` for a tuple or list of parts, and
+    ``model(inputs)`` for anything else, a list with one entry per sample included. Which kind of
+    list it is ``rows`` tells, as :func:`per_sample` says; by default it is one of parts.
+    """
+    if rows is True or _has_batch_size(inputs):
+        return model(inputs)
     if isinstance(inputs, Mapping):
         return model(**inputs)
     if isinstance(inputs, (tuple, list)):
@@ -199,11 +223,55 @@ def tensors_of(part: object) -> Iterator[Tensor]:
             yield from tensors_of(value)
 
 
-def _plain(part: Sequence[object], n: int) -> bool:
-    """Whether a list is n plain entries, and not a list of parts."""
+def _is_list_of_samples(part: Sequence[object], n: int) -> bool:
+    """Whether a list has one entry per sample, and is not a list of parts."""
     nested = (Tensor, np.ndarray, Mapping, tuple, list)
-    named = hasattr(part, "_fields")
-    return len(part) == n and not named and not any(isinstance(v, nested) for v in part)
+    if len(part) != n or hasattr(part, "_fields"):
+        return False
+    if not any(isinstance(v, nested) for v in part):
+        return True
+    with_rows = [_any_rows(per_sample(v, n)) for v in part]
+    return n > 0 and not all(with_rows) and _are_alike(part)
+
+
+def _are_alike(entries: Sequence[object]) -> bool:
+    """Whether entries are tensors of as many dimensions and one type, or dicts of the same keys."""
+    kinds = {
+        (v.ndim, v.dtype)
+        if isinstance(v, (Tensor, np.ndarray))
+        else tuple(v)
+        if isinstance(v, Mapping)
+        else id(v)
+        for v in entries
+    }
+    return len(kinds) == 1
+
+
+def _any_rows(rows: Rows) -> bool:
+    """Whether any part has one row per sample."""
+    if isinstance(rows, bool):
+        return rows
+    return any(map(_any_rows, rows.values() if isinstance(rows, Mapping) else rows))
+
+
+def _counts(part: object) -> Iterator[int]:
+    """Yield the numbers of samples that a part may have, the likeliest first."""
+    lists = isinstance(part, (list, tuple)) and len(part) > 1 and _are_alike(part)
+    if lists and isinstance(part, (list, tuple)) and isinstance(part[0], Mapping):
+        yield len(part)
+    if _has_batch_size(part) and part.batch_size:
+        yield int(part.batch_size[0])
+    for tensor in tensors_of(part):
+        if tensor.ndim:
+            yield int(tensor.shape[0])
+            break
+    if lists and isinstance(part, (list, tuple)):
+        yield len(part)
+
+
+def _has_batch_size(part: object) -> TypeGuard[_OwnBatch]:
+    """Whether an object is a batch of its own kind that can be indexed, such as a TensorDict."""
+    return hasattr(part, "batch_dims") and hasattr(part, "batch_size")
 
 
 def _like(part: Any, entries: list[Any]) -> Any:
@@ -213,10 +281,37 @@ def _like(part: Any, entries: list[Any]) -> Any:
 
 def _indexed(leaf: Any, indices: Tensor) -> Any:
     if isinstance(leaf, Tensor):
-        return leaf.index_select(0, indices.to(leaf.device))
+        return _index_tensor(leaf, indices.to(leaf.device))
     if isinstance(leaf, np.ndarray):
         return leaf[indices.cpu().numpy()]
+    if _has_batch_size(leaf):
+        device = getattr(leaf, "device", None)
+        return leaf[indices if device is None else indices.to(device)]  # type: ignore[index]
     return type(leaf)(leaf[i] for i in indices.tolist())
+
+
+def _index_tensor(tensor: Tensor, indices: Tensor) -> Tensor:
+    """Return rows of a tensor, in its own layout and order of dimensions.
+
+    Raises
+    ------
+    ProblemError
+        If torch has no way to take rows of this layout.
+    """
+    if tensor.layout is torch.sparse_csr:
+        rows: Tensor = tensor.to_sparse(layout=torch.sparse_coo).index_select(0, indices)
+        return rows.to_sparse(layout=torch.sparse_csr)
+    if tensor.layout is torch.strided and not tensor.is_nested:
+        # index_select forgets that the channels come last.
+        kept = tensor.ndim > 3 and not tensor.is_contiguous()
+        return tensor[indices] if kept else tensor.index_select(0, indices)
+    try:
+        return tensor.index_select(0, indices)
+    except (NotImplementedError, RuntimeError) as error:
+        raise ProblemError(
+            f"samples cannot be taken from a tensor of layout {tensor.layout}: {error} Pass a "
+            "padded tensor, or a list of one tensor per sample."
+        ) from error
 
 
 def _agreed(first: object, *others: object) -> object:

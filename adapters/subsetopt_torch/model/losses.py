@@ -31,6 +31,8 @@ def as_loss_vector(losses: Tensor | ArrayLike) -> Tensor:
         hint = (
             "a reduced loss has no samples left to choose from: use reduction='none'"
             if tensor.ndim == 0
+            else _ALL_PAIRS.rstrip(".")
+            if _is_square(tensor)
             else "reduce it to one number per sample, for example losses.flatten(1).mean(1)"
         )
         raise ProblemError(f"losses must have shape (n,), got {tuple(tensor.shape)}; {hint}.")
@@ -58,15 +60,34 @@ def check_per_sample(losses: object, n: int) -> Tensor:
             "torch.nn.CrossEntropyLoss(reduction='none')."
         )
     if losses.shape != (n,):
+        hint = (
+            _ALL_PAIRS
+            if losses.shape == (n, n)
+            else "Samples must be along dimension 0 of inputs, outputs and targets, sequences too."
+            if losses.ndim == 1
+            else "Use reduction='none' and take the mean over any further dimension, for example "
+            "losses.flatten(1).mean(1)."
+        )
         raise ProblemError(
             f"loss_fn returned shape {tuple(losses.shape)} for {n} samples, expected ({n},): one "
-            "loss per sample. Use reduction='none' and take the mean over any further dimension, "
-            "for example losses.flatten(1).mean(1)."
+            f"loss per sample. {hint}"
         )
     return losses
+
+
+def _is_square(losses: Tensor) -> bool:
+    """Whether there may be a loss for every pair of samples."""
+    return losses.ndim == 2 and losses.shape[0] == losses.shape[1] > 1
 
 
 def weight_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype of weights for losses of a dtype: that dtype, but at least float32."""
     wide = dtype.is_floating_point and dtype.itemsize >= 4
     return dtype if wide else torch.float32
+
+
+_ALL_PAIRS = (
+    "These are losses of all pairs of outputs and targets, as outputs of shape (n, 1) make them "
+    "with targets of shape (n,); a mean over them would be a loss of no sample. Give both one "
+    "shape, for example outputs.squeeze(1)."
+)

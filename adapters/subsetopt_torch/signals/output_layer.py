@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
 from subsetopt import ProblemError
-from subsetopt_torch.model.batches import take
+from subsetopt_torch.model.batches import Rows, take_rows
 from subsetopt_torch.model.losses import LossFunction, check_per_sample
 from subsetopt_torch.model.outputs import real_outputs, with_outputs
 from subsetopt_torch.signals.activations import (
@@ -24,7 +24,7 @@ from subsetopt_torch.signals.activations import (
     normalizing_activation,
 )
 
-__all__ = ["OutputLayer", "Trace"]
+__all__ = ["OutputLayer", "Targets", "Trace"]
 
 # Returns the real outputs of a few samples, made while gradients were on.
 Trace: TypeAlias = Callable[[], Sequence[Tensor]]
@@ -34,6 +34,13 @@ Trace: TypeAlias = Callable[[], Sequence[Tensor]]
 _NEAR, _COARSE = 1e-3, 5e-2
 # Norms that differ by less than this fraction are those of single precision's rounding.
 _ALIKE = 1e-5
+
+
+class Targets(NamedTuple):
+    """Targets of some samples, and which of their parts have one row per sample."""
+
+    values: object
+    rows: Rows
 
 
 class OutputLayer:
@@ -52,7 +59,7 @@ class OutputLayer:
         self,
         loss_fn: LossFunction,
         outputs: object,
-        targets: object,
+        targets: Targets,
         n: int,
         traced: Trace,
     ) -> tuple[Tensor, Tensor]:
@@ -85,7 +92,7 @@ class OutputLayer:
         tensors = real_outputs(outputs, n)
         leaves = [tensor.detach().requires_grad_() for tensor in tensors]
         with torch.enable_grad():
-            losses = loss_fn(with_outputs(outputs, tensors, leaves), targets)
+            losses = loss_fn(with_outputs(outputs, tensors, leaves), targets.values)
             losses = check_per_sample(losses, n)
             found = (
                 torch.autograd.grad(losses.sum(), leaves, allow_unused=True)
@@ -155,7 +162,7 @@ class OutputLayer:
         loss_fn: LossFunction,
         outputs: object,
         tensors: Sequence[Tensor],
-        targets: object,
+        targets: Targets,
         losses: Tensor,
     ) -> None:
         """Raise if other samples change the loss of a sample: asked once, with half of a batch.
@@ -178,10 +185,12 @@ class OutputLayer:
             return torch.allclose(some.to(wide), others, tolerance, margin, equal_nan=True)
 
         half = [tensor.index_select(0, rows) for tensor in tensors]
-        again = loss_fn(with_outputs(outputs, tensors, half), take(targets, rows, n))
+        again = loss_fn(
+            with_outputs(outputs, tensors, half), take_rows(targets.values, rows, targets.rows)
+        )
         if again.shape != rows.shape or near(again, wide[rows]):
             return
-        if near(loss_fn(outputs, targets), wide):  # or else the loss is random
+        if near(loss_fn(outputs, targets.values), wide):  # or else the loss is random
             raise ProblemError(_MIXES)
 
 

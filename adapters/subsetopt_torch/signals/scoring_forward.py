@@ -8,7 +8,7 @@ and a backward pass, and the norms by layer).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,14 +25,14 @@ from subsetopt.policies import (
     has,
     row_norms,
 )
-from subsetopt_torch.model.batches import call_model, take
+from subsetopt_torch.model.batches import Rows, call_model, per_sample, take_rows
 from subsetopt_torch.model.buffers import buffers_kept, norm_modules
 from subsetopt_torch.model.losses import LossFunction, check_per_sample
 from subsetopt_torch.model.outputs import find_logits, real_outputs
 from subsetopt_torch.model.scoring_pass import ScoringMode
 from subsetopt_torch.signals.known_losses import closed_form, is_known, is_of_outputs
 from subsetopt_torch.signals.last_layer import LastLayer
-from subsetopt_torch.signals.output_layer import OutputLayer, Trace
+from subsetopt_torch.signals.output_layer import OutputLayer, Targets, Trace
 from subsetopt_torch.signals.sample_gradients import gradient_norms
 
 __all__ = ["DERIVED", "ScoringForward", "from_logits", "learned", "learns_from"]
@@ -77,7 +77,12 @@ class ScoringForward:
     output_layer: OutputLayer = field(default_factory=OutputLayer)
 
     def __call__(
-        self, inputs: object, targets: object, n: int, wanted: frozenset[str] = frozenset()
+        self,
+        inputs: object,
+        targets: object,
+        n: int,
+        wanted: frozenset[str] = frozenset(),
+        rows: Sequence[Rows] | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Return the losses of n samples and their signals: the logits, and what is wanted.
 
@@ -91,6 +96,8 @@ class ScoringForward:
             The number of samples.
         wanted
             Names of the derived signals to make; none by default.
+        rows
+            Which parts of inputs and targets have one row per sample; None looks at their sizes.
 
         Returns
         -------
@@ -103,16 +110,22 @@ class ScoringForward:
         ProblemError
             If the loss is not per sample, or a signal cannot be made; the message says why.
         """
+        rows = rows or [per_sample(inputs, n), per_sample(targets, n)]
         with ExitStack() as stack:
             watched = bool(wanted & _OF_LAYER)
             calls = stack.enter_context(self.last_layer.recording()) if watched else []
-            outputs = call_model(self.model, inputs)
+            outputs = call_model(self.model, inputs, rows[0])
         logits = find_logits(outputs, n)
         signals: dict[str, Tensor] = {} if logits is None else {"logits": logits}
         if wanted & _NEED_GRADIENTS:
             logits = _logits_of(outputs, n)
             losses, gradients = _with_gradients(
-                self.output_layer, self.loss_fn, outputs, targets, n, partial(self._few, inputs, n)
+                self.output_layer,
+                self.loss_fn,
+                outputs,
+                Targets(targets, rows[1]),
+                n,
+                partial(self._few, inputs, rows[0], n),
             )
             signals.update(_of_gradients(gradients, wanted))
             if "upper_bound" in signals:
@@ -135,12 +148,12 @@ class ScoringForward:
             signals["gradient_norms"] = norms
         return losses.detach(), signals
 
-    def _few(self, inputs: object, n: int) -> list[Tensor]:
+    def _few(self, inputs: object, rows: Rows, n: int) -> list[Tensor]:
         """Return the outputs of at most two samples, made with gradients."""
         m = min(n, 2)
-        few = take(inputs, torch.arange(m), n)
+        few = take_rows(inputs, torch.arange(m), rows)
         with torch.enable_grad(), buffers_kept(norm_modules(self.model)):
-            return real_outputs(call_model(self.model, few), m)
+            return real_outputs(call_model(self.model, few, rows), m)
 
 
 def learns_from(policy: Policy) -> frozenset[str]:
@@ -164,7 +177,7 @@ def learned(
     output_layer: OutputLayer,
     loss_fn: LossFunction,
     outputs: object,
-    targets: object,
+    targets: Targets,
     n: int,
     wanted: frozenset[str],
 ) -> dict[str, Tensor]:
@@ -253,15 +266,15 @@ def _with_gradients(
     output_layer: OutputLayer,
     loss_fn: LossFunction,
     outputs: object,
-    targets: object,
+    targets: Targets,
     n: int,
     traced: Trace,
 ) -> tuple[Tensor, Tensor]:
     """Return losses and the gradients with respect to the logits; see ``OutputLayer.gradients``."""
-    gradients = closed_form(loss_fn, outputs, targets) if is_known(loss_fn) else None
+    gradients = closed_form(loss_fn, outputs, targets.values) if is_known(loss_fn) else None
     if gradients is None:
         return output_layer.gradients(loss_fn, outputs, targets, n, traced)
-    losses = check_per_sample(loss_fn(outputs, targets), n)
+    losses = check_per_sample(loss_fn(outputs, targets.values), n)
     if is_of_outputs(loss_fn):
         assert isinstance(outputs, Tensor)
         gradients = output_layer.before_activation(outputs, gradients, 0, n, traced)

@@ -12,7 +12,7 @@ from subsetopt_torch.arguments import Autocast
 from subsetopt_torch.model.batches import take
 from subsetopt_torch.model.losses import LossFunction
 from subsetopt_torch.model.outputs import find_logits
-from subsetopt_torch.signals.output_layer import OutputLayer
+from subsetopt_torch.signals.output_layer import OutputLayer, Targets
 from subsetopt_torch.signals.scoring_forward import learned
 from subsetopt_torch.training.forward import ForwardResult
 
@@ -54,7 +54,7 @@ class Reporting:
             picked.weights,
             forward.losses.detach()[:k],
             None if logits is None else logits.detach()[:k],
-            take(batch.targets, picked.indices, batch.n),
+            batch.targets_of(picked.indices),
             None if batch.ids is None else take(batch.ids, picked.indices, batch.n),
             selected.is_scored,
             self._signals(forward, size),
@@ -67,9 +67,14 @@ class Reporting:
         batch, indices = forward.selected.batch, forward.selected.picked.indices
         k = indices.shape[0]
         rows = indices[torch.arange(size, device=indices.device) % k]
-        targets = take(batch.targets, rows, batch.n)
+        targets = batch.targets_of(rows)
         with self.autocast():
             signals = learned(
-                self.output_layer, self.loss_fn, forward.outputs, targets, size, self.learns_from
+                self.output_layer,
+                self.loss_fn,
+                forward.outputs,
+                Targets(targets, batch.rows[1]),
+                size,
+                self.learns_from,
             )
         return {name: value[:k] for name, value in signals.items()}

@@ -9,14 +9,16 @@ from torch import Tensor, nn
 
 from subsetopt.policies import to_host
 from subsetopt_torch.arguments import Autocast
-from subsetopt_torch.model.batches import call_model, take
+from subsetopt_torch.model.batches import call_model
 from subsetopt_torch.model.buffers import Snapshot, norm_modules
+from subsetopt_torch.model.known_rows import KnownRows
 from subsetopt_torch.model.losses import LossFunction, check_per_sample
+from subsetopt_torch.model.outputs import find_logits
 from subsetopt_torch.model.scoring_pass import scoring_pass
 from subsetopt_torch.selection.picked import Picked
 from subsetopt_torch.selection.selector import BatchSelector
 from subsetopt_torch.training.notices import Notices
-from subsetopt_torch.training.selected import SelectedBatch
+from subsetopt_torch.training.selected import Batch, SelectedBatch
 
 __all__ = ["ForwardResult", "TrainingForward"]
 
@@ -64,6 +66,8 @@ class TrainingForward:
         Says what happens to samples whose loss is not finite.
     notices
         Says once what the user should know.
+    rows
+        What the first batch showed of its parts.
     size
         The number of samples that repeats fill up to; 0 for no repeats.
     """
@@ -73,20 +77,21 @@ class TrainingForward:
     autocast: Autocast
     selector: BatchSelector
     notices: Notices
+    rows: KnownRows
     size: int = 0
 
     def __call__(self, selected: SelectedBatch) -> ForwardResult:
         """Return losses and outputs of the picked samples."""
         batch, rows, k = selected.batch, selected.picked.indices, len(selected.picked)
-        inputs, targets = batch.inputs, batch.targets
         size = max(self.size, k)
         if size > k:
             rows = rows[torch.arange(size, device=rows.device) % k]
         if size > k or k < batch.n:
-            inputs, targets = take(inputs, rows, batch.n), take(targets, rows, batch.n)
+            batch = batch.take(rows)
         with self.autocast():
-            outputs = self._outputs(inputs, size)
-            losses = check_per_sample(self.loss_fn(outputs, targets), size)
+            outputs = self._outputs(batch)
+            self.rows.confirm(find_logits(outputs, size))
+            losses = check_per_sample(self.loss_fn(outputs, batch.targets), size)
         return ForwardResult(selected, losses, outputs)
 
     def before(self) -> Snapshot | None:
@@ -151,23 +156,23 @@ class TrainingForward:
             alone = self(selected).losses[: len(selected.picked)].isfinite()
         return together if bool(alone.all()) else alone
 
-    def _outputs(self, inputs: object, size: int) -> object:
-        """Return what the model makes of ``size`` samples.
+    def _outputs(self, batch: Batch) -> object:
+        """Return what the model makes of a batch.
 
         Batch statistics of one sample do not exist; where a layer refuses them, the layers use
         their running statistics.
         """
-        norms = [m for m in norm_modules(self.model) if m.training] if size == 1 else []
+        norms = [m for m in norm_modules(self.model) if m.training] if batch.n == 1 else []
         if not norms:
-            return call_model(self.model, inputs)
+            return call_model(self.model, batch.inputs, batch.rows[0])
         before = Snapshot(norms)
         try:
-            return call_model(self.model, inputs)
+            return call_model(self.model, batch.inputs, batch.rows[0])
         except ValueError:
             before.put_back()
             for module in norms:
                 module.training = False
-            outputs = call_model(self.model, inputs)
+            outputs = call_model(self.model, batch.inputs, batch.rows[0])
         finally:
             for module in norms:
                 module.training = True

@@ -45,7 +45,7 @@ class Gathered:
     """
 
     samples: list[Any]
-    rows: Rows
+    rows: list[Rows]
     positions: Tensor
     weights: Tensor
     scored: bool
@@ -66,7 +66,7 @@ class Gathered:
         picked = first_of(m, m, self.weights.device, self.weights.dtype)
         picked.weights = self.weights / m
         inputs, targets, ids = self.samples
-        batch = Batch(inputs, targets, ids, m, device)
+        batch = Batch(inputs, targets, ids, m, device, self.rows[:2])
         return SelectedBatch.gathered(batch, picked, self.positions, is_scored=self.scored)
 
 
@@ -98,7 +98,7 @@ class Gathering:
         """
         batch, picked = selected.batch, selected.picked
         samples = [batch.inputs, batch.targets, batch.ids]
-        rows = per_sample(samples, batch.n)
+        rows: list[Rows] = [*batch.rows, per_sample(batch.ids, batch.n)]
         if self._queue and self._queue[-1].rows != rows:
             raise ProblemError(
                 "this batch is built unlike those that samples were gathered from (other parts, or "

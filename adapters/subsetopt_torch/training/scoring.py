@@ -57,7 +57,7 @@ class Scoring:
             scoring_pass(model, mode, update_norm=update_norm, devices=devices, loss_fn=loss_fn),
             self.autocast(),
         ):
-            losses, signals = self.forward(rows.inputs, rows.targets, rows.n, wanted)
+            losses, signals = self.forward(rows.inputs, rows.targets, rows.n, wanted, rows.rows)
         if rows.n > n:
             losses, signals = losses[:n], {name: value[:n] for name, value in signals.items()}
         return losses, signals

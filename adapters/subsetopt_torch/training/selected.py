@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from subsetopt_torch.arguments import Ids
-from subsetopt_torch.model.batches import take
+from subsetopt_torch.model.batches import Rows, take, take_rows
 from subsetopt_torch.model.losses import weight_dtype
 from subsetopt_torch.selection.picked import Picked
 from subsetopt_torch.training.result import StepResult
@@ -29,6 +31,8 @@ class Batch:
         The number of samples.
     device
         The device of the inputs.
+    rows
+        Which parts of inputs and targets have one row per sample, as ``per_sample`` says.
     """
 
     inputs: object
@@ -36,13 +40,22 @@ class Batch:
     ids: Ids | None
     n: int
     device: torch.device
+    rows: Sequence[Rows]
 
     def take(self, indices: Tensor) -> Batch:
         """Return the samples at ``indices``, which may repeat."""
-        inputs, targets, ids = (
-            take(part, indices, self.n) for part in (self.inputs, self.targets, self.ids)
+        ids = None if self.ids is None else take(self.ids, indices, self.n)
+        return replace(
+            self,
+            inputs=take_rows(self.inputs, indices, self.rows[0]),
+            targets=self.targets_of(indices),
+            ids=ids,
+            n=indices.shape[0],
         )
-        return replace(self, inputs=inputs, targets=targets, ids=ids, n=indices.shape[0])
+
+    def targets_of(self, indices: Tensor) -> Any:
+        """Return the targets of the samples at ``indices``, which may repeat."""
+        return take_rows(self.targets, indices, self.rows[1])
 
     def filled(self, size: int) -> Batch:
         """Return the batch with its samples repeated in order until there are ``size`` of them."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -14,8 +14,9 @@ from subsetopt import OptionError, ProblemError
 from subsetopt.inputs import checked_choice
 from subsetopt.policies.parts.saved_state import SavedState
 from subsetopt_torch.arguments import Autocast, Constraints, Ids, Signal, check_state
-from subsetopt_torch.model.batches import batch_size
+from subsetopt_torch.model.batches import Rows, batch_size, per_sample
 from subsetopt_torch.model.buffers import buffers_kept, norm_modules
+from subsetopt_torch.model.known_rows import KnownRows
 from subsetopt_torch.model.losses import LossFunction
 from subsetopt_torch.model.parameters import device_of, model_weight_dtype
 from subsetopt_torch.model.scoring_pass import ScoringMode
@@ -69,8 +70,8 @@ class SelectiveStep:
     Parameters
     ----------
     model
-        The model to train, called as ``model(x)``, ``model(*x)`` for a tuple and ``model(**x)``
-        for a dict.
+        The model to train, called as ``model(x)``, ``model(*x)`` for a tuple or list of parts and
+        ``model(**x)`` for a dict.
     loss_fn
         ``loss_fn(outputs, targets)``, one loss per sample, shape (n,): ``reduction="none"``.
     optimizer
@@ -182,6 +183,7 @@ class SelectiveStep:
         self._sizes = FullSizes(batch_size)
         self._gathering = Gathering()
         self._notices = Notices()
+        self._rows = KnownRows()
 
     @property
     def batch_size(self) -> int:
@@ -207,7 +209,8 @@ class SelectiveStep:
         Parameters
         ----------
         inputs, targets
-            Tensors, or tuples, lists and dicts of them, nested; samples along dimension 0.
+            Tensors, or tuples, lists and dicts of them, nested, samples along dimension 0; or lists
+            of one entry per sample, which the model gets as they are.
         ids
             Sample ids, shape (n,), for policies that remember samples.
         constraints
@@ -231,8 +234,8 @@ class SelectiveStep:
             )
         n = batch_size(targets, inputs)
         self._sizes.see_batch(n)
-        batch = Batch(inputs, targets, ids, n, device_of(self.model, inputs))
         self._set_floor(n)
+        batch = self._batch(inputs, targets, ids, n)
         clock = Clock(batch.device, self.synchronize)
         if n == 0 or (self.last_batch == "drop" and n < self.batch_size):
             return self._nothing(batch).result(clock.timings)
@@ -250,7 +253,7 @@ class SelectiveStep:
         For the end of training with ``accumulate``; the weights are those of an update of just
         this size. The result's ``picked`` is empty: nothing was picked now.
         """
-        batch = Batch(None, None, None, 0, device_of(self.model))
+        batch = Batch(None, None, None, 0, device_of(self.model), (False, False))
         clock = Clock(batch.device, self.synchronize)
         updates = [self._fit_gathered(self.gathered, clock)] if self.gathered else []
         return self._nothing(batch).result(clock.timings, *combined(updates))
@@ -286,6 +289,21 @@ class SelectiveStep:
         self._sizes.largest_batch = largest_batch
         self._gathering.load(gathered)
 
+    def _batch(self, inputs: object, targets: object, ids: Ids | None, n: int) -> Batch:
+        """Return a batch, after a look at which of its parts have one row per sample.
+
+        Raises
+        ------
+        ProblemError
+            If samples are to be taken from it, and it cannot be told how.
+        """
+        if ids is not None and len(ids) != n:
+            raise ProblemError(f"got {len(ids)} ids for {n} samples: pass one for each.")
+        rows: Sequence[Rows] = (per_sample(inputs, n), per_sample(targets, n))
+        if n and self.selector.size(n) < n:
+            rows = self._rows.of(inputs, targets, n)
+        return Batch(inputs, targets, ids, n, device_of(self.model, inputs), rows)
+
     def _set_floor(self, n: int) -> None:
         """Have 2 of n samples chosen instead of 1 where BatchNorm needs more than one."""
         selector = self.selector
@@ -319,7 +337,7 @@ class SelectiveStep:
     def _forward(self, full: int) -> TrainingForward:
         size = full if self.last_batch == "pad" else 0
         return TrainingForward(
-            self.model, self.loss_fn, self.autocast, self.selector, self._notices, size
+            self.model, self.loss_fn, self.autocast, self.selector, self._notices, self._rows, size
         )
 
     def _update(self) -> Update:
