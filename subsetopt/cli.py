@@ -14,6 +14,7 @@ import json
 import math
 import sys
 import tempfile
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
@@ -27,7 +28,7 @@ import subsetopt as so
 from subsetopt.errors import OptionError, SubsetOptError
 from subsetopt.files import read_losses, write_whole
 from subsetopt.problem import Cardinality
-from subsetopt.registry import SolverSpec, availability, spec_of
+from subsetopt.registry import SolverSpec, availability, plugins, spec_of
 from subsetopt.solvers.spec import FEATURES
 
 __all__ = ["main"]
@@ -151,8 +152,11 @@ def _solvers(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """List the solvers: what each can do, and whether it can be used here."""
-    with Console(stderr=True).status("Looking for backends"):
+    with Console(stderr=True).status("Looking for backends"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         rows = [(spec, availability(spec.name)) for spec in so.list_solvers()]
+    for line in plugins.broken:
+        print(f"subsetopt: {line}", file=sys.stderr)
     if as_json:
         records = [
             _row(spec) | {"available": state.usable, "why_not": state.reason or None}

@@ -17,6 +17,7 @@ from subsetopt.errors import (
     did_you_mean,
 )
 from subsetopt.inputs import check_options
+from subsetopt.plugins import Plugins
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import Solver
 from subsetopt.solvers.rows import BUILTIN
@@ -56,7 +57,12 @@ _licenses: dict[str, str | None] = {}
 
 
 def list_solvers() -> list[SolverSpec]:
-    """Return the rows of the registry, in order of registration."""
+    """Return the rows of the registry, in order of registration.
+
+    Those that other packages offer in the entry-point group ``subsetopt.solvers`` are among them;
+    an entry that cannot be used is a warning.
+    """
+    plugins.load()
     return list(_rows.values())
 
 
@@ -77,6 +83,10 @@ def register_solver(spec: SolverSpec) -> None:
     _rows[spec.name] = spec
 
 
+#: The solvers of other packages.
+plugins = Plugins("subsetopt.solvers", SolverSpec, _rows, register_solver)
+
+
 def unregister_solver(name: str) -> None:
     """Remove a row that user code added; for tests."""
     if name in {spec.name for spec in BUILTIN}:
@@ -94,6 +104,8 @@ def spec_of(name: str) -> SolverSpec:
         If no solver has that name; the message names the nearest and those that are usable.
     """
     try:
+        if name not in _rows:
+            plugins.load()
         return _rows[name]
     except (KeyError, TypeError):
         raise SolverNotFoundError(
@@ -146,6 +158,7 @@ def available_solvers(problem: Problem | None = None, *, feature: str | None = N
             f"Known: {', '.join(sorted(FEATURES))}."
         )
     timed = feature == "time_limit"
+    plugins.load()
     return [
         spec.name
         for spec in _rows.values()

@@ -10,6 +10,7 @@ from typing import Any
 
 from subsetopt.errors import OptionError, did_you_mean
 from subsetopt.inputs import check_options
+from subsetopt.plugins import Plugins
 from subsetopt.policies.base import Policy
 from subsetopt.policies.members import check_members
 
@@ -184,11 +185,15 @@ _rows: dict[str, PolicySpec] = {spec.name: spec for spec in _BUILTIN}
 def list_policies() -> list[PolicySpec]:
     """Return the rows of the table, in order of registration.
 
+    Those that other packages offer in the entry-point group ``subsetopt.policies`` are among them;
+    an entry that cannot be used is a warning.
+
     Examples
     --------
     >>> "obtf" in [spec.name for spec in list_policies()]
     True
     """
+    plugins.load()
     return list(_rows.values())
 
 
@@ -210,6 +215,10 @@ def register_policy(spec: PolicySpec) -> None:
     if isinstance(spec.target, type):
         check_members(spec.target)
     _rows[spec.name] = spec
+
+
+#: The policies of other packages.
+plugins = Plugins("subsetopt.policies", PolicySpec, _rows, register_policy)
 
 
 def unregister_policy(name: str) -> None:
@@ -240,6 +249,8 @@ def make_policy(name: str, **options: Any) -> Policy:
     >>> make_policy("obtf", cardinality="at_most")
     Obtf(cardinality='at_most', choices=8)
     """
+    if isinstance(name, str) and name not in _rows:
+        plugins.load()
     spec = _rows.get(name) if isinstance(name, str) else None
     if spec is None:
         raise OptionError(
