@@ -407,7 +407,11 @@ def _believed(
     if wrong is not None:
         failures.append((str(new.solver), f"returned an infeasible subset: {wrong}"))
         new = replace(new, indices=None, weights=None, bound=None, infeasible=False)
-    known = [_objective(problem, raw) for raw in (old, new) if raw.indices is not None]
+    known = [
+        _objective(problem, raw)
+        for raw in (old, new)
+        if raw.indices is not None and problem.objective.clearly_allows(raw.indices, problem.k)
+    ]
     if problem.objective.sense == "maximize":
         known = [-value for value in known]
     claim = false_claim(problem, new, known)

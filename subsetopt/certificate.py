@@ -90,14 +90,24 @@ def check_rows(
     return np.logical_and.reduceat(valid, places[:-1]) & in_range
 
 
-def feasible_subset(problem: Problem) -> NDArray[np.int64] | None:
-    """Return a feasible subset that is found without a search, or None; there may be others."""
+def feasible_subset(problem: Problem, *, clearly: bool = False) -> NDArray[np.int64] | None:
+    """Return a feasible subset that is found without a search, or None; there may be others.
+
+    Parameters
+    ----------
+    problem
+        The problem.
+    clearly
+        Whether it must keep the objective's own constraints by more than their rounding.
+    """
     rules = problem.constraints
     if rules.infeasibility() is not None:
         return None
     cheapest = rules.cheapest
     assert not isinstance(cheapest, str)
-    return None if problem.objective.violations(cheapest, problem.k) else cheapest
+    objective, k = problem.objective, problem.k
+    allowed = objective.clearly_allows(cheapest, k) if clearly else True
+    return cheapest if allowed and not objective.violations(cheapest, k) else None
 
 
 def verify(problem: Problem, solution: Solution) -> Certificate:
@@ -166,6 +176,6 @@ def _status_problem(problem: Problem, solution: Solution) -> str | None:
     elif not solution.has_solution and solution.indices.size:
         return f"claimed {solution.status.name} with {solution.indices.size} candidates chosen"
     elif solution.status is Status.INFEASIBLE:
-        if feasible_subset(problem) is not None:
+        if feasible_subset(problem, clearly=True) is not None:
             return "claimed INFEASIBLE, but a subset satisfies all constraints"
     return None

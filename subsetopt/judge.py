@@ -50,7 +50,8 @@ def judge(
         if error is not None:
             error = f"solver {name!r} returned an infeasible subset: {error}"
     if error is None:
-        known = [answer[2] for answer in (own, kept) if answer is not None]
+        answers = [answer for answer in (own, kept) if answer is not None]
+        known = [a[2] for a in answers if objective.clearly_allows(a[0], problem.k)]
         if (claim := false_claim(problem, raw, known)) is not None:
             error = f"solver {name!r} {claim}"
     if error is not None:
@@ -130,9 +131,10 @@ def false_claim(problem: Problem, raw: RawResult, known: list[float]) -> str | N
     raw
         The result. Its subset is not looked at.
     known
-        Objectives of feasible subsets. A proved bound lies on the right side of all of them.
+        Objectives of clearly feasible subsets. A proved bound lies on the right side of all of
+        them.
     """
-    if raw.infeasible and (known or feasible_subset(problem) is not None):
+    if raw.infeasible and (known or feasible_subset(problem, clearly=True) is not None):
         return "calls the problem infeasible, but a subset satisfies all constraints"
     objective = problem.objective
     if raw.bound is None or not objective.provable:

@@ -97,7 +97,7 @@ class Problem:
                 f"{type(objective).__name__}."
             )
         checked_choice("cardinality", cardinality, ("exact", "at_most"), error=ProblemError)
-        self.objective = objective
+        self.objective = objective if cardinality == "exact" else objective.for_fewer()
         self.n = n = objective.n
         self.k = _checked_size(k, n, objective.repeats)
         if (size_problem := objective.size_problem(self.k)) is not None:
@@ -156,7 +156,7 @@ class Problem:
         if self._twin is not None:
             return self._twin
         objective = self.objective.centered()
-        if objective is self.objective or self.cardinality == "at_most":
+        if objective is self.objective:
             return self
         twin = copy.copy(self)
         twin.objective, twin.prepared = objective, None

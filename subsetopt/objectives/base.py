@@ -68,6 +68,14 @@ class Objective(ABC):
         """
         return self
 
+    def for_fewer(self) -> Objective:
+        """Return the objective for problems in which fewer than k may be chosen.
+
+        Its tolerance is a share of the numbers' magnitude: unlike those of k samples, the values of
+        fewer change where a constant is added to all numbers.
+        """
+        return self
+
     def size_problem(self, k: int) -> str | None:
         """Return why no subset of this objective has size k, or None."""
         return None
@@ -104,6 +112,13 @@ class Objective(ABC):
     def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
         """Return every way in which a subset breaks the objective's own constraints, in words."""
         return []
+
+    def clearly_allows(self, indices: NDArray[np.int64], k: int) -> bool:
+        """Whether a subset keeps the objective's own constraints by more than their rounding.
+
+        Only such a subset refutes a solver's proof.
+        """
+        return not self.violations(indices, k)
 
     @abstractmethod
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:

@@ -56,9 +56,9 @@ class MeanMatching(Objective):
     ``tolerance``, the precision of the data: ``eps(float32) * mean|l|`` for float32 and narrower
     input, ``1e-9 * mean|l|`` otherwise, and at least ``1e-13 |target|``. Where the losses span less
     than a sixteenth of ``mean|l|``, as with a constant added to all of them, 16 times their span
-    takes its place, and the target's distance from the losses that of the target. The objective is
-    bounded below by 0, so a subset within tolerance of 0 is proved optimal. With fewer than k
-    samples (``cardinality="at_most"``) the divisor stays k.
+    takes its place, and the target's distance from the losses that of the target, unless fewer than
+    k may be chosen. The objective is bounded below by 0, so a subset within tolerance of 0 is
+    proved optimal. With fewer than k samples (``cardinality="at_most"``) the divisor stays k.
 
     References
     ----------
@@ -120,7 +120,11 @@ class MeanMatching(Objective):
             if target is None:
                 self.offset = float(np.add.reduce(values - self.base)) / n
                 self.target = self.base + self.offset
-        self.tolerance = max(
+        self.tolerance = self._precision()
+
+    def _precision(self) -> float:
+        """Return the tolerance."""
+        return max(
             self.relative_tolerance * self.spread,
             _ROUNDING * abs(self.offset),
             self.least_tolerance,
@@ -141,6 +145,15 @@ class MeanMatching(Objective):
         twin = copy.copy(self)
         twin.losses = twin.values = self.values - self.base
         twin.base, twin.target, twin.scale = 0.0, self.offset, _NEAR * self.spread
+        return twin
+
+    def for_fewer(self) -> MeanMatching:
+        """Return the objective with a tolerance relative to the losses' mean magnitude."""
+        if not self.base:
+            return self
+        twin = copy.copy(self)
+        twin.base, twin.offset, twin.spread = 0.0, self.target, self.scale
+        twin.tolerance = twin._precision()
         return twin
 
     def __repr__(self) -> str:

@@ -101,12 +101,25 @@ class ScoredMatching(LinearObjective):
         twin.losses = twin.matching.losses
         return twin
 
+    def for_fewer(self) -> ScoredMatching:
+        """Return the objective whose band is widened relative to the losses' mean magnitude."""
+        if not self.matching.base:
+            return self
+        twin = copy.copy(self)
+        twin.matching = self.matching.for_fewer()
+        twin.slack = twin.matching.tolerance
+        return twin
+
     def residual(self, indices: NDArray[np.int64], k: int) -> float:
         """Return the distance of a subset's mean loss from the batch's."""
         losses, target = self.losses[indices], self.target
         if self.matching.base and indices.size == k:
             losses, target = losses - self.matching.base, self.matching.offset
         return abs(target - (math.fsum(losses) / k if k else 0.0))
+
+    def clearly_allows(self, indices: NDArray[np.int64], k: int) -> bool:
+        """Whether the mean loss lies within the band that solvers search, for certain."""
+        return self.residual(indices, k) <= self.band + 0.25 * self.slack
 
     def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
         """Return that the mean loss lies outside the band, if it does."""

@@ -82,6 +82,7 @@ class VectorMatching(Objective):
         "n",
         "norms",
         "offset",
+        "relative_tolerance",
         "scale",
         "spread",
         "target",
@@ -121,6 +122,7 @@ class VectorMatching(Objective):
         # The mean of vectors that are near each other is about as long as they are.
         if self.n and not self.at_most and _as_long_as(total, _ALIKE * self.scale * self.n):
             self._center(mean=target is None)
+        self.relative_tolerance = relative
         self.tolerance = max(relative * self.spread, SMALLEST_TOLERANCE)
 
     def _center(self, *, mean: bool) -> None:
@@ -141,6 +143,15 @@ class VectorMatching(Objective):
         twin.norms = _scaled_norms(twin.vectors)
         twin.scale = float(np.add.reduce(twin.norms)) / self.n
         twin.base, twin.target = None, self.offset
+        return twin
+
+    def for_fewer(self) -> VectorMatching:
+        """Return the objective with a tolerance relative to the mean norm."""
+        if self.base is None:
+            return self
+        twin = copy.copy(self)
+        twin.base, twin.offset, twin.spread = None, self.target, self.scale
+        twin.tolerance = max(self.relative_tolerance * self.scale, SMALLEST_TOLERANCE)
         return twin
 
     @property

@@ -148,7 +148,9 @@ def test_the_form_that_solvers_are_given_is_not_saved() -> None:
     assert so.solve(copied, seed=0).objective == answer.objective
     plain = so.Problem(so.MeanMatching(losses - 1e9), 5)
     assert plain.centered is plain
-    assert so.Problem(so.MeanMatching(losses), 5, "at_most").centered.objective.base != 0.0
+    fewer = so.Problem(so.MeanMatching(losses), 5, "at_most")
+    assert fewer.centered is fewer
+    assert fewer.objective.tolerance == pytest.approx(1.0)
 
 
 KINDS = ("plain", "signed", "outlier", "tiny", "huge", "wide", "denormal", "sentinel", "large")
@@ -210,3 +212,16 @@ def test_scored_matching_claims_nothing_false_at_any_magnitude(
         assert answer.bound >= best - objective.tolerance
         if answer.status is so.Status.OPTIMAL:
             assert answer.objective >= best - 2 * objective.tolerance
+
+
+def test_a_subset_at_the_edge_of_the_band_refutes_no_proof() -> None:
+    losses = np.array([0.88211626, 0.7222123, 0.7922105, 0.00998298], dtype=np.float32)
+    residual = abs(float(losses.astype(float).mean()) - float(losses[1]))
+    edge = so.ScoredMatching(np.arange(4.0), losses, residual - 0.8 * 7.2e-8)
+    problem = so.Problem(edge, 1, exclude=[0])
+    assert not edge.violations(np.array([1]), 1)
+    assert not edge.clearly_allows(np.array([1]), 1)
+    for solver in ("lagrangian", "auto", "exhaustive"):
+        assert so.solve(problem, solver, seed=0).status is not so.Status.ERROR
+        warm = so.solve(problem, solver, seed=0, warm_start=[1])
+        assert warm.has_solution and warm.indices.tolist() == [1]
