@@ -16,19 +16,23 @@ import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, cast
 
 import numpy as np
 import typer
+from rich import box
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
 
 import subsetopt as so
 from subsetopt.errors import OptionError, SubsetOptError
 from subsetopt.files import read_losses, write_whole
+from subsetopt.kernels.progress import watched
 from subsetopt.problem import Cardinality
-from subsetopt.registry import SolverSpec, availability, plugins, spec_of
+from subsetopt.registry import Availability, SolverSpec, availability, plugins, spec_of
 from subsetopt.solvers.spec import FEATURES
 
 __all__ = ["main"]
@@ -164,23 +168,39 @@ def _solvers(
         ]
         print(json.dumps(records, indent=2))
         return
-    table = Table(title="Solvers")
-    for heading in ("solver", "exact", "objectives", "features", "available"):
-        table.add_column(heading, no_wrap=heading == "solver", overflow="fold")
+    console = Console(markup=False, highlight=False)
+    console.print(_table(rows))
     for spec, state in rows:
-        table.add_row(
-            spec.name,
-            "yes" if spec.exact else "no",
-            ", ".join(spec.objectives),
-            _features(spec),
-            "yes" if state.usable else f"no: {state.reason}",
-        )
-    console = Console(markup=False)
-    console.print(table)
+        if not state.usable:
+            console.print(f"{spec.name} is not available: {state.reason}", soft_wrap=True)
     console.print(
         "solver='auto' chooses among these. exact: proves optimality, given time; the others "
         "prove it where a bound allows."
     )
+
+
+def _table(rows: list[tuple[SolverSpec, Availability]]) -> Table:
+    """Return one row per solver, in 80 columns without a broken word."""
+    cells = [
+        (
+            spec.name,
+            "yes" if spec.exact else "no",
+            ", ".join(spec.objectives).replace("[", " ["),
+            _features(spec),
+            "yes" if state.usable else "no",
+        )
+        for spec, state in rows
+    ]
+    table = Table(title="Solvers", box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_edge=False)
+    longest = max(len(word) for row in cells for word in row[2].split())
+    table.add_column("solver", no_wrap=True)
+    table.add_column("exact", no_wrap=True)
+    table.add_column("objectives", width=longest)
+    table.add_column("features")
+    table.add_column("available", no_wrap=True)
+    for row in cells:
+        table.add_row(*row)
+    return table
 
 
 def _features(spec: SolverSpec) -> str:
@@ -258,8 +278,10 @@ def _solve(
     )
     # A limit of 0 seconds does no work, and finds every mistake before kernels are loaded.
     select(time_limit=0)
-    with Console(stderr=True).status("Solving"):
+    console = Console(stderr=True)
+    with console.status("Loading solvers") as status, _told_of_compiling(console, status):
         _warm_up(names)
+        status.update("Solving")
         solution = select(time_limit=time_limit, on_interrupt="return")
     if output is not None and solution.has_solution:
         _write(solution, output)
@@ -287,6 +309,13 @@ def _check_output(path: Path) -> None:
             pass
     except OSError as error:
         raise OptionError(f"--output {path} cannot be written: {error.strerror}.") from None
+
+
+def _told_of_compiling(console: Console, status: Status) -> AbstractContextManager[None]:
+    """Count compiled kernels beside the spinner; without a terminal, the log says a line."""
+    if not console.is_terminal:
+        return contextlib.nullcontext()
+    return watched(lambda kernels: status.update(f"First use: compiling kernels, {kernels} done"))
 
 
 def _warm_up(names: list[str]) -> None:

@@ -6,7 +6,9 @@ Torch is imported when a command runs, not when the command line lists what ther
 from __future__ import annotations
 
 import importlib.util
+import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
 
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
     from subsetopt_torch.experiment.comparison import Experiment, Run
 
 __all__ = ["train"]
-
-# Width of the table, in characters, where the output is not a terminal.
-_PLAIN_WIDTH = 110
 
 # typer reads these annotations at run time, which keeps them in a form that Python 3.10 knows.
 _Policies = Annotated[
@@ -67,8 +66,8 @@ def train(
     """Train a small network with selected samples, against full batches and uniform choice.
 
     The OBTF paper's network (two hidden layers of 256, ReLU, SGD), every method with the same
-    start, the same batches and the same number of steps. Prints a table; writes results.json,
-    accuracy.png, and a picture of what a policy learned on the way where it keeps that.
+    start, the same batches and the same number of steps. Prints a table; writes results.json (after
+    every run), accuracy.png, and a picture of what a policy learned on the way where it keeps that.
     """
     _require("torch", "torch")
     _require("matplotlib", "bench")
@@ -96,22 +95,29 @@ def train(
     experiment = Experiment(settings, load_data(data, data_dir))
     check_writable(folder)
     console = Console()
-    if not console.is_terminal:
-        console = Console(width=_PLAIN_WIDTH)
+    results = folder / "results.json"
     with torch_threads(threads):
-        _with_progress(experiment, console)
-        write_json(experiment, folder / "results.json")
+        try:
+            _with_progress(experiment, console, lambda: write_json(experiment, results))
+        except KeyboardInterrupt:
+            if experiment.runs:
+                print(
+                    f"subsetopt: {results} has the runs that ended: {len(experiment.runs)} of "
+                    f"{settings.seeds * len(settings.methods)}",
+                    file=sys.stderr,
+                )
+            raise
     pictures = [folder / "accuracy.png", *write_policy_curves(experiment, folder)]
     write_accuracy(experiment, pictures[0])
     console.print(table(experiment))
-    console.print(
-        f"Written: {', '.join(map(str, [folder / 'results.json', *pictures]))}", soft_wrap=True
-    )
+    console.print(f"Written: {', '.join(map(str, [results, *pictures]))}", soft_wrap=True)
 
 
-def _with_progress(experiment: Experiment, console: Console) -> None:
-    """Run an experiment under a live progress bar."""
+def _with_progress(experiment: Experiment, console: Console, on_end: Callable[[], object]) -> None:
+    """Run an experiment under a live progress bar, which tells of compiling, too."""
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from subsetopt.kernels.progress import watched
 
     settings = experiment.settings
     total = experiment.steps_per_run * settings.seeds * len(settings.methods)
@@ -128,7 +134,11 @@ def _with_progress(experiment: Experiment, console: Console) -> None:
             progress.update(task, description=f"{method}, seed {seed}")
             return lambda run: progress.advance(task)
 
-        experiment.execute(on_run)
+        def on_kernel(kernels: int) -> None:
+            progress.update(task, description=f"compiling kernels, {kernels} done")
+
+        with watched(on_kernel) if console.is_terminal else nullcontext():
+            experiment.execute(on_run, on_end)
 
 
 def _require(module: str, extra: str) -> None:

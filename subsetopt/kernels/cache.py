@@ -14,10 +14,8 @@ import os
 import stat
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
 import numba
@@ -25,13 +23,12 @@ from numba.core.caching import CompileResultCacheImpl, FunctionCache, IndexDataC
 from numba.misc.appdirs import AppDirs
 
 from subsetopt.inputs import DECIDED
+from subsetopt.kernels.progress import WATCH
 
-__all__ = ["KernelCache", "watched"]
+__all__ = ["KernelCache"]
 
 _log = logging.getLogger("subsetopt")
 
-# Seconds of compiling after which a line says what takes so long.
-_LONG = 1.0
 # Where the source of the kernels lies.
 _KERNELS = Path(__file__).parent
 
@@ -86,12 +83,12 @@ class KernelCache(FunctionCache):
             except Exception:
                 # A damaged pickle raises almost anything.
                 _discard(file)
-        _watch.begin()
+        WATCH.begin()
         return None
 
     def save_overload(self, sig: Any, data: Any) -> None:
         """Keep a compiled kernel, where that is possible."""
-        _watch.end()
+        WATCH.end()
         if self._kept is None or not self._enabled:
             _say_once("kernels are compiled anew by every process: no folder can keep them.")
             return
@@ -185,60 +182,3 @@ def _say_once(what: str) -> None:
     if not _said:
         _said.add(what)
         _log.warning("subsetopt: %s NUMBA_CACHE_DIR names a folder for them.", what)
-
-
-class _Watch:
-    """How long compiling has taken, and whom to tell."""
-
-    def __init__(self) -> None:
-        self.listener: Callable[[int], object] | None = None
-        self.kernels = 0
-        self.seconds = 0.0
-        self.begun: list[float] = []
-        self.told = False
-
-    def begin(self) -> None:
-        """Note that a kernel is being compiled, maybe within that of another one."""
-        self.begun.append(perf_counter())
-        self.tell()
-
-    def end(self) -> None:
-        """Note that a kernel was compiled."""
-        self.kernels += 1
-        if self.begun:
-            start = self.begun.pop()
-            if not self.begun:
-                self.seconds += perf_counter() - start
-        self.tell()
-
-    def tell(self) -> None:
-        """Say what takes so long, once, or tell the listener every time."""
-        if self.listener is not None:
-            self.listener(self.kernels)
-            return
-        running = perf_counter() - self.begun[0] if self.begun else 0.0
-        if not self.told and self.seconds + running > _LONG:
-            self.told = True
-            _log.warning(
-                "subsetopt: compiling kernels for their first use, which may take a minute. "
-                "subsetopt.warmup() compiles all of them ahead of time."
-            )
-
-
-_watch = _Watch()
-
-
-@contextmanager
-def watched(listener: Callable[[int], object]) -> Iterator[None]:
-    """Tell a listener, in place of the log, how many kernels this process has compiled so far.
-
-    Parameters
-    ----------
-    listener
-        Called when a kernel begins to be compiled, and when it was.
-    """
-    former, _watch.listener = _watch.listener, listener
-    try:
-        yield
-    finally:
-        _watch.listener = former

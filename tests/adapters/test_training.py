@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import json
 import os
 import struct
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -100,6 +102,38 @@ def test_table(experiment: Experiment) -> None:
     text = console.export_text()
     for part in ("full batch", "uniform", "obtf", "big-loss", "accuracy", "small: rate 0.25"):
         assert part in text
+
+
+def test_the_table_fits_80_columns_and_keeps_exponents() -> None:
+    from rich.console import Console
+
+    settings = Settings(policies=("selective-backprop", "gradient-matching"), **SMALL)
+    runs = [
+        Run(method, 0, residuals=[1.25e-12, 3.75e-300], backpropagated=1_234_567)
+        for method in settings.methods
+    ]
+    for run in runs:
+        run.seconds = dict.fromkeys(("scoring", "selection", "training", "update"), 123.456)
+        run.end_epoch(0, 1.0, [])
+    console = Console(width=80, record=True, file=io.StringIO())
+    console.print(table(Experiment(settings, small_data(), runs)))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    for part in ("selective-backprop", "100.00", "1,234,567", "123.46", "246.91", "6.2e-13"):
+        assert text.count(part) >= 1, part
+    assert text.count("1.2e-12") == 4
+
+
+def test_files_are_written_as_runs_end(tmp_path: Path) -> None:
+    experiment = Experiment(Settings(policies=("big-loss",), **SMALL), small_data())
+    counts = []
+
+    def on_end() -> None:
+        write_json(experiment, tmp_path / "results.json")
+        counts.append(len(json.loads((tmp_path / "results.json").read_text())["runs"]))
+
+    experiment.execute(lambda method, seed: lambda run: None, on_end)
+    assert counts == [1, 2, 3, 4, 5, 6]
 
 
 def test_files(experiment: Experiment, tmp_path: Path) -> None:
@@ -206,6 +240,73 @@ def test_damaged_idx_files(tmp_path: Path) -> None:
         file.write(b"\0")
     with pytest.raises(so.ProblemError, match="not a gzipped IDX"):
         read_idx(path)
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "message"),
+    [
+        ((2**32 - 1, 2**32 - 1), 10, "its header promises 18,446,744,065,119,617,025 bytes"),
+        ((100,), 99, "it holds less than its header says"),
+        ((100,), 101, "it holds more than its header says"),
+        ((1,) * 255, 1, "dim"),
+    ],
+)
+def test_a_header_is_believed_as_far_as_the_data_goes(tmp_path, shape, size, message) -> None:
+    with gzip.open(tmp_path / "file.gz", "wb") as file:
+        file.write(struct.pack(f">HBB{len(shape)}I", 0, 8, len(shape), *shape) + bytes(size))
+    with pytest.raises(so.ProblemError, match=f"not a gzipped IDX file of bytes: .*{message}"):
+        read_idx(tmp_path / "file.gz")
+
+
+def test_a_small_file_that_unpacks_to_much_is_not_unpacked(tmp_path: Path) -> None:
+    path = tmp_path / "file.gz"
+    with gzip.open(path, "wb") as file:
+        file.write(struct.pack(">HBBI", 0, 8, 1, 10))
+        for _ in range(64):
+            file.write(bytes(1 << 20))
+    tracemalloc.start()
+    with pytest.raises(so.ProblemError, match="more than its header says"):
+        read_idx(path)
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert most < 4 << 20
+
+
+def test_every_broken_byte_of_a_gzipped_file_is_one_sentence(tmp_path: Path) -> None:
+    path = tmp_path / "file.gz"
+    idx(path, np.arange(40).reshape(5, 8))
+    whole = path.read_bytes()
+    for at in range(len(whole)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 255]) + whole[at + 1 :])
+        try:
+            array = read_idx(path)
+        except so.ProblemError as error:
+            assert "not a gzipped IDX file" in str(error)
+        else:
+            # Names and times in the header of gzip are no part of the data.
+            assert np.array_equal(array, np.arange(40).reshape(5, 8))
+
+
+@pytest.mark.parametrize(
+    ("name", "array", "message"),
+    [
+        ("train-labels-idx1", np.arange(5), r"train-labels.* does not belong to .*6 images"),
+        ("train-labels-idx1", np.zeros((6, 1)), r"its shape is \(6, 1\)"),
+        ("train-labels-idx1", np.arange(6) + 5, "has class 10; classes are 0 to 9"),
+        ("t10k-images-idx3", np.zeros((3, 14, 14)), "784 pixels per image, .* 196"),
+        ("t10k-images-idx3", np.zeros((3, 784)), "holds no images"),
+        ("train-images-idx3", np.zeros((0, 28, 28)), "holds no images"),
+    ],
+)
+def test_files_that_do_not_belong_together(tmp_path: Path, name, array, message) -> None:
+    folder = tmp_path / "mnist"
+    folder.mkdir()
+    for part, n in (("train", 6), ("t10k", 3)):
+        idx(folder / f"{part}-images-idx3-ubyte.gz", np.zeros((n, 28, 28)))
+        idx(folder / f"{part}-labels-idx1-ubyte.gz", np.arange(n))
+    idx(folder / f"{name}-ubyte.gz", array)
+    with pytest.raises(so.ProblemError, match=message):
+        load_data("mnist", tmp_path)
 
 
 def test_data_that_is_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,7 @@ import typer
 
 import subsetopt as so
 from subsetopt import cli
+from subsetopt.registry import Availability
 
 LOSSES = np.random.default_rng(0).exponential(size=128)
 
@@ -88,6 +89,22 @@ def test_solvers_has_every_row(run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome.code == 0 and outcome.err == ""
     for spec in so.list_solvers():
         assert spec.name in outcome.out
+
+
+def test_solvers_fit_80_columns_without_broken_words(run, monkeypatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    lost = Availability(installed=False, importable=False, licensed=False, reason="not here: why")
+    availability = cli.availability
+    monkeypatch.setattr(
+        cli, "availability", lambda name: lost if name == "random" else availability(name)
+    )
+    text = run("solvers").out
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    words = text.replace(",", " ").split()
+    for spec in so.list_solvers():
+        assert {spec.name, *" ".join(spec.objectives).replace("[", " [").split()} <= set(words)
+    assert {"include", "warm_start", "time_limit", "available"} <= set(words)
+    assert "random is not available: not here: why" in text
 
 
 def test_solvers_as_json_agrees_with_the_registry(run) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ import typer
 from typer.testing import CliRunner
 
 import subsetopt as so
+from subsetopt.cli import main
 from subsetopt_torch.cli import train
 
 QUICK = ["--seeds", "1", "--epochs", "1"]
@@ -63,6 +65,27 @@ def test_policies_that_remember_their_steps_get_a_picture(tmp_path: Path) -> Non
     steps, tau = curves["importance"]["tau"]
     assert len(steps) == len(tau) > 0 and tau[-1] > tau[0]
     assert curves["uniform"] == {}
+
+
+def test_an_interrupt_keeps_the_runs_that_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from subsetopt_torch.experiment import comparison
+
+    def interrupted(settings, data, method, seed, report):
+        if method == "obtf":
+            raise KeyboardInterrupt
+        return run_one(settings, data, method, seed, report)
+
+    run_one = comparison.run_one
+    monkeypatch.setattr(comparison, "run_one", interrupted)
+    monkeypatch.setattr(sys, "argv", ["subsetopt", "train", *QUICK, "--out", "made"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 130
+    content = json.loads((tmp_path / "made" / "results.json").read_text())
+    assert [run["method"] for run in content["runs"]] == ["full batch", "uniform"]
+    assert [p.name for p in (tmp_path / "made").iterdir()] == ["results.json"]
 
 
 def test_seeds_begin_where_asked(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from types import ModuleType
 import numba
 import pytest
 
-from subsetopt.kernels import cache
+from subsetopt.kernels import cache, progress
 
 # A module with a kernel so small that it compiles at once.
 KERNEL = """
@@ -38,7 +38,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home" / "cache"))
     monkeypatch.setattr(cache, "_said", set())
-    monkeypatch.setattr(cache, "_watch", cache._Watch())
+    watch = progress.Watch()
+    monkeypatch.setattr(cache, "WATCH", watch)
+    monkeypatch.setattr(progress, "WATCH", watch)
     return tmp_path
 
 
@@ -191,7 +193,7 @@ def test_what_was_not_written_is_not_named(place, load: Load, monkeypatch, caplo
 
 
 def test_long_compiling_is_told_once_or_to_a_listener(load: Load, monkeypatch, caplog) -> None:
-    monkeypatch.setattr(cache, "_LONG", 0.0)
+    monkeypatch.setattr(progress, "_LONG", 0.0)
     kernel = load().one_more
     kernel(1)
     kernel(0.5)
@@ -199,7 +201,7 @@ def test_long_compiling_is_told_once_or_to_a_listener(load: Load, monkeypatch, c
     assert "compiling kernels for their first use" in message
     assert caplog.records[0].levelno == logging.WARNING
     told: list[int] = []
-    with cache.watched(told.append):
+    with progress.watched(told.append):
         kernel(1j)
     assert told == [2, 3]
 

@@ -202,27 +202,34 @@ class Experiment:
         batches = max(1, len(self.data.train_x) // self.settings.batch_size)
         return batches * self.settings.epochs
 
-    def execute(self, on_run: Callable[[str, int], Callable[[Run], None]]) -> None:
+    def execute(
+        self,
+        on_run: Callable[[str, int], Callable[[Run], None]],
+        on_end: Callable[[], object] = lambda: None,
+    ) -> None:
         """Train every method with every seed.
 
         Parameters
         ----------
         on_run
             Called with method and seed before a run; returns what is called after every step.
+        on_end
+            Called after every run, which is then among the runs.
         """
-        self._warm_up()
         first = self.settings.first_seed
         for seed in range(first, first + self.settings.seeds):
             for method in self.settings.methods:
                 report = on_run(method, seed)
+                if seed == first:
+                    self._warm_up(method)
                 self.runs.append(run_one(self.settings, self.data, method, seed, report))
+                on_end()
 
-    def _warm_up(self) -> None:
-        """Make one step per method and forget it, so that no run pays for compiling kernels."""
+    def _warm_up(self, method: str) -> None:
+        """Make one step of a method and forget it, so that no run pays for compiling kernels."""
         rows = torch.arange(min(self.settings.batch_size, len(self.data.train_x)))
-        for method in self.settings.methods:
-            step = _make_step(self.settings, self.data, method, 0)
-            step(self.data.train_x[rows], self.data.train_y[rows], ids=rows)
+        step = _make_step(self.settings, self.data, method, 0)
+        step(self.data.train_x[rows], self.data.train_y[rows], ids=rows)
 
     def of(self, method: str) -> list[Run]:
         """Return the runs of a method."""

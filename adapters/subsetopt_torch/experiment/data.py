@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import torch
@@ -21,6 +24,9 @@ __all__ = ["DATASETS", "DataSet", "check_data_name", "load_data", "read_idx"]
 
 # Seed of the split of the digits into training and test samples.
 _SPLIT_SEED = 0
+_MNIST_CLASSES = 10
+# Bytes in the largest file that is read: 20 times those of MNIST.
+_MOST_BYTES = 1_000_000_000
 _MNIST_SITE = "https://ossci-datasets.s3.amazonaws.com/mnist/"
 _MNIST_FILES = (
     "train-images-idx3-ubyte.gz",
@@ -97,18 +103,33 @@ def read_idx(path: Path) -> NDArray[np.uint8]:
     Raises
     ------
     ProblemError
-        If the file is no such file, or is cut short.
+        If the file is no such file, is damaged, or holds more or less than its header says.
+    OSError
+        If the file cannot be read.
     """
-    try:
-        with gzip.open(path) as file:
-            raw = file.read()
-        zero, kind, ndim = struct.unpack(">HBB", raw[:4])
-        shape = struct.unpack(f">{ndim}I", raw[4 : 4 + 4 * ndim])
+    with path.open("rb") as packed:
+        try:
+            return _unpacked(packed)
+        except (gzip.BadGzipFile, EOFError, struct.error, ValueError, zlib.error) as error:
+            raise ProblemError(f"{path} is not a gzipped IDX file of bytes: {error}.") from None
+
+
+def _unpacked(packed: IO[bytes]) -> NDArray[np.uint8]:
+    """Return the array; no more is unpacked than the header promises, whatever follows."""
+    with gzip.open(packed) as file:
+        zero, kind, ndim = struct.unpack(">HBB", file.read(4))
         if (zero, kind) != (0, 8):
             raise ValueError("not unsigned bytes")
-        return np.frombuffer(raw, np.uint8, offset=4 + 4 * ndim).reshape(shape)
-    except (OSError, EOFError, struct.error, ValueError) as error:
-        raise ProblemError(f"{path} is not a gzipped IDX file of bytes: {error}.") from None
+        shape = struct.unpack(f">{ndim}I", file.read(4 * ndim))
+        size = math.prod(shape)
+        if size > _MOST_BYTES:
+            raise ValueError(f"its header promises {size:,} bytes, more than {_MOST_BYTES:,}")
+        raw = file.read(size)
+        if len(raw) < size or file.read(1):
+            raise ValueError(
+                f"it holds {'less' if len(raw) < size else 'more'} than its header says"
+            )
+    return np.frombuffer(raw, np.uint8).reshape(shape)
 
 
 def _digits(data_dir: Path | None) -> DataSet:
@@ -130,10 +151,30 @@ def _digits(data_dir: Path | None) -> DataSet:
 
 def _mnist(data_dir: Path | None) -> DataSet:
     folder = _mnist_folder(data_dir)
-    images, labels, test_images, test_labels = (read_idx(folder / name) for name in _MNIST_FILES)
-    return DataSet(
-        "mnist", _pixels(images), _labels(labels), _pixels(test_images), _labels(test_labels), 10
-    )
+    images, labels, test_images, test_labels = (folder / name for name in _MNIST_FILES)
+    train_x, train_y = _samples(images, labels)
+    test_x, test_y = _samples(test_images, test_labels)
+    if train_x.shape[1] != test_x.shape[1]:
+        raise ProblemError(
+            f"{images} has {train_x.shape[1]} pixels per image, {test_images} {test_x.shape[1]}."
+        )
+    return DataSet("mnist", train_x, train_y, test_x, test_y, _MNIST_CLASSES)
+
+
+def _samples(images: Path, labels: Path) -> tuple[Tensor, Tensor]:
+    """Return pixels in [0, 1] and class numbers from a pair of files that belong together."""
+    pixels, classes = read_idx(images), read_idx(labels)
+    if pixels.ndim != 3 or pixels.size == 0:
+        raise ProblemError(f"{images} holds no images: its shape is {pixels.shape}.")
+    if classes.shape != (len(pixels),):
+        raise ProblemError(
+            f"{labels} does not belong to {images}: its shape is {classes.shape}, for "
+            f"{len(pixels):,} images."
+        )
+    if classes.max() >= _MNIST_CLASSES:
+        raise ProblemError(f"{labels} has class {classes.max()}; classes are 0 to 9.")
+    scaled = pixels.reshape(len(pixels), -1).astype(np.float32) / 255.0
+    return torch.from_numpy(scaled), torch.from_numpy(classes.astype(np.int64))
 
 
 def _mnist_folder(data_dir: Path | None) -> Path:
@@ -149,14 +190,6 @@ def _mnist_folder(data_dir: Path | None) -> Path:
     if missing:
         raise OptionError(f"{folder} lacks {', '.join(missing)}. {advice}")
     return folder
-
-
-def _pixels(images: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(images.reshape(len(images), -1).astype(np.float32) / 255.0)
-
-
-def _labels(labels: NDArray[np.uint8]) -> Tensor:
-    return torch.from_numpy(labels.astype(np.int64))
 
 
 DATASETS: dict[str, Callable[[Path | None], DataSet]] = {"digits": _digits, "mnist": _mnist}

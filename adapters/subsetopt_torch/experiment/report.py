@@ -24,27 +24,28 @@ __all__ = ["check_writable", "table", "write_json"]
 
 
 def table(experiment: Experiment) -> Table:
-    """Return one row per method: means over the seeds."""
+    """Return one row per method: means over the seeds. 80 columns hold every number whole."""
     settings = experiment.settings
     report = Table(
         title=f"{experiment.data.name}: rate {settings.rate:g}, {settings.epochs} epochs, "
         f"batch {settings.batch_size}, SGD {settings.lr:g}, {settings.seeds} seed(s)",
-        caption="Accuracy: mean, and largest minus smallest over the seeds. Seconds: mean per "
-        "run; train: forward, backward, update. Residual: |batch mean - subset mean| / mean|l|.",
+        caption=f"{experiment.steps_per_run:,} steps per run. acc.: test accuracy, mean; spread: "
+        "largest minus smallest over the seeds; s: mean seconds per run; train: forward, backward, "
+        "update; residual: |batch mean - subset mean| / mean|l|.",
         box=box.SIMPLE_HEAD,
-        padding=(0, 1, 0, 0),
+        padding=0,
+        show_edge=False,
     )
-    report.add_column("\nmethod", no_wrap=True)
+    report.add_column("\nmethod", overflow="fold")
     for heading in (
-        "accuracy\n%",
+        "\nacc. %",
         "\nspread",
-        "\nsteps",
-        "samples\nbackprop.",
-        "scoring\ns",
+        "samples\ntrained",
+        "score\ns",
         "select\ns",
         "train\ns",
-        "residual\nmedian",
-        "residual\nworst",
+        "resid.\nmedian",
+        "resid.\nworst",
     ):
         report.add_column(heading, justify="right", no_wrap=True)
     for method in settings.methods:
@@ -93,7 +94,6 @@ def _cells(runs: list[Run]) -> list[str]:
     return [
         f"{np.mean(accuracy):.2f}",
         f"{max(accuracy) - min(accuracy):.2f}",
-        f"{runs[0].steps:,}",
         f"{np.mean([run.backpropagated for run in runs]):,.0f}",
         *(_seconds(runs, part) for part in ("scoring", "selection")),
         f"{np.mean([run.seconds['training'] + run.seconds['update'] for run in runs]):.2f}",
