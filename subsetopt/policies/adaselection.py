@@ -143,6 +143,11 @@ class AdaSelection:
         return tuple(self._candidates)
 
     @property
+    def combines(self) -> tuple[ScoredPolicy, ...]:
+        """The candidates themselves, in the order of ``names``."""
+        return tuple(self._candidates.values())
+
+    @property
     def weights(self) -> dict[str, float]:
         """The present weight of every candidate."""
         return dict(zip(self.names, map(float, self._methods.weights), strict=True))

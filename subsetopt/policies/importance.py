@@ -103,8 +103,8 @@ class Importance(CappedPolicy):
     Notes
     -----
     It learns from feedback alone: without a :class:`subsetopt_torch.SelectiveStep`, call
-    ``observe`` after every step, or it never switches on. While off, the scores of the trained
-    samples come from the training forward (``Feedback.losses``, or
+    ``selector.observe`` after every step, or it never switches on. While off, the scores of the
+    trained samples come from the training forward (``Feedback.losses``, or
     ``Feedback.signals["upper_bound"]``, which stands in for exact gradient norms, too).
 
     References

@@ -187,8 +187,14 @@ def has(policy: object, protocol: Callable[..., _Member]) -> TypeGuard[_Member]:
 
 
 def listens(policy: Policy) -> bool:
-    """Return whether a policy makes anything of feedback: its ``observe`` is not the default."""
-    return getattr(policy.observe, "__func__", None) is not StatelessPolicy.observe
+    """Return whether a policy makes anything of feedback: its ``observe`` is not the default.
+
+    A policy that combines others, and names them in ``combines``, does if one of them does.
+    """
+    if getattr(policy.observe, "__func__", None) is StatelessPolicy.observe:
+        return False
+    parts = getattr(policy, "combines", None)
+    return parts is None or any(map(listens, parts))
 
 
 def check_members(policy: object) -> None:

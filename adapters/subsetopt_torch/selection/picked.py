@@ -3,15 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from subsetopt import Problem, Solution, TopScores, solve
 from subsetopt_torch.model.losses import weight_dtype
 
-__all__ = ["Picked", "first_of"]
+__all__ = ["Origin", "Picked", "first_of"]
+
+
+class Origin(NamedTuple):
+    """Which selection a pick comes from.
+
+    Attributes
+    ----------
+    step
+        The number of the selection, counted from 0.
+    ids
+        The ids of the picked samples, shape (k,); None where the selector got none.
+    is_scored
+        Whether the losses of the candidates were known.
+    """
+
+    step: int
+    ids: NDArray[Any] | None
+    is_scored: bool
 
 
 class Picked:
@@ -29,9 +49,11 @@ class Picked:
         Number of samples left out because their loss was not finite (``nonfinite="exclude"``).
     fallback
         None, or why the samples are a uniform draw and not the answer of the solver.
+    origin
+        Which selection it was; None where no selector made it.
     """
 
-    __slots__ = ("_solution", "excluded", "fallback", "indices", "n", "weights")
+    __slots__ = ("_solution", "excluded", "fallback", "indices", "n", "origin", "weights")
 
     def __init__(
         self,
@@ -41,12 +63,14 @@ class Picked:
         solution: Solution | Callable[[], Solution],
         excluded: int = 0,
         fallback: str | None = None,
+        origin: Origin | None = None,
     ) -> None:
         self.indices = indices
         self.weights = weights
         self.n = n
         self.excluded = excluded
         self.fallback = fallback
+        self.origin = origin
         self._solution = solution
 
     @property
@@ -73,7 +97,7 @@ class Picked:
     def __reduce__(self) -> tuple[object, ...]:
         """Return what a copy or another process makes the pick from, with its solution."""
         values = (self.indices, self.weights, self.n, self.solution, self.excluded, self.fallback)
-        return Picked, values
+        return Picked, (*values, self.origin)
 
     def __repr__(self) -> str:
         notes = f", excluded={self.excluded}" if self.excluded else ""

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import subsetopt as so
 from subsetopt.errors import did_you_mean
+from subsetopt.policies import to_host
 from subsetopt.policies.base import FORWARD_SIGNALS
 from subsetopt_torch.arguments import Signal
 from subsetopt_torch.selection.constraints import Rules, constrained
@@ -71,6 +72,11 @@ class Request:
     rules: Rules
     bad: NDArray[np.int64]
     deadline: so.Deadline
+
+    def ids_at(self, rows: NDArray[np.int64]) -> NDArray[Any] | None:
+        """Return the ids of some candidates; None where there are none."""
+        ids = self.signals.get("ids")
+        return None if ids is None else to_host(ids)[rows]
 
     @property
     def candidates(self) -> int:

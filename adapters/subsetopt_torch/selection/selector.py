@@ -19,15 +19,15 @@ from subsetopt_torch.arguments import (
     Constraints,
     Signal,
     check_size,
-    check_state,
     checked_seed,
     process_rank,
 )
 from subsetopt_torch.model.losses import as_loss_vector, weight_dtype
 from subsetopt_torch.selection.answers import no_answer, training_weights, uniform_draw
 from subsetopt_torch.selection.constraints import Rules, checked_constraints
+from subsetopt_torch.selection.hearing import Hearing, feedback_on, finite
 from subsetopt_torch.selection.named_policy import NamedPolicy, SolverLike
-from subsetopt_torch.selection.picked import Picked, first_of
+from subsetopt_torch.selection.picked import Origin, Picked, first_of
 from subsetopt_torch.selection.presample import Presample, presampled
 from subsetopt_torch.selection.proposal import (
     Request,
@@ -153,6 +153,7 @@ class BatchSelector:
         self.excluded = 0
         self.floor = 1
         self._warned = False
+        self._hearing = Hearing()
         self.solver = solver
         self._solve = self._named.solve_with(
             solver,
@@ -349,9 +350,55 @@ class BatchSelector:
         """Whether the policy learns from feedback."""
         return listens(self.policy)
 
-    def observe(self, feedback: Feedback) -> None:
-        """Tell the policy what the training forward gave."""
-        self.policy.observe(feedback)
+    def observe(
+        self,
+        picked: Picked,
+        losses: Signal = None,
+        logits: Signal = None,
+        targets: Signal = None,
+    ) -> None:
+        """Tell the policy what the training forward gave for the picked samples.
+
+        To be called after every update in a loop of your own; a :class:`SelectiveStep` does it.
+
+        Parameters
+        ----------
+        picked
+            What the selector returned.
+        losses
+            The unweighted losses of the picked samples, shape (k,), in their order; gradients are
+            ignored. None (the default) takes the cross entropy of logits and targets.
+        logits, targets
+            The model's outputs for the picked samples, shape (k, classes), and their targets, for
+            policies that learn from gradients with respect to the logits, by cross entropy.
+
+        Raises
+        ------
+        ProblemError
+            If the policy needs what is missing, or something has not one row per picked sample, or
+            a loss is not finite and ``nonfinite="raise"``.
+
+        Examples
+        --------
+        >>> import torch
+        >>> selector = BatchSelector("prioritized", k=2, seed=0)
+        >>> picked = selector(torch.ones(4), ids=torch.arange(4))
+        >>> selector.observe(picked, losses=torch.tensor([0.5, 2.0]))
+        """
+        self._hearing.settle()
+        if not len(picked) or not self.listens:
+            return
+        feedback, bad = finite(feedback_on(self._named, picked, losses, logits, targets))
+        if len(bad.losses):
+            self.exclude_nonfinite(bad.indices, bad.losses, "the training forward")
+        if len(feedback.losses):
+            self.hear(feedback)
+
+    def hear(self, feedback: Feedback | None) -> None:
+        """Pass on feedback that a step has made; None only says that it will come."""
+        self._hearing.settle()
+        if feedback is not None:
+            self.policy.observe(feedback)
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs: step, seed, counters and the policy's state."""
@@ -370,22 +417,18 @@ class BatchSelector:
         Raises
         ------
         OptionError
-            If the state was saved with another policy, or is incomplete or malformed; nothing is
-            then loaded.
+            If the state is malformed or of another policy; nothing is then loaded.
         """
-        names = ("policy_name", "policy", "step", "seed", "fallbacks", "excluded")
-        check_state("selector", state, names)
-        saved = SavedState("the selector", state, names, exactly=False)
-        if saved.text("policy_name") != self.policy_name:
+        saved = SavedState("the selector", state, self.state_dict(), exactly=False)
+        name, own = saved.text("policy_name"), self.policy_name
+        if name != own:
             raise so.OptionError(
-                f"the state was saved with policy {state['policy_name']!r}, this selector has "
-                f"{self.policy_name!r}."
+                f"the state was saved with policy {name!r}, this selector has {own!r}."
             )
         counts = [saved.integer(name) for name in ("step", "fallbacks", "excluded")]
         seed = saved.integer("seed", most=None)
-        load_policies([self.policy], [state["policy"]], f"policy {self.policy_name!r}")
-        self.step, self.fallbacks, self.excluded = counts
-        self.seed = seed
+        load_policies([self.policy], [state["policy"]], f"policy {own!r}")
+        self.seed, (self.step, self.fallbacks, self.excluded) = seed, counts
 
     def exclude_nonfinite(
         self, positions: NDArray[np.int64], values: NDArray[Any], where: str = "the batch"
@@ -419,11 +462,13 @@ class BatchSelector:
             weights = training_weights(self._named, solution)
         else:
             indices, weights = uniform_draw(problem, self._rng(2))
+        origin = Origin(self.step, request.ids_at(indices), "losses" in request.signals)
         self.step += 1
+        self._hearing.count(self._named)
         if request.presample is not None:
             indices = request.presample.positions[indices]
         on_device = to_device(indices, weights, request.device, weight_dtype(request.dtype))
-        return Picked(*on_device, request.n, solution, int(request.bad.size), reason)
+        return Picked(*on_device, request.n, solution, int(request.bad.size), reason, origin)
 
     def _solution(
         self, problem: so.Problem, deadline: so.Deadline

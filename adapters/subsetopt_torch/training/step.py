@@ -182,6 +182,7 @@ class SelectiveStep:
         self._learns_from = learns_from(selector.policy)
         self._sizes = FullSizes(batch_size)
         self._gathering = Gathering()
+        selector.hear(None)
         self._notices = Notices()
         self._rows = KnownRows()
 
@@ -414,7 +415,7 @@ class SelectiveStep:
     def _report(self, fitted: Fitted) -> None:
         """Tell the policy what the training forward gave, where there was an update."""
         if fitted.loss is not None and self.selector.listens:
-            self.selector.observe(self._reporting()(fitted.forward, self.selector.step - 1))
+            self.selector.hear(self._reporting()(fitted.forward, self.selector.step - 1))
 
     def _norms_kept(self, selected: SelectedBatch) -> AbstractContextManager[object]:
         """Keep the running statistics where they come from the scoring pass."""
