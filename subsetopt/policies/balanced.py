@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -101,6 +101,9 @@ class Balanced(CappedPolicy, StatelessPolicy):
     balance: Balance | None = "loss"
     max_weight: float | None = 10.0
     _cap: WeightCap = field(init=False, repr=False, compare=False)
+
+    # Its problems are random designs, which take no constraints.
+    draws_designs: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_score(self.score)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,6 +124,9 @@ class Importance(CappedPolicy):
     >>> so.solve(problem, seed=0).weights.round(3)
     array([0.017, 0.017, 0.017, 0.017, 0.346, 0.017, 0.017, 0.017, 0.017])
     """
+
+    # Its problems are random designs, which take no constraints.
+    draws_designs: ClassVar[bool] = True
 
     def __init__(
         self,

@@ -113,6 +113,11 @@ class OnlineBatch(RememberingPolicy):
         )
 
     @property
+    def draws_designs(self) -> bool:
+        """Whether its problems are random designs, which take no constraints."""
+        return self.replacement
+
+    @property
     def current_pressure(self) -> float:
         """The selection pressure of the next selection."""
         decay: float = (self.final_pressure / self.pressure) ** self._progress

@@ -88,6 +88,9 @@ class Prioritized(RememberingPolicy):
 
     name: ClassVar[str] = "prioritized"
 
+    # Its problems are random designs, which take no constraints.
+    draws_designs: ClassVar[bool] = True
+
     def __init__(
         self,
         alpha: float = 0.6,

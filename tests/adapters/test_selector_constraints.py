@@ -97,3 +97,34 @@ def test_a_fallback_is_smaller_where_k_samples_do_not_fit() -> None:
     # What must be chosen costs too much: it is given up, the capacity is not.
     picked = _fallback(costs=costs, capacity=20, include=[39])
     assert 39 not in picked and costs[picked].sum() <= 20
+
+
+DRAWING = ("importance", "balanced", "prioritized", "online-batch")
+REFUSED: list[dict[str, Any]] = [
+    {"quotas": {0: (1, 3)}}, {"include": [0]}, {"exclude": [1]}, {"capacity": 3.0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("constraints", REFUSED, ids=lambda c: next(iter(c)))
+@pytest.mark.parametrize("name", DRAWING)
+def test_a_policy_of_random_draws_refuses_constraints_at_once(
+    name: str, constraints: dict[str, Any]
+) -> None:
+    (word,) = constraints
+    message = rf"policy '{name}' makes a random draw, which takes no {word}\. Leave {word} out"
+    with pytest.raises(so.UnsupportedProblemError, match=message):
+        st.BatchSelector(name, k=8, seed=0, constraints=constraints)
+    selector = st.BatchSelector(name, k=8, seed=0)
+    with pytest.raises(so.UnsupportedProblemError, match=message):
+        selector.without_losses(32, constraints=constraints)
+    assert selector.step == 0
+
+
+def test_draws_without_replacement_and_empty_constraints_are_taken() -> None:
+    nothing = {"include": [], "exclude": np.empty(0, dtype=int), "quotas": {}, "capacity": np.inf}
+    for name in DRAWING:
+        st.BatchSelector(name, k=8, constraints=nothing)
+    options = {"replacement": False}
+    quotas = {"quotas": {0: (1, 3)}, "groups": np.zeros(32, dtype=int)}
+    st.BatchSelector("online-batch", k=8, constraints=quotas, policy_options=options)
+    st.BatchSelector("uniform", k=8, constraints=quotas)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypedDict, cast
 
 import numpy as np
@@ -10,9 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 import subsetopt as so
 from subsetopt.problem import Quotas
 from subsetopt_torch.arguments import Constraints
+from subsetopt_torch.selection.named_policy import NamedPolicy
 from subsetopt_torch.selection.transfer import constraints_to_host
 
-__all__ = ["Rules", "checked_constraints", "constrained"]
+__all__ = ["Rules", "checked_constraints", "constrained", "merged_rules"]
 
 
 class Rules(TypedDict, total=False):
@@ -44,6 +46,32 @@ def checked_constraints(constraints: Constraints | None) -> Rules:
                 f"no constraint named {name!r}; known are {', '.join(_CONSTRAINTS)}."
             )
     return cast(Rules, on_host)
+
+
+def merged_rules(named: NamedPolicy, own: Rules, constraints: Constraints | None) -> Rules:
+    """Return a selector's constraints with those of a batch in place of those of the same name.
+
+    Raises
+    ------
+    OptionError
+        If a name is none of a problem's constraints.
+    UnsupportedProblemError
+        If the policy draws random designs, which take no constraints; also while it draws none.
+    """
+    rules: Rules = {**own, **checked_constraints(constraints)}
+    if getattr(named.policy, "draws_designs", False):
+        present = {
+            "include": np.size(rules.get("include", ())) > 0,
+            "exclude": np.size(rules.get("exclude", ())) > 0,
+            "quotas": bool(rules.get("quotas")),
+            "capacity": rules.get("capacity", math.inf) != math.inf,
+        }
+        for name in (name for name, is_there in present.items() if is_there):
+            raise so.UnsupportedProblemError(
+                f"policy {named.name!r} makes a random draw, which takes no {name}. Leave {name} "
+                "out, or take a policy that takes it, such as 'obtf' or 'proportional-loss'."
+            )
+    return rules
 
 
 def constrained(problem: so.Problem, rules: Rules, bad: NDArray[np.int64]) -> so.Problem:

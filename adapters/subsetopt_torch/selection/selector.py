@@ -24,7 +24,7 @@ from subsetopt_torch.arguments import (
 )
 from subsetopt_torch.model.losses import as_loss_vector, weight_dtype
 from subsetopt_torch.selection.answers import no_answer, training_weights, uniform_draw
-from subsetopt_torch.selection.constraints import Rules, checked_constraints
+from subsetopt_torch.selection.constraints import Rules, merged_rules
 from subsetopt_torch.selection.hearing import Hearing, feedback_on, finite
 from subsetopt_torch.selection.named_policy import NamedPolicy, SolverLike
 from subsetopt_torch.selection.picked import Origin, Picked, first_of
@@ -145,7 +145,7 @@ class BatchSelector:
         check_size(rate, k)
         self.time_limit = so.Deadline(time_limit).seconds if time_limit is not None else None
         self.nonfinite = nonfinite
-        self.constraints = checked_constraints(constraints)
+        self.constraints = merged_rules(self._named, {}, constraints)
         self.rank = rank
         self.seed = checked_seed(seed)
         self.step = 0
@@ -369,14 +369,13 @@ class BatchSelector:
             The unweighted losses of the picked samples, shape (k,), in their order; gradients are
             ignored. None (the default) takes the cross entropy of logits and targets.
         logits, targets
-            The model's outputs for the picked samples, shape (k, classes), and their targets, for
-            policies that learn from gradients with respect to the logits, by cross entropy.
+            The outputs for the picked samples, shape (k, classes), and their targets, for policies
+            that learn from gradients with respect to the logits, by cross entropy.
 
         Raises
         ------
         ProblemError
-            If the policy needs what is missing, or something has not one row per picked sample, or
-            a loss is not finite and ``nonfinite="raise"``.
+            If something is missing, malformed or, with ``nonfinite="raise"``, not finite.
 
         Examples
         --------
@@ -391,8 +390,7 @@ class BatchSelector:
         feedback, bad = finite(feedback_on(self._named, picked, losses, logits, targets))
         if len(bad.losses):
             self.exclude_nonfinite(bad.indices, bad.losses, "the training forward")
-        if len(feedback.losses):
-            self.hear(feedback)
+        self.hear(feedback if len(feedback.losses) else None)
 
     def hear(self, feedback: Feedback | None) -> None:
         """Pass on feedback that a step has made; None only says that it will come."""
@@ -445,7 +443,7 @@ class BatchSelector:
         self.excluded += int(positions.size)
 
     def _rules(self, constraints: Constraints | None) -> Rules:
-        return {**self.constraints, **checked_constraints(constraints)}
+        return merged_rules(self._named, self.constraints, constraints)
 
     def _presample(self, n: int, rules: Rules) -> Presample | None:
         state = SelectionState(self.step, n, self.size(n))
