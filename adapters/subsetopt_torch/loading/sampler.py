@@ -37,6 +37,41 @@ from subsetopt_torch.selection.named_policy import NamedPolicy, SolverLike
 __all__ = ["SubsetBatchSampler"]
 
 
+class BatchIterator(Iterator[list[int]]):
+    """The batches of one iteration over a sampler, with a state for loaders that save their own.
+
+    Parameters
+    ----------
+    sampler
+        The sampler that chooses the batches.
+    """
+
+    def __init__(self, sampler: SubsetBatchSampler) -> None:
+        self._sampler = sampler
+        self._batches = sampler.batches()
+
+    def __iter__(self) -> BatchIterator:
+        return self
+
+    def __next__(self) -> list[int]:
+        return next(self._batches)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how many batches the sampler had handed out."""
+        return {"selections": self._sampler.selections}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on after the batches that were handed out, in a sampler that has loaded its state.
+
+        Raises
+        ------
+        OptionError
+            If the state is incomplete.
+        """
+        check_state("iterator", state, ("selections",))
+        self._sampler.skip_until(int(state["selections"]))
+
+
 class SubsetBatchSampler(Sampler[list[int]]):
     """Batches of sample ids that a policy chooses over a whole map-style data set.
 
@@ -93,6 +128,10 @@ class SubsetBatchSampler(Sampler[list[int]]):
     steps and the loader has as many workers as before, all batches are then bit-identical to those
     of the run that was not interrupted.
 
+    A loader that saves its own state (torchdata's ``StatefulDataLoader``) saves that of the
+    iterator, too, in which every batch handed out counts as delivered: after a resume comes what
+    that loader had not delivered. What the policy learned since it asked for a batch is lost then.
+
     *Processes.* Every rank draws batches of its own, from what its own policy remembers.
 
     Examples
@@ -141,6 +180,8 @@ class SubsetBatchSampler(Sampler[list[int]]):
         self._next_epoch = 0
         self._selections = 0
         self._resumed = False
+        self._is_loaded = False
+        self._first_epoch = 0  # the epoch that callers of set_epoch have as 0
         self._iteration = 0
         self._waiting = IssuedBatches()
         self._order: NDArray[np.int64] | None = None
@@ -154,8 +195,12 @@ class SubsetBatchSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         return self._length
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> BatchIterator:
         """Return the batches of one epoch; after loading a state, the rest of that epoch."""
+        return BatchIterator(self)
+
+    def batches(self) -> Iterator[list[int]]:
+        """Yield the batches of one epoch; after loading a state, the rest of that epoch."""
         # The epoch begins when the first batch is asked for, since DataLoader may call iter twice.
         self._begin()
         iteration = self._iteration
@@ -165,6 +210,21 @@ class SubsetBatchSampler(Sampler[list[int]]):
         while self.issued < self._length:
             self._check_current(iteration)
             yield self._issue().ids.tolist()
+
+    @property
+    def selections(self) -> int:
+        """How many batches were handed out in all epochs."""
+        return self._selections
+
+    def skip_until(self, selection: int) -> None:
+        """Take the batches of a loaded state as delivered up to a number of selections.
+
+        For the state of an iterator: a loader that saves its own state has handed these out.
+        """
+        for batch in self._waiting.in_order():
+            if batch.number < selection:
+                self._waiting.remove(batch)
+        self._resumed = self.waiting > 0 or 0 < self.issued < self._length
 
     @property
     def policy(self) -> Policy:
@@ -189,7 +249,9 @@ class SubsetBatchSampler(Sampler[list[int]]):
     def set_epoch(self, epoch: int) -> None:
         """Say which epoch the next iteration is; by default one more than the last.
 
-        An epoch in progress in a loaded state goes on if it is this one, and is given up if not.
+        An epoch in progress in a loaded state goes on if it is this one, and is given up if not. A
+        loader that counts from 0 again after a state was loaded is understood: its 0 is the epoch
+        that the state goes on with, and its later numbers count from there.
 
         Raises
         ------
@@ -198,8 +260,13 @@ class SubsetBatchSampler(Sampler[list[int]]):
         """
         if not is_integer(epoch) or epoch < 0:
             raise so.OptionError(f"epoch must be a nonnegative int, got {epoch!r}.")
-        self._resumed = self._resumed and epoch == self.epoch
-        self._next_epoch = int(epoch)
+        if self._is_loaded:
+            self._is_loaded = False
+            goes_on = self.epoch if self._resumed else self._next_epoch
+            self._first_epoch = goes_on if epoch == 0 else 0
+        number = self._first_epoch + int(epoch)
+        self._resumed = self._resumed and number == self.epoch
+        self._next_epoch = number
 
     def weights(self, ids: Ids) -> Tensor:
         """Return the training weights of a batch: the loss is ``(losses * weights).sum()``.
@@ -329,10 +396,12 @@ class SubsetBatchSampler(Sampler[list[int]]):
         self.issued, self._selections = issued, selections
         unfinished = self.issued < self._length or 0 < self.waiting < self.issued
         self._resumed = self.issued > 0 and unfinished
+        self._is_loaded, self._first_epoch = True, 0
         self._order = None
         self._iteration += 1
 
     def _begin(self) -> None:
+        self._is_loaded = False
         if not self._resumed:
             self.epoch, self.issued = self._next_epoch, 0
             self._waiting.clear()
