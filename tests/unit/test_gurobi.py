@@ -23,7 +23,7 @@ pytestmark = needs_license
 
 def test_reaches_float32_precision_on_the_batch_of_the_paper() -> None:
     losses = np.random.default_rng(0).exponential(size=128).astype(np.float32)
-    solution = so.select(losses, k=13, solver="gurobi", time_limit=10, seed=0)
+    solution = so.select(losses, k=13, solver=Gurobi(work_limit=100.0), seed=0)
     assert solution.status is so.Status.OPTIMAL
     assert solution.relative_gap <= np.finfo(np.float32).eps
     assert so.verify(so.Problem(so.MeanMatching(losses), k=13), solution)

@@ -20,7 +20,7 @@ from subsetopt.budget import Deadline
 from subsetopt.inputs import checked_integer, checked_positive
 from subsetopt.solvers.base import RawResult
 from subsetopt.solvers.mip.calls import import_within, run_interruptible
-from subsetopt.solvers.mip.frame import Frame, Row, accepted, frame_of
+from subsetopt.solvers.mip.frame import Frame, Row, feasible, frame_of
 from subsetopt.solvers.mip.linear_model import LinearForm
 
 
@@ -69,9 +69,9 @@ def test_rows_and_value_agree_with_the_problem(cardinality: str, target: float |
             assert program.start is not None
             bound = program.bound(float(program.costs @ program.start)) + program.leak
             assert form.factor * bound == pytest.approx(true, abs=1e-12)
-            assert accepted(problem, form.frame, chosen) is not None
+            assert feasible(problem, form.frame.subset(chosen))
         else:
-            assert accepted(problem, form.frame, chosen) is None
+            assert not feasible(problem, form.frame.subset(chosen))
 
 
 def test_a_target_out_of_reach_needs_no_absolute_value() -> None:

@@ -64,9 +64,7 @@ class CPSat:
 
     with :math:`\hat v = \mathrm{round}(100\, v / \varepsilon)` for a tolerance
     :math:`\varepsilon` per chosen item, so that all sums stay below 2^62; rounding is taken off
-    the bound. Vectors, facilities and centers are stated as whole numbers, too: vectors by absolute
-    values and tangents, facility location with a variable for each pair, k-center with a program
-    for each radius that is tried.
+    the bound. The forms of other objectives are stated as whole numbers, too.
 
     Parameters
     ----------
@@ -79,7 +77,7 @@ class CPSat:
     Raises
     ------
     UnsupportedProblemError
-        If vectors, facilities or centers are too many for any mixed-integer program.
+        If the problem is beyond the sizes of mixed-integer programs.
     OptionError
         If a hyperparameter is out of range, or ``backend_params`` names no field of CP-SAT's
         ``SatParameters``.

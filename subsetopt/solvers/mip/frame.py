@@ -23,9 +23,10 @@ __all__ = [
     "Choice",
     "Frame",
     "Row",
-    "accepted",
+    "feasible",
     "frame_of",
     "framed",
+    "value_of",
 ]
 
 # GAP is the share of the tolerance at which a backend of floats may stop, LEAK the share that is
@@ -115,7 +116,7 @@ def frame_of(problem: Problem) -> Frame | RawResult:
     """Return what every model of a problem shares, or the answer where nothing is to choose."""
     rules = problem.constraints
     if problem.constrained and (why := rules.infeasibility()) is not None:
-        return RawResult(None, infeasible=True, extras={"why": why, "native_status": "not called"})
+        return _infeasible(why)
     remaining = rules.remaining
     items, size = remaining.affordable(), remaining.size
     if size == 0 or items.size == 0 or (items.size == size and not rules.at_most):
@@ -132,22 +133,30 @@ def framed(rules: Constraints) -> Frame:
     return Frame(items, rules.forced, rows)
 
 
-def accepted(problem: Problem, frame: Frame, chosen: Choice) -> NDArray[np.int64] | None:
-    """Return a backend's choice as indices, or None where its tolerances broke a constraint."""
-    indices = frame.subset(chosen)
+def feasible(problem: Problem, indices: NDArray[np.int64]) -> bool:
+    """Whether a subset keeps all constraints and that of the objective."""
     broken = problem.constraints.violations(indices)
-    return None if broken or problem.objective.violations(indices, problem.k) else indices
+    return not broken and not problem.objective.violations(indices, problem.k)
 
 
-def _only(problem: Problem, indices: NDArray[np.int64]) -> RawResult:
+def value_of(problem: Problem, indices: NDArray[np.int64]) -> float:
+    """Return the objective of a subset, or minus one that is maximized."""
     objective = problem.objective
-    if broken := objective.violations(indices, problem.k):
-        return RawResult(
-            None, infeasible=True, extras={"why": broken[0], "native_status": "not called"}
-        )
     weights = objective.weights_for(indices, problem.k)
     assert weights is not None
     value = objective.evaluate(indices, weights)
+    return value if objective.sense == "minimize" else -value
+
+
+def _infeasible(why: str) -> RawResult:
+    return RawResult(None, infeasible=True, extras={"why": why, "native_status": "not called"})
+
+
+def _only(problem: Problem, indices: NDArray[np.int64]) -> RawResult:
+    if broken := problem.objective.violations(indices, problem.k):
+        return _infeasible(broken[0])
+    value = value_of(problem, indices)
+    value = value if problem.objective.sense == "minimize" else -value
     return RawResult(indices, bound=value, extras={"native_status": "not called"})
 
 

@@ -86,8 +86,7 @@ class Gurobi:
               \textstyle\sum z = k,\; z \in \{0, 1\}^n
 
     A magnitude whose sign is the same for every subset, and top scores, are linear and need no t.
-    Vectors are matched in their Euclidean norm, by one of two forms. Facility location has a
-    variable for each pair, k-center a program for each radius that is tried.
+    The forms of other objectives are those of their modules; vectors have two.
 
     Parameters
     ----------
@@ -108,18 +107,15 @@ class Gurobi:
     OptionError
         If a hyperparameter is out of range, or ``backend_params`` names no Gurobi parameter.
     SolverLicenseError
-        If there is no valid license, or it does not cover the size (pip's: 1,999 variables, 200
-        where the objective is quadratic).
+        If there is no valid license, or it does not cover the size.
     UnsupportedProblemError
-        If vectors, facilities or centers are too many for any mixed-integer program, or
-        nonnegative weights are asked for by absolute values.
+        If the problem is beyond the sizes of mixed-integer programs, or nonnegative weights are
+        asked for by absolute values.
 
     Notes
     -----
-    ``max_iterations`` is the node limit. The losses are scaled to mean 1e3, FeasibilityTol and
-    IntFeasTol are 1e-9, and the search stops at the problem's tolerance (BestObjStop). One
-    environment per process is shared by all solves, which take turns. Deterministic for a given
-    seed and number of threads under a work limit.
+    ``max_iterations`` is the node limit. One environment per process is shared by all solves,
+    which take turns. Deterministic for a given seed and number of threads under a work limit.
 
     References
     ----------
@@ -272,8 +268,7 @@ def _require_license(
     env: gp.Env, form: Form, start: Choice | None, used: int, number: int
 ) -> Answer:
     """Raise unless the license covers the first program of a search, which then ends."""
-    program = form.program(_SCALE, start)
-    if not _covered(env, program):
+    if not _covered(env, program := form.program(_SCALE, start)):
         raise _too_large(program)
     return Answer.none()
 

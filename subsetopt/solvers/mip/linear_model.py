@@ -89,8 +89,7 @@ class LinearForm(Form):
             values, offset, sign, absolute = objective.values / unit, 0.0, -1, False
             precision = objective.tolerance / unit
         if isinstance(objective, ScoredMatching):
-            frame = _banded_frame(problem, frame)
-            frame = replace(frame, rows=(*frame.rows, _band(problem, frame)))
+            frame = _banded(problem, frame)
         offset = (sign or 1) * (offset + math.fsum(values[frame.forced]))
         values = (sign or 1) * values[frame.items]
         if absolute and not values.any():
@@ -108,10 +107,6 @@ class LinearForm(Form):
         """Return the value to minimize of a choice, a bool per candidate."""
         total = self.offset + float(self.values[chosen].sum())
         return abs(total) if self.absolute else total
-
-    def within(self, share: float) -> LinearForm:
-        """Return the form that asks for a magnitude within a share of the precision."""
-        return replace(self, share=share)
 
     def program(self, scale: float, start: Choice | None, *, whole: bool = False) -> Program:
         """Return the program over z, and t where a magnitude is minimized."""
@@ -154,17 +149,24 @@ class LinearForm(Form):
         )  # fmt: skip
 
 
-def _band(problem: Problem, frame: Frame) -> Row:
-    """Return the band of scored matching, about 0 where the size is exact."""
-    objective, items = problem.objective, frame.items
+def _banded(problem: Problem, frame: Frame) -> Frame:
+    """Return the frame with the band of scored matching, about 0 where the size is exact.
+
+    Candidates that no subset within the band has, or every one, are taken out.
+    """
+    objective, rules, k = problem.objective, problem.constraints, problem.k
     assert isinstance(objective, ScoredMatching)
     # As for costs, a backend's tolerance is then a small part of the width left for rounding.
     unit = (objective.matching.scale or 1.0) / CAPACITY_UNITS
-    center = 0.0 if problem.constraints.at_most else objective.target
+    center = 0.0 if rules.at_most else objective.target
     losses = objective.losses / unit - center / unit
-    low, high = (end / unit - problem.k * (center / unit) for end in objective.window(problem.k))
+    low, high = (end / unit - k * (center / unit) for end in objective.window(k))
+    slack = k * objective.slack / unit
+    fewer = _narrowed(rules, losses, low - slack, high + slack)
+    frame = frame if fewer is rules else framed(fewer)
     forced = math.fsum(losses[frame.forced])
-    return Row(np.arange(items.size), losses[items], low - forced, high - forced)
+    row = Row(np.arange(frame.size), losses[frame.items], low - forced, high - forced)
+    return replace(frame, rows=(*frame.rows, row))
 
 
 def _residual(
@@ -187,41 +189,23 @@ def _residual(
         values, constant = plain - objective.target / unit, 0.0
     while True:
         ends = [rules.best_by(values), rules.best_by(-values)]
-        lowest, highest = (constant + math.fsum(values[end]) for end in ends)
-        if lowest >= 0.0:
+        totals = [constant + math.fsum(values[end]) for end in ends]
+        if totals[0] >= 0.0:
             return frame, plain, offset, 1
-        if highest <= 0.0:
+        if totals[1] <= 0.0:
             return frame, plain, offset, -1
-        reached = [
-            abs(total)
-            for end, total in zip(ends, (lowest, highest), strict=True)
-            if rules.affords(end)
-        ]
+        reached = [abs(totals[i]) for i, end in enumerate(ends) if rules.affords(end)]
         within = min(reached, default=math.inf) + problem.k * objective.tolerance / unit
         fewer = _narrowed(rules, values, -within - constant, within - constant)
-        if fewer is None:
+        if fewer is rules:
             return frame, values, constant, 0
-        rules, frame = fewer, framed(fewer)
-
-
-def _banded_frame(problem: Problem, frame: Frame) -> Frame:
-    """Return the frame without candidates that no subset within the band has, or every one."""
-    objective, rules = problem.objective, problem.constraints
-    assert isinstance(objective, ScoredMatching)
-    unit = objective.matching.scale or 1.0
-    low, high = (end / unit for end in objective.window(problem.k))
-    slack = problem.k * objective.slack / unit
-    while True:
-        fewer = _narrowed(rules, objective.losses / unit, low - slack, high + slack)
-        if fewer is None:
-            return frame
         rules, frame = fewer, framed(fewer)
 
 
 def _narrowed(
     rules: Constraints, values: NDArray[np.float64], low: float, high: float
-) -> Constraints | None:
-    """Return constraints of fewer candidates for sums within ends; None where all stay.
+) -> Constraints:
+    """Return constraints of the candidates that matter to sums within ends.
 
     For each candidate, the least and the greatest sum of subsets of the right size are taken that
     have it, and of those that do not.
@@ -229,7 +213,7 @@ def _narrowed(
     items, size = rules.free, rules.remaining.size
     ranked = np.sort(np.append(values[items], np.zeros(size if rules.at_most else 0)))
     if not 0 < size < ranked.size:
-        return None
+        return rules
     forced, own = math.fsum(values[rules.forced]), values[items]
     least, greatest = (forced + math.fsum(part) for part in (ranked[:size], ranked[-size:]))
     rounding = _ROUNDING * (float(np.abs(ranked).sum()) + abs(forced))
@@ -246,5 +230,5 @@ def _narrowed(
     fewer = replace(rules, forced=np.sort(np.append(rules.forced, items[always])), free=free)
     left = fewer.remaining
     if not (never | always).any() or left.size <= 0 or left.affordable().size <= left.size:
-        return None
-    return None if isinstance(fewer.cheapest, str) else fewer
+        return rules
+    return rules if isinstance(fewer.cheapest, str) else _narrowed(fewer, values, low, high)

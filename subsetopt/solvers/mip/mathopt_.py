@@ -230,7 +230,7 @@ class _Run:
         floor, used = -math.inf, 0
         for attempt, share in enumerate(_BANDS):
             part = None if nodes is None else int(self.solver.band_share * (nodes - used))
-            band = self._run(form.within(share), None, part, attempt)
+            band = self._run(replace(form, share=share), None, part, attempt)
             used, choices = used + band.iterations, [*band.choices, *choices]
             if band.reason is StopReason.INTERRUPTED:
                 return replace(band, choices=choices, iterations=used)

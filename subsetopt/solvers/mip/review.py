@@ -6,9 +6,6 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 
-import numpy as np
-from numpy.typing import NDArray
-
 from subsetopt.constraints.remaining import Remaining
 from subsetopt.errors import SolverError
 from subsetopt.objectives import MeanMatching, TopScores
@@ -18,11 +15,12 @@ from subsetopt.solvers.coverage.farthest_first import FarthestFirst
 from subsetopt.solvers.coverage.greedy import LazyGreedy
 from subsetopt.solvers.exhaustive import Exhaustive
 from subsetopt.solvers.greedy import Greedy
+from subsetopt.solvers.mip.frame import feasible, value_of
 from subsetopt.solvers.scored.lagrangian import Lagrangian
 from subsetopt.solvers.swap import Swap
 from subsetopt.status import StopReason
 
-__all__ = ["reviewed", "value_of"]
+__all__ = ["reviewed"]
 
 # The most subsets that are all looked at, which takes some milliseconds: of objectives that
 # compiled code evaluates, and of all others.
@@ -40,15 +38,6 @@ _NATIVE: dict[str, tuple[Callable[[], Solver], int]] = {
 _ENDS = (StopReason.TIME, StopReason.INTERRUPTED)
 
 
-def value_of(problem: Problem, indices: NDArray[np.int64]) -> float:
-    """Return the objective of a subset, or minus one that is maximized."""
-    objective = problem.objective
-    weights = objective.weights_for(indices, problem.k)
-    assert weights is not None
-    value = objective.evaluate(indices, weights)
-    return value if objective.sense == "minimize" else -value
-
-
 def reviewed(problem: Problem, context: SolveContext, raw: RawResult) -> RawResult:
     """Return a backend's result, or a native one where that refutes what it says.
 
@@ -62,7 +51,7 @@ def reviewed(problem: Problem, context: SolveContext, raw: RawResult) -> RawResu
         native = _native_result(problem, context, raw)
     except SolverError:
         return raw
-    if native is None or native.indices is None or not _feasible(problem, native.indices):
+    if native is None or native.indices is None or not feasible(problem, native.indices):
         return raw
     value = value_of(problem, native.indices)
     sign = 1.0 if problem.objective.sense == "minimize" else -1.0
@@ -102,8 +91,3 @@ def _count_is_within(most: int, remaining: Remaining) -> bool:
         return False
     sizes = range(0 if remaining.at_most else size, size + 1)
     return sum(math.comb(m, j) for j in sizes) <= most
-
-
-def _feasible(problem: Problem, indices: NDArray[np.int64]) -> bool:
-    broken = problem.constraints.violations(indices)
-    return not broken and not problem.objective.violations(indices, problem.k)

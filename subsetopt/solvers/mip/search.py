@@ -18,10 +18,9 @@ from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import out_of_time
 from subsetopt.solvers.mip.coverage_form import CoverForm, FacilityForm, squared_distances
-from subsetopt.solvers.mip.frame import Choice, Frame, accepted, frame_of
+from subsetopt.solvers.mip.frame import Choice, Frame, feasible, frame_of, value_of
 from subsetopt.solvers.mip.linear_model import LinearForm
 from subsetopt.solvers.mip.program import Answer, Form, Run
-from subsetopt.solvers.mip.review import value_of
 from subsetopt.solvers.mip.vector_form import AbsoluteForm
 from subsetopt.solvers.spec import Limit, oversize
 from subsetopt.status import StopReason
@@ -137,7 +136,7 @@ class _Runs:
             self.began = self.began if self.number else answer.began
             self.used, self.number = self.used + answer.iterations, self.number + 1
             self.word = answer.word
-            good = [accepted(self.problem, form.frame, z) is not None for z in answer.choices]
+            good = [feasible(self.problem, form.frame.subset(z)) for z in answer.choices]
             self.cuts += [z for z, kept in zip(answer.choices, good, strict=True) if not kept]
             if all(good[:1]) or not answer.ended or len(self.cuts) > _MOST_CUTS:
                 break
@@ -297,6 +296,5 @@ def _farthest_first(problem: Problem, radii: _Radii) -> tuple[Choice | None, flo
         np.minimum(squares, radii.squares[:, column[pick]], out=squares)
     spread = min(spread, float(squares.max())) if state.slots == 0 else 0.0
     chosen = radii.frame.choice(state.completed())
-    if chosen is not None and accepted(problem, radii.frame, chosen) is None:
-        chosen = None
-    return chosen, spread
+    kept = chosen is not None and feasible(problem, radii.frame.subset(chosen))
+    return chosen if kept else None, spread
