@@ -9,6 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.budget import Deadline
 from subsetopt.inputs import DECIDED, checked_choice
 from subsetopt.kernels.designs import cube as kernel
 from subsetopt.kernels.designs.systematic import shuffle, systematic
@@ -19,10 +20,13 @@ from subsetopt.status import StopReason
 
 __all__ = ["Cube", "Flight", "Multinomial", "Systematic"]
 
-# Multiplications between two looks at the clock: about 50 microseconds.
+# Multiplications between two looks at the clock, which take about 50 microseconds.
 _CHUNK = 40_000
+# Entries of balancing variables between two looks at the clock, which take about a millisecond.
+_ENTRIES = 100_000
+# A number of units to look at that is no limit.
 _ALL = 1 << 62
-# What preparing a flight takes per candidate, with no look at the clock.
+# Time per candidate that putting the units of a flight in order takes, with no look at the clock.
 _SECONDS_PER_UNIT = 3e-7
 
 
@@ -83,7 +87,7 @@ class Systematic:
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the draw of the context's seed."""
-        pi = _settled(_design(problem).inclusion)
+        pi = _rounded(_design(problem).inclusion)
         rng = np.array([context.entropy], dtype=np.uint64)
         order = np.arange(problem.n)
         if self.order == "random":
@@ -134,7 +138,7 @@ class Cube:
         design = _design(problem)
         rng = np.array([context.entropy], dtype=np.uint64)
         if context.deadline.remaining() < _SECONDS_PER_UNIT * problem.n:
-            drawn = _take(_settled(design.inclusion), np.arange(problem.n), problem.k, rng)
+            drawn = _take(_rounded(design.inclusion), np.arange(problem.n), problem.k, rng)
             return _answer(problem, drawn, StopReason.TIME, 0)
         closest_last = self.order == "closest-last"
         balance = _balance(design)
@@ -143,7 +147,7 @@ class Cube:
         flight = Flight(design, rng, closest_last=closest_last)
         reason = flight.run(context)
         drawn = flight.finish(problem.k, balanced=reason is StopReason.COMPLETED)
-        return _answer(problem, drawn, reason, flight.done)
+        return _answer(problem, drawn, reason, flight.looked)
 
 
 def _at_once(
@@ -157,58 +161,115 @@ def _at_once(
     inclusion = _design(problem).inclusion
     draw: Callable[..., Any] = kernel.draw
     most = _ALL if limit is None else limit
-    drawn, done, ended = draw(inclusion, balance, problem.k, closest_last, most, rng)
+    taken = np.empty(problem.n, dtype=np.bool_)
+    looked, ended = draw(inclusion, balance, problem.k, closest_last, most, rng, taken)
+    drawn = np.flatnonzero(taken)
     reason = StopReason.COMPLETED if ended else StopReason.ITERATION
     weights = 1.0 / (problem.n * inclusion[drawn])
-    return RawResult(drawn, weights, stop_reason=reason, iterations=int(done))
+    return RawResult(drawn, weights, stop_reason=reason, iterations=int(looked))
 
 
 class Flight:
-    """The arrays that the kernel works on, for the undecided units only."""
+    """The arrays that the kernel works on, for the undecided units only.
 
-    __slots__ = ("certain", "columns", "done", "order", "pi", "rng", "state", "units")
+    Compiled code makes none of them: it does so by calls of Python, which can end the process while
+    an interrupt is pending.
+
+    Attributes
+    ----------
+    certain
+        Candidates that are in every sample.
+    units, pi
+        Undecided candidates, shape (m,), and their probabilities now.
+    order
+        A permutation of the units: in which the flight looks at them from the last to the first,
+        unless typical ones come last, and in which a systematic draw decides.
+    looked
+        Units looked at.
+    """
+
+    __slots__ = (
+        "balance",
+        "certain",
+        "closest_last",
+        "columns",
+        "looked",
+        "order",
+        "pi",
+        "rng",
+        "state",
+        "units",
+    )
 
     def __init__(
         self, design: SamplingDesign, rng: NDArray[np.uint64], *, closest_last: bool
     ) -> None:
-        prepare: Callable[..., Any] = kernel.prepare
-        self.rng, self.done = rng, 0
+        inclusion = design.inclusion
+        self.balance, self.closest_last = _balance(design), closest_last
+        self.rng, self.looked = rng, 0
         self.certain = design.certain
-        self.units, self.pi, self.columns, self.order, distances = prepare(
-            design.inclusion, _balance(design), rng
-        )
-        # NumPy's sort is much faster than Numba's where there are many units.
-        last = np.argsort(distances, kind="stable") if closest_last else slice(None)
-        queue = self.order[last].copy()
-        rows = self.columns.shape[1]
-        ints = np.zeros(kernel.N_INTS, dtype=np.int64)
-        ints[kernel.I_QUEUED] = self.units.size
-        inverse, basis = np.empty((rows, rows)), np.empty(rows, dtype=np.int64)
-        kernel.restart(rows, inverse, basis, ints)
-        room = (np.empty(rows), np.empty(rows), np.empty(rows))
-        self.state: tuple[NDArray[Any], ...] = (queue, inverse, basis, *room, ints)
+        self.units = np.flatnonzero((inclusion > DECIDED) & (inclusion < 1.0 - DECIDED))
+        self.pi = inclusion[self.units]
+        self.order = np.arange(self.units.size)
+        shuffle(self.order, rng)
+        self.columns = np.empty((self.units.size, 0))
+        self.state: tuple[NDArray[Any], ...] = ()
 
     def run(self, context: SolveContext) -> StopReason:
         """Fly until the end or a limit."""
+        try:
+            if not self._prepare(context.deadline):
+                return StopReason.TIME
+            return self._fly(context)
+        except KeyboardInterrupt:
+            return StopReason.INTERRUPTED
+
+    def _prepare(self, deadline: Deadline) -> bool:
+        """Set up the columns and the state of the kernel; return whether there was time."""
+        add_column: Callable[..., bool] = kernel.add_column
+        m, p = self.units.size, self.balance.shape[1]
+        columns = np.empty((m, 1 + p))
+        columns[:, 0] = 1.0
+        distances = np.zeros(m)
+        rows, entries = 1, 0
+        for j in range(p):
+            entries += m
+            if entries > _ENTRIES:
+                if deadline.expired():
+                    return False
+                entries = 0
+            rows += add_column(self.balance, j, self.units, self.pi, columns, rows, distances)
+        self.columns = np.ascontiguousarray(columns[:, :rows])
+        queue = self.order.copy()
+        if self.closest_last:
+            # NumPy's sort is much faster than Numba's where there are many units.
+            queue = queue[np.argsort(distances[queue], kind="stable")]
+        ints = np.zeros(kernel.N_INTS, dtype=np.int64)
+        ints[kernel.I_QUEUED] = m
+        inverse, basis = np.empty((rows, rows)), np.empty(rows, dtype=np.int64)
+        kernel.restart(rows, inverse, basis, ints)
+        room = (np.empty(rows), np.empty(rows), np.empty(rows))
+        self.state = (queue, inverse, basis, *room, ints)
+        return True
+
+    def _fly(self, context: SolveContext) -> StopReason:
+        """Decide units until all are, or a limit."""
         rows = self.columns.shape[1]
         chunk = _chunk(rows)
         ints = self.state[-1]
         fly: Callable[..., int] = kernel.fly
-        try:
-            while ints[kernel.I_QUEUED]:
-                if context.deadline.expired():
-                    return StopReason.TIME
-                if context.max_iterations is not None:
-                    chunk = min(chunk, context.max_iterations - self.done)
-                    if chunk <= 0:
-                        return StopReason.ITERATION
-                self.done += fly(self.columns, self.pi, rows, self.state, self.rng, chunk)
-        except KeyboardInterrupt:
-            return StopReason.INTERRUPTED
+        while ints[kernel.I_QUEUED]:
+            if context.deadline.expired():
+                return StopReason.TIME
+            if context.max_iterations is not None:
+                chunk = min(chunk, context.max_iterations - self.looked)
+                if chunk <= 0:
+                    return StopReason.ITERATION
+            self.looked += fly(self.columns, self.pi, rows, self.state, self.rng, chunk)
         return StopReason.COMPLETED
 
     def finish(self, k: int, *, balanced: bool) -> NDArray[np.int64]:
-        """Return the sample: decide what is left by landing, or systematically."""
+        """Return the sample: undecided units are decided by landing, or systematically."""
         size = k - self.certain.size
         if balanced:
             rows = self.columns.shape[1]
@@ -237,8 +298,8 @@ def _chunk(rows: int) -> int:
     return 1 + _CHUNK // (rows * rows + 40)
 
 
-def _settled(inclusion: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return a copy of the probabilities, those near 0 or 1 as these."""
+def _rounded(inclusion: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return a copy of the probabilities, those near 0 or 1 rounded to it."""
     pi = inclusion.copy()
     pi[inclusion <= DECIDED] = 0.0
     pi[inclusion >= 1.0 - DECIDED] = 1.0

@@ -161,6 +161,15 @@ def test_a_draw_at_once_is_that_of_a_flight_in_chunks(
         assert (once.stop_reason, once.iterations) == (chunks.stop_reason, chunks.iterations)
 
 
+def _columns(balance: np.ndarray, pi: np.ndarray) -> np.ndarray:
+    n, p = balance.shape
+    columns, distances, rows = np.ones((n, 1 + p)), np.zeros(n), 1
+    for j in range(p):
+        rows += kernel.add_column(balance, j, np.arange(n), pi, columns, rows, distances)
+    assert np.allclose(distances, np.square(columns[:, 1:rows]).sum(axis=1))
+    return columns[:, :rows].copy()
+
+
 def _state(columns: np.ndarray, pi: np.ndarray) -> tuple[np.ndarray, ...]:
     n, rows = columns.shape
     ints = np.zeros(kernel.N_INTS, dtype=np.int64)
@@ -194,7 +203,7 @@ def test_every_move_keeps_every_total_and_is_that_of_the_twin(
     elif kind == "heavy":
         x = np.exp(3 * x)
     pi = rng.uniform(0.01, 0.99, size=n)
-    columns = kernel.balance_columns(x, np.arange(n), pi)
+    columns = _columns(x, pi)
     queue = rng.permutation(n)
     state = np.array([seed], dtype=np.uint64)
     twin = [pi, *reference.flight(columns, pi, queue, lambda: _uniform(state))]

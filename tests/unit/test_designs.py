@@ -7,6 +7,7 @@ import pytest
 from clocks import InterruptedClock
 
 import subsetopt as so
+from subsetopt.kernels.designs import cube
 
 PI = so.inclusion_probabilities([4.0, 1.0, 1.0, 2.0, 0.5, 1.5], 3)
 
@@ -157,3 +158,31 @@ def test_many_designs_at_once() -> None:
 def test_unknown_orders_are_refused(name: str) -> None:
     with pytest.raises(so.OptionError, match="order must be"):
         so.solve(so.Problem(so.SamplingDesign(PI), 3), name, options={"order": "sorted"})
+
+
+def test_compiled_code_returns_no_arrays() -> None:
+    """They would be made by calls of Python, which a pending interrupt can turn into a crash."""
+    rng = np.random.default_rng(0)
+    for n in (40, 5000):
+        pi = so.inclusion_probabilities(rng.random(n), n // 10)
+        problem = so.Problem(so.SamplingDesign(pi, rng.random((n, 3))), n // 10)
+        so.solve(problem, "cube", seed=0)
+    returned = {
+        name: str(signature.return_type)
+        for name in ("add_column", "draw", "fly", "land", "restart")
+        for signature in getattr(cube, name).nopython_signatures
+    }
+    assert returned.keys() == {"add_column", "draw", "fly", "land", "restart"}
+    assert not [name for name, kind in returned.items() if "rray" in kind]
+
+
+def test_a_flight_that_is_out_of_time_before_it_starts_is_drawn_systematically() -> None:
+    rng = np.random.default_rng(0)
+    pi = so.inclusion_probabilities(rng.random(60_000), 500)
+    problem = so.Problem(so.SamplingDesign(pi, rng.random((60_000, 9))), 500)
+    ticks = iter(range(10**6))
+    deadline = so.Deadline(5.0, clock=lambda: next(ticks))
+    answer = so.solve(problem, "cube", deadline, seed=0)
+    assert answer.stop_reason is so.StopReason.TIME
+    assert answer.iterations == 0
+    assert so.verify(problem, answer)

@@ -22,15 +22,13 @@ from subsetopt.kernels.compiling import njit, uncounted
 from subsetopt.kernels.designs.systematic import shuffle, systematic
 from subsetopt.kernels.random_ import next_bits
 
-__all__ = [
-    "I_QUEUED", "N_INTS", "State", "balance_columns", "draw", "fly", "land", "prepare", "restart",
-]  # fmt: skip
+__all__ = ["I_QUEUED", "N_INTS", "State", "add_column", "draw", "fly", "land", "restart"]
 
-# A column this small beside the terms that it is the sum of is none.
+# A column depends on the basis where it is this small beside the terms that it is the sum of.
 _DEPENDENT = 1e-8
-# A pivot below this would spoil the inverse.
+# A pivot below this would make the inverse imprecise.
 _SMALLEST_PIVOT = 1e-3
-# What a null vector may miss a balance total by, beside the terms that the total is the sum of.
+# A null vector may miss a balance total by this share of the terms that the total is the sum of.
 _RESIDUAL = 1e-12
 
 N_INTS = 3
@@ -70,52 +68,53 @@ class State(NamedTuple):
 
 
 @njit(cache=True)
-def balance_columns(balance, units, pi):
-    """Return 1 and ``x_i / pi_i`` per unit, every variable shifted and scaled to spread 1.
+def add_column(balance, j, units, pi, columns, rows, distances):
+    """Write ``x_i / pi_i`` per unit, shifted and scaled to spread 1, to column number ``rows``.
 
     Shifts by multiples of the first column leave the problem as it is, and make a variable that
-    is nearly proportional to the probabilities as precise as any other. A variable whose ratios
-    do not differ is left out.
+    is nearly proportional to the probabilities as precise as any other.
 
     Parameters
     ----------
-    balance
-        Balancing variables (n, p).
+    balance, j
+        Balancing variables, shape (n, p), and the number of the one to add.
     units
-        Undecided candidates (m,).
+        Undecided candidates, shape (m,).
     pi
-        Their inclusion probabilities (m,).
+        Their inclusion probabilities, shape (m,).
+    columns
+        The columns, shape (m, q), of which the first ``rows`` are there; the first of all is 1.
+    distances
+        How far the columns of each unit are from typical, squared, shape (m,); added to.
 
     Returns
     -------
-    ndarray
-        Columns (m, q), q <= p + 1.
+    bool
+        Whether there is such a column: not where the ratios do not differ.
     """
     m = units.size
-    columns = np.ones((m, 1 + balance.shape[1]))
-    rows = 1
-    for j in range(balance.shape[1]):
-        largest = 0.0
-        for i in range(m):
-            largest = max(largest, abs(balance[units[i], j]))
-        if largest == 0.0:
-            continue
-        total = sum_x = sum_size = 0.0
-        for i in range(m):
-            x = balance[units[i], j] / largest
-            columns[i, rows] = x
-            total += pi[i]
-            sum_x += x
-            sum_size += abs(x)
-        spread = 0.0
-        for i in range(m):
-            columns[i, rows] = columns[i, rows] / pi[i] - sum_x / total
-            spread += pi[i] * abs(columns[i, rows])
-        if spread > DECIDED * sum_size:
-            for i in range(m):
-                columns[i, rows] *= total / spread
-            rows += 1
-    return columns[:, :rows].copy()
+    largest = 0.0
+    for i in range(m):
+        largest = max(largest, abs(balance[units[i], j]))
+    if largest == 0.0:
+        return False
+    total = sum_x = sum_size = 0.0
+    for i in range(m):
+        x = balance[units[i], j] / largest
+        columns[i, rows] = x
+        total += pi[i]
+        sum_x += x
+        sum_size += abs(x)
+    spread = 0.0
+    for i in range(m):
+        columns[i, rows] = columns[i, rows] / pi[i] - sum_x / total
+        spread += pi[i] * abs(columns[i, rows])
+    if not spread > DECIDED * sum_size:
+        return False
+    for i in range(m):
+        columns[i, rows] *= total / spread
+        distances[i] += columns[i, rows] ** 2
+    return True
 
 
 @njit(cache=True)
@@ -357,81 +356,67 @@ def land(columns, pi, rows, state, rng, size):
 
 
 @njit(cache=True)
-def prepare(inclusion, balance, rng):
-    """Return what a flight needs: the undecided units in a random order, and their columns.
+def draw(inclusion, balance, size, closest_last, limit, rng, taken):
+    """Draw a sample in one call, for problems that are too small to look at the clock.
+
+    The sample is written to an array of the caller's: an array that compiled code returns is made
+    by calls of Python, which can end the process while an interrupt is pending.
 
     Parameters
     ----------
     inclusion
-        Inclusion probabilities (n,); those within ``DECIDED`` of 0 or 1 are these.
+        Inclusion probabilities, shape (n,); those within ``DECIDED`` of 0 or 1 are these.
     balance
-        Balancing variables (n, p).
-    rng
-        State of the generator.
-
-    Returns
-    -------
-    tuple
-        Undecided candidates (m,), their probabilities, columns (m, q), a permutation of the units,
-        and how far the columns of each of it are from typical, squared.
-    """
-    n = inclusion.size
-    units, pi = np.empty(n, dtype=np.int64), np.empty(n)
-    m = 0
-    for i in range(n):
-        if DECIDED < inclusion[i] < 1.0 - DECIDED:
-            units[m], pi[m] = i, inclusion[i]
-            m += 1
-    units, pi = units[:m].copy(), pi[:m].copy()
-    columns = balance_columns(balance, units, pi)
-    order, distances = np.arange(m), np.empty(m)
-    shuffle(order, rng)
-    for i in range(m):
-        total = 0.0
-        for k in range(1, columns.shape[1]):
-            total += columns[order[i], k] ** 2
-        distances[i] = total
-    return units, pi, columns, order, distances
-
-
-@njit(cache=True)
-def draw(inclusion, balance, size, closest_last, limit, rng):
-    """Draw a sample in one call, for problems that are too small to look at the clock.
-
-    Parameters
-    ----------
-    inclusion, balance, rng
-        See ``prepare``.
+        Balancing variables, shape (n, p).
     size
         Size of the sample.
     closest_last
         Whether units with typical columns are looked at last; in a random order otherwise.
     limit
         Most units to look at; a systematic draw decides what is left then.
+    rng
+        State of the generator.
+    taken
+        Written: whether each candidate is in the sample, shape (n,), bool.
 
     Returns
     -------
     tuple
-        The sample, ascending; units looked at; whether the flight ended.
+        Units looked at; whether the flight ended.
     """
-    units, pi, columns, order, distances = prepare(inclusion, balance, rng)
-    m, rows = columns.shape
-    queue = order[np.argsort(distances, kind="mergesort")] if closest_last else order.copy()
+    n, m, certain = inclusion.size, 0, 0
+    units = np.empty(n, dtype=np.int64)
+    for i in range(n):
+        if DECIDED < inclusion[i] < 1.0 - DECIDED:
+            units[m] = i
+            m += 1
+        taken[i] = inclusion[i] >= 1.0 - DECIDED
+        certain += taken[i]
+    units = units[:m]
+    pi = inclusion[units]
+    most = np.ones((m, 1 + balance.shape[1]))
+    distances, rows = np.zeros(m), 1
+    for j in range(balance.shape[1]):
+        rows += add_column(balance, j, units, pi, most, rows, distances)
+    columns = most[:, :rows].copy()
+    order = np.arange(m)
+    shuffle(order, rng)
+    queue = order[np.argsort(distances[order], kind="mergesort")] if closest_last else order.copy()
     inverse, basis = np.empty((rows, rows)), np.empty(rows, dtype=np.int64)
     ints = np.zeros(N_INTS, dtype=np.int64)
     state = (queue, inverse, basis, np.empty(rows), np.empty(rows), np.empty(rows), ints)
     ints[I_QUEUED] = m
     restart(rows, inverse, basis, ints)
-    taken = inclusion >= 1.0 - DECIDED
-    wanted = size - taken.sum()
+    wanted = size - certain
     done = fly(columns, pi, rows, state, rng, limit)
     ended = ints[I_QUEUED] == 0
     chosen = np.empty(m, dtype=np.bool_)
     if ended:
         land(columns, pi, rows, state, rng, wanted)
-        chosen[:] = pi == 1.0
+        for i in range(m):
+            chosen[i] = pi[i] == 1.0
     else:
         systematic(pi, order, wanted, rng, chosen)
     for i in range(m):
         taken[units[i]] = chosen[i]
-    return np.flatnonzero(taken), done, ended
+    return done, ended
