@@ -51,7 +51,9 @@ def judge(
             error = f"solver {name!r} returned an infeasible subset: {error}"
     if error is None:
         answers = [answer for answer in (own, kept) if answer is not None]
-        known = [a[2] for a in answers if objective.clearly_allows(a[0], problem.k)]
+        if objective.restricts:
+            answers = [a for a in answers if objective.clearly_allows(a[0], problem.k)]
+        known = [answer[2] for answer in answers]
         if (claim := false_claim(problem, raw, known)) is not None:
             error = f"solver {name!r} {claim}"
     if error is not None:
