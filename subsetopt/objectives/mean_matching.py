@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -20,6 +21,8 @@ __all__ = ["MeanMatching", "MeanMatchingRows"]
 
 # Relative rounding of float64 sums, which limits how well a target far beyond all losses is met.
 _ROUNDING = 1e-13
+# A sum to hit beyond this would leave distances from it that overflow.
+_LARGEST_SUM = sys.float_info.max / 4.0
 # Losses are near each other where they span less than this share of their mean magnitude.
 _NEAR = 1.0 / 16.0
 # Weights that sum to 1 but for this are those of k samples.
@@ -156,6 +159,10 @@ class MeanMatching(Objective):
         twin.tolerance = twin._precision()
         return twin
 
+    def target_sum(self, k: int) -> float:
+        """Return k times the target; at most a quarter of what float64 holds, beyond all sums."""
+        return max(-_LARGEST_SUM, min(_LARGEST_SUM, k * self.target))
+
     def __repr__(self) -> str:
         return f"MeanMatching(n={self.n}, target={self.target!r})"
 
@@ -249,6 +256,11 @@ class MeanMatchingRows:
             np.array([objective.single for objective in objectives]),
             {row: objective for row, objective in enumerate(objectives) if objective.base},
         )
+
+    def target_sums(self, sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return what :meth:`MeanMatching.target_sum` does, per row for its size, shape (rows,)."""
+        with np.errstate(over="ignore"):
+            return np.clip(sizes * self.targets, -_LARGEST_SUM, _LARGEST_SUM)
 
     @property
     def lengths(self) -> NDArray[np.int64]:

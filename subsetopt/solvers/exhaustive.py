@@ -127,7 +127,7 @@ class _Compiled(_Enumeration):
         self.target = 0.0
         if isinstance(objective, MeanMatching):
             forced = math.fsum(objective.values[remaining.forced])
-            self.target = problem.k * objective.target - forced
+            self.target = objective.target_sum(problem.k) - forced
         # Calls with a named tuple take a microsecond longer than calls with a plain one.
         self.limits = tuple(remaining.limits(remaining.items))
         self._begin_size()

@@ -58,7 +58,7 @@ def _constrained(
     matching = isinstance(objective, MeanMatching)
     missing = 0.0
     if isinstance(objective, MeanMatching):
-        missing = problem.k * objective.target - float(values[rules.forced].sum())
+        missing = objective.target_sum(problem.k) - float(values[rules.forced].sum())
     stop = StopReason.COMPLETED
     while state.slots > 0:
         if context.deadline.expired():

@@ -92,6 +92,17 @@ def test_a_target_outside_the_reachable_means_is_proved() -> None:
     assert solution.bound == pytest.approx(1000.0 - 47.0)
 
 
+@pytest.mark.parametrize("name", ["swap", "auto", "exact", "exhaustive"])
+def test_a_target_whose_sum_overflows_is_as_far_as_any(name: str) -> None:
+    problem = so.Problem(so.MeanMatching(np.arange(8.0), target=1e308), 3)
+    solution = so.solve(problem, name, seed=0)
+    assert solution.status in (so.Status.FEASIBLE, so.Status.OPTIMAL)
+    assert solution.indices.size == 3
+    assert solution.objective == 1e308
+    rows = so.select_many([np.arange(8.0)], 3, target=1e308, seed=0)
+    assert rows[0].indices.size == 3
+
+
 def test_ties_integers_and_decimals_end_with_a_proof() -> None:
     for family in ("integer", "two-decimal", "all-equal"):
         for seed in range(10):

@@ -209,3 +209,42 @@ def test_a_target_beyond_all_squares_is_survived(name: str) -> None:
     for objective in objectives:
         answer = so.solve(so.Problem(objective, 3, **rules), name, seed=0)
         assert answer.has_solution and answer.objective == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize("kind", ["capacity", "quotas"])
+def test_swaps_keep_to_constraints_that_bar_most_of_them(kind: str) -> None:
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        n = int(rng.integers(3, 10))
+        k, vectors = int(rng.integers(1, n)), rng.normal(size=(n, 3))
+        constraints: dict
+        if kind == "capacity":
+            costs = rng.random(n)
+            constraints = {"costs": costs, "capacity": 1.2 * float(np.sort(costs)[:k].sum())}
+        else:
+            groups = rng.integers(0, 3, n)
+            constraints = {"groups": groups, "quotas": {0: (0, max(1, k // 2))}}
+        problem = so.Problem(so.VectorMatching(vectors), k, **constraints)
+        solution = so.solve(problem, "swap", seed=seed)
+        assert solution.status is not so.Status.ERROR, solution.extras
+        if solution.has_solution:
+            assert not problem.constraints.violations(solution.indices)
+
+
+@pytest.mark.parametrize("cardinality", ["exact", "at_most"])
+@pytest.mark.parametrize("name", ["swap", "herding"])
+@pytest.mark.parametrize("size", [2.0**-996, 2.0**-530, 2.0**500, 2.0**1000])
+def test_targets_and_vectors_of_any_magnitude(name: str, cardinality: str, size: float) -> None:
+    rng = np.random.default_rng(4)
+    vectors = rng.normal(size=(8, 3))
+    answers = [
+        so.solve(so.Problem(so.VectorMatching(v), 3, cardinality=cardinality), name, seed=1)
+        for v in (vectors, vectors * size)
+    ]
+    assert answers[0].indices.tolist() == answers[1].indices.tolist()
+    # With a target far beyond them, the vectors that lie furthest along it are the best.
+    far = so.Problem(so.VectorMatching(vectors, target=size * np.array([1.0, 0.0, 0.0])), 3)
+    solution = so.solve(far, name, seed=1)
+    assert solution.indices.size == 3
+    if size > 1.0:
+        assert solution.objective == pytest.approx(size)

@@ -203,6 +203,8 @@ def _best_pair(leaving, entering, cross, subset, limits):
     smallest, x, y = np.float32(0.0), -1, -1
     for a in range(leaving.keys.size):
         for b in range(entering.keys.size):
+            if leaving.keys[a] >= FAR or entering.keys[b] >= FAR:
+                continue
             key = leaving.keys[a] + entering.keys[b] - np.float32(2.0) * cross[a, b]
             i = subset.members[leaving.places[a]]
             if key < smallest and fits(i, entering.places[b], limits, subset):

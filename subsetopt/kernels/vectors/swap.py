@@ -92,6 +92,12 @@ def _bar(i, first, last, distances, limits, subset):
 
 
 @uncounted
+def _allowed(i, j, limits, subset):
+    """Whether point j, -1 for none, is outside and may come in for point i."""
+    return j >= 0 and subset.penalty[j] == 0.0 and fits(i, j, limits, subset)
+
+
+@uncounted
 def _below(values, x):
     """Return how many of the ascending values are below x."""
     first, count = 0, values.size
@@ -316,7 +322,8 @@ def _try_swap(a, points, limits, subset, table, scratch, state, rng):
             nearest, j = _nearest_anew(i, first, last, columns, scratch, limits, subset)
         state.work += (last - first) * d
     after = limit
-    if nearest < limit * _BELOW:
+    # The limit of a stale walk may grow beyond FAR, by which points are barred: they are looked at.
+    if nearest < limit * _BELOW and _allowed(i, j, limits, subset):
         after = square_after(i, j, points, subset.residual, scratch.after)
     swapped = after < limit * _BELOW
     if swapped:

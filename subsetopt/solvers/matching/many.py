@@ -70,7 +70,7 @@ class MatchingTable:
         rows = np.zeros(self.sizes.size, dtype=ROW)
         rows["first"], rows["end"] = starts[:-1], starts[1:]
         rows["size"], rows["place"] = self.sizes, places[:-1]
-        rows["target"] = self.sizes * self.objectives.targets
+        rows["target"] = self.objectives.target_sums(self.sizes)
         rows["tolerance"] = self.sizes * self.objectives.tolerances
         rows["entropy"], rows["restart"] = entropies, RESTARTS[self.start]
         # `swap` starts these before sorting, and their search ends where a plain one would sort.

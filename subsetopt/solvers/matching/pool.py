@@ -88,7 +88,7 @@ class Pool(ItemPool):
         values = np.require(objective.values, requirements=["C", "W"])
         return cls(
             np.arange(problem.n), _NO_INTS, problem.k, UNLIMITED, values,
-            problem.k * objective.target, ascending=False,
+            objective.target_sum(problem.k), ascending=False,
         )  # fmt: skip
 
     @classmethod
@@ -97,7 +97,7 @@ class Pool(ItemPool):
         assert isinstance(objective, MeanMatching)
         if not problem.constrained and problem.cardinality == "exact":
             values, order = ascending(objective)
-            target = problem.k * objective.target
+            target = objective.target_sum(problem.k)
             return cls(order, _NO_INTS, problem.k, UNLIMITED, values, target)
         return cls._constrained(problem, objective)
 
@@ -109,7 +109,7 @@ class Pool(ItemPool):
         values = remaining.gather(objective.values, items, 0.0)
         limits = remaining.limits(items)
         order = _order(values, [key for key in (limits.costs, limits.codes) if key.size])
-        target = problem.k * objective.target - math.fsum(objective.values[forced])
+        target = objective.target_sum(problem.k) - math.fsum(objective.values[forced])
         return cls(
             items[order], forced, remaining.size, limits.reordered(order), values[order], target
         )

@@ -11,11 +11,13 @@ from subsetopt.constraints.partial_subset import Partial
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
+from subsetopt.solvers.vectors.units import unit_of
 from subsetopt.status import StopReason
 
 __all__ = ["Herding"]
 
-_TINY = float(np.finfo(np.float64).tiny)
+# A target with an entry of more than this many mean norms sets the unit.
+_BEYOND = 1e100
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +47,7 @@ class Herding:
         """Return the first k samples of the herd."""
         objective = problem.objective
         assert isinstance(objective, VectorMatching)
-        unit = objective.scale if objective.scale > _TINY else 1.0
+        unit = unit_of(objective, _BEYOND)
         vectors, target = objective.vectors / unit, objective.target / unit
         rules = problem.constraints
         simple = rules.unbound

@@ -20,6 +20,7 @@ from subsetopt.kernels.vectors.state import STATE, First, Points, Scratch, Subse
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
+from subsetopt.solvers.vectors.units import unit_of
 from subsetopt.status import StopReason
 
 __all__ = ["VectorPool", "descend", "projection_bound", "search"]
@@ -44,8 +45,10 @@ _UPHILL_MOST = 1.5
 _KEPT = 1 << 24
 # With fewer coordinates inner products are not worth keeping.
 _KEPT_COORDINATES = 4
+# A target with an entry of more than this many mean norms, divided by n, sets the unit: the square
+# of n times that has to be far below what single precision holds.
+_BEYOND = 1e9
 _NO_INTS = np.empty(0, dtype=np.int64)
-_TINY = float(np.finfo(np.float64).tiny)
 _ROUNDING = 16 * float(np.finfo(np.float64).eps)
 
 
@@ -74,30 +77,43 @@ class VectorPool(ItemPool):
     def of(cls, problem: Problem, objective: VectorMatching) -> VectorPool:
         """Return the pool of a problem whose constraints can be satisfied."""
         # Squares are taken in single precision.
-        unit = objective.scale if objective.scale > _TINY else 1.0
-        target = problem.k * objective.target
+        unit = unit_of(objective, _BEYOND / problem.n)
         if not problem.constrained and problem.cardinality == "exact":
             order = np.argsort(objective.norms)
             return cls(
                 order, _NO_INTS, problem.k, UNLIMITED, _lay_out(objective, order, unit),
-                objective.norms[order] / unit, unit, target / unit,
+                objective.norms[order] / unit, unit,
+                _sum_to_hit(problem, objective, _NO_INTS, unit),
             )  # fmt: skip
-        return cls._constrained(problem, objective, target, unit)
+        return cls._constrained(problem, objective, unit)
 
     @classmethod
-    def _constrained(
-        cls, problem: Problem, objective: VectorMatching, target: NDArray[np.float64], unit: float
-    ) -> VectorPool:
+    def _constrained(cls, problem: Problem, objective: VectorMatching, unit: float) -> VectorPool:
         remaining = problem.constraints.remaining
         items = np.concatenate([remaining.stand_ins(), remaining.items])
         norms = remaining.gather(objective.norms, items, 0.0)
         order = np.argsort(norms, kind="stable")
         items = items[order]
-        target = (target - objective.vectors[remaining.forced].sum(axis=0)) / unit
         return cls(
             items, remaining.forced, remaining.size, remaining.limits(items),
-            _lay_out(objective, items, unit), norms[order] / unit, unit, target,
+            _lay_out(objective, items, unit), norms[order] / unit, unit,
+            _sum_to_hit(problem, objective, remaining.forced, unit),
         )  # fmt: skip
+
+
+def _sum_to_hit(
+    problem: Problem, objective: VectorMatching, forced: NDArray[np.int64], unit: float
+) -> NDArray[np.float64]:
+    """Return k times the target less the forced vectors, in units, shape (d,)."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = problem.k * objective.target
+        if forced.size:
+            total = total - objective.vectors[forced].sum(axis=0)
+    if np.isfinite(total).all():
+        return np.asarray(total / unit)
+    # The sums overflow: in units they do not, for every vector is at most n units long.
+    vectors = objective.vectors[forced] / unit
+    return np.asarray(problem.k * (objective.target / unit) - vectors.sum(axis=0))
 
 
 def _lay_out(
