@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from typing import Annotated, Any
@@ -19,6 +21,8 @@ from subsetopt import instances
 from subsetopt.kernels.matching import swap as kernel
 
 _RATE = 0.1
+# How often a fresh interpreter imports the package.
+_IMPORTS = 7
 _AT = (0.25, 0.5, 0.9, 0.99)
 _COLUMNS = ("what", "n", "calls", "25%", "median", "90%", "99%")
 
@@ -36,7 +40,22 @@ def latency(
     measure(result, 4096, max(3, instances_ // 10))
     if large:
         measure(result, 1_000_000, large)
+    measure_import(result)
     return result
+
+
+def measure_import(result: Result) -> None:
+    """Add how long ``import subsetopt`` takes where NumPy is loaded already."""
+    code = (
+        "import time, numpy.random; start = time.perf_counter(); import subsetopt; "
+        "print(time.perf_counter() - start)"
+    )
+    runs = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout)
+        for _ in range(_IMPORTS)
+    ]
+    result.table("import subsetopt, after NumPy", ("runs", "least s"), [[len(runs), min(runs)]])
+    result.check("import subsetopt, after NumPy", min(runs), 0.15, "s", least=False)
 
 
 def measure(result: Result, n: int, count: int) -> None:

@@ -85,7 +85,7 @@ def test_solvers_measure_memory(tmp_path: Path) -> None:
 
 def test_latency(tmp_path: Path) -> None:
     run("latency", "--instances", "3", "--large", "0", "--out", str(tmp_path))
-    assert len(read(tmp_path, "latency")["checks"]) == 3
+    assert len(read(tmp_path, "latency")["checks"]) == 4
 
 
 def test_proof(tmp_path: Path) -> None:

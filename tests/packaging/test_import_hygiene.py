@@ -1,4 +1,4 @@
-"""What ``import subsetopt`` loads, and how long it takes."""
+"""What ``import subsetopt`` loads; ``python -m benchmarks latency`` has how long it takes."""
 
 from __future__ import annotations
 
@@ -36,12 +36,10 @@ def test_importing_the_adapter_package_loads_no_torch() -> None:
     assert "torch" not in modules_loaded_by("import subsetopt_torch")
 
 
-def test_importing_takes_little_longer_than_numpy() -> None:
-    code = (
-        "import time, numpy; start = time.perf_counter(); import subsetopt; "
-        "print(time.perf_counter() - start)"
-    )
-    assert min(float(python(code)) for _ in range(7)) < 0.15
+def test_importing_leaves_slow_modules_of_the_standard_library_alone() -> None:
+    slow = {"importlib.metadata", "multiprocessing", "asyncio", "unittest", "sqlite3", "http"}
+    beyond = modules_loaded_by("import subsetopt") - modules_loaded_by("import numpy.random")
+    assert not slow & beyond
 
 
 def test_importing_changes_no_global_state() -> None:

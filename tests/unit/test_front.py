@@ -38,7 +38,7 @@ def test_the_fields_of_a_solution(exponential: np.ndarray) -> None:
     assert solution.relative_gap == solution.gap / np.abs(exponential.astype(float)).mean()
     assert solution.stop_reason is so.StopReason.TARGET
     assert solution.solver == "swap"
-    assert 0 < solution.solve_time < 10
+    assert 0 < solution.solve_time
     assert solution.iterations > 0
     assert solution.require() is solution
 
