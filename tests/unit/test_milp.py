@@ -7,7 +7,6 @@ import os
 import signal
 import sys
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -164,11 +163,9 @@ def test_ctrl_c_stops_the_backend_and_is_told() -> None:
 
 def test_the_deadline_stops_a_backend_that_overruns() -> None:
     stop = threading.Event()
-    start = time.perf_counter()
-    outcome = run_interruptible(lambda: stop.wait(20.0), stop.set, Deadline(0.05))
+    outcome = run_interruptible(lambda: stop.wait(60.0), stop.set, Deadline(0.05))
     assert not outcome.interrupted
-    assert outcome.result
-    assert time.perf_counter() - start < 10.0
+    assert outcome.result  # the event was set before the call had ended by itself
 
 
 def test_an_error_of_the_backend_is_raised() -> None:
