@@ -184,6 +184,15 @@ def test_infeasible_is_not_believed_where_a_subset_is_feasible() -> None:
     assert not checked.infeasible and checked.indices is not None
 
 
+def test_infeasible_is_not_believed_where_sizes_alone_constrain() -> None:
+    def run(form: Form, start: object, used: int, number: int) -> Answer:
+        return Answer([], -math.inf, "INFEASIBLE", so.StopReason.COMPLETED, 1)
+
+    raw = search(MATCHING, so.SolveContext(), run)
+    assert not raw.infeasible and raw.stop_reason is so.StopReason.NUMERICAL
+    assert raw.indices is not None and raw.indices.size == 2
+
+
 def test_a_search_gives_up_a_bound_beyond_its_own_subset() -> None:
     def run(form: Form, start: object, used: int, number: int) -> Answer:
         chosen = np.array([True, False, True, False, False])

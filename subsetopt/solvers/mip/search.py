@@ -187,6 +187,9 @@ def _improve(problem: Problem, context: SolveContext, form: Form, run: Run) -> R
         form = form.alternative
     if runs.number == 1 and runs.word == "not called":
         return out_of_time(context.deadline)
+    cheapest = problem.constraints.cheapest
+    if best.indices is None and not isinstance(cheapest, str) and feasible(problem, cheapest):
+        best.offer(cheapest)  # The backend lost what the check of the constraints has found.
     return runs.result(best.indices, sign * bound, closed or stop)
 
 
