@@ -108,6 +108,7 @@ class Enumeration:
 def test_absolute_values_bound_the_norm_and_tangents_meet_it(
     problem: so.Problem, whole: bool, data: st.DataObject
 ) -> None:
+    problem = problem.centered  # As solvers are given it.
     form = AbsoluteForm.of(problem, framed(problem))
     assume(form.factor > 0.0)  # The smallest denormal number divided by k is none.
     subsets = choices(form.frame)
@@ -158,6 +159,7 @@ def test_pairs_say_what_facility_location_says(problem: so.Problem, whole: bool)
 @given(problem=problems(kinds=["VectorMatching[uniform]"], min_size=2, max_size=7))
 @settings(max_examples=100)
 def test_squares_are_the_norm(problem: so.Problem) -> None:
+    problem = problem.centered
     form = SquareForm.of(problem, framed(problem))
     for chosen in choices(form.frame):
         program = form.program(1e3, chosen)
@@ -179,7 +181,7 @@ def test_a_search_by_programs_ends_at_the_optimum(
 ) -> None:
     problem = data.draw(problems(kinds=[kind], max_size=7))
     oracle = so.solve(problem, "exhaustive")
-    raw = search(problem, so.SolveContext(), Enumeration(whole))
+    raw = search(problem.centered, so.SolveContext(), Enumeration(whole))
     if oracle.status is so.Status.INFEASIBLE:
         assert raw.infeasible
         return
@@ -194,7 +196,7 @@ def test_a_search_that_is_stopped_has_a_bound(data: st.DataObject, runs: int, ki
     problem = data.draw(problems(kinds=[kind], max_size=7))
     oracle = so.solve(problem, "exhaustive")
     assume(oracle.has_solution)
-    raw = search(problem, so.SolveContext(), Enumeration(runs=runs))
+    raw = search(problem.centered, so.SolveContext(), Enumeration(runs=runs))
     assert not raw.infeasible
     sign = 1.0 if problem.objective.sense == "minimize" else -1.0
     slack = problem.objective.tolerance + 1e-12 * abs(oracle.objective)

@@ -67,6 +67,15 @@ def test_one_loss_far_above_the_others_hides_none_of_them(
     assert best.status is so.Status.INFEASIBLE or answer.objective == pytest.approx(best.objective)
 
 
+@pytest.mark.parametrize("name", MIP)
+@pytest.mark.parametrize("constant", [1e3, 1e6, 1e9])
+def test_a_constant_added_to_all_losses_changes_no_proof(name: str, constant: float) -> None:
+    values = np.random.default_rng(0).integers(0, 1000, 9) / 7.0
+    proves(so.Problem(so.MeanMatching(values + constant), 4), name)
+    vectors = np.random.default_rng(1).normal(size=(9, 2)) + constant
+    proves(so.Problem(so.VectorMatching(vectors), 3), name)
+
+
 def test_a_loss_that_no_optimal_subset_has_gets_no_variable() -> None:
     losses = np.array([1e9, 1.0, 1.1, 1.2, 1.3, 1.4])
     problem = so.Problem(so.MeanMatching(losses, target=1.15), 2)
