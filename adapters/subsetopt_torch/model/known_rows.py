@@ -8,6 +8,7 @@ from torch import Tensor
 
 from subsetopt import ProblemError
 from subsetopt_torch.model.batches import Rows, map_rows, per_sample, tensors_of
+from subsetopt_torch.model.outputs import find_logits
 
 __all__ = ["KnownRows"]
 
@@ -39,6 +40,8 @@ class KnownRows:
         """
         parts = [inputs, targets]
         rows = [per_sample(part, n) for part in parts]
+        if rows == self._rows:
+            return rows
         if self._rows is not None and _same_build(rows, self._rows):
             for part, now, before in zip(parts, rows, self._rows, strict=True):
                 if now != before:
@@ -54,15 +57,18 @@ class KnownRows:
         self._rows, self._first = rows, n
         return rows
 
-    def confirm(self, logits: Tensor | None) -> None:
-        """Look at the first logits, whose classes may be as many as the batch has samples.
+    def confirm(self, outputs: object, n: int) -> None:
+        """Look at the first outputs, of n samples: there may be as many classes as samples.
 
         Raises
         ------
         ProblemError
             If a part may therefore be one that all samples share.
         """
-        if self._doubtful is not None and logits is not None and self._first in logits.shape[1:]:
+        if self._doubtful is None:
+            return
+        logits = find_logits(outputs, n)
+        if logits is not None and self._first in logits.shape[1:]:
             self._rows = None
             self._refuse_doubtful(self._first)
         self._doubtful = None

@@ -63,9 +63,9 @@ def scoring_pass(
     owners = [model, *_modules_of(loss_fn)]
     modules = list(dict.fromkeys(chain.from_iterable(m.modules() for m in owners)))
     modes = [module.training for module in modules]
-    norms = norm_modules(*owners)
-    awake = {id(m) for m in norms if m.training} if update_norm else set()
-    spared = {id(m) for m in norms} if update_norm else set()
+    norms = norm_modules(*owners) if update_norm else []
+    awake = {id(m) for m in norms if m.training}
+    spared = {id(m) for m in norms}
     with ExitStack() as stack:
         _keep_random_streams(stack, model, devices)
         # Weights that autocast casts here would be cached without gradients, and a training
@@ -78,8 +78,10 @@ def scoring_pass(
         stack.callback(_set_modes, modules, modes)
         if mode == "eval":
             _set_modes(modules, [id(module) in awake for module in modules])
-        touched = [m for m in modules if id(m) not in spared and not _is_constant(m)]
-        stack.enter_context(buffers_kept(touched))
+        holding = [m for m in modules if m._buffers and id(m) not in spared]
+        touched = [m for m in holding if not _is_constant(m)]
+        if touched:
+            stack.enter_context(buffers_kept(touched))
         yield
 
 

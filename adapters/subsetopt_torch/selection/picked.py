@@ -12,6 +12,7 @@ from torch import Tensor
 
 from subsetopt import Problem, Solution, TopScores, solve
 from subsetopt_torch.model.losses import weight_dtype
+from subsetopt_torch.selection.transfer import ordinary_tensors
 
 __all__ = ["Origin", "Picked", "first_of"]
 
@@ -109,7 +110,7 @@ def first_of(
     k: int, n: int, device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32
 ) -> Picked:
     """Return the pick of the first k of n candidates, with equal weights, without any solver."""
-    with torch.inference_mode(False):  # a loss with weights made inside has no gradient
+    with ordinary_tensors():
         indices = torch.arange(k, device=device)
         weights = torch.full((k,), 1.0 / k if k else 0.0, device=device, dtype=weight_dtype(dtype))
     return Picked(indices, weights, n, lambda: solve(Problem(TopScores(np.zeros(n)), k)))

@@ -136,12 +136,12 @@ def check_names(named: NamedPolicy, names: Iterable[str]) -> None:
     OptionError
         If one is neither a signal that this library knows nor one that the policy requires.
     """
-    known = _CALLERS | named.policy.requires
     for name in names:
-        if name not in known:
+        if name not in _CALLERS and name not in named.policy.requires:
+            known = sorted(_CALLERS | named.policy.requires)
             raise so.OptionError(
-                f"no signal or keyword named {name!r}.{did_you_mean(name, sorted(known))} Signals "
-                f"are {', '.join(sorted(known))}."
+                f"no signal or keyword named {name!r}.{did_you_mean(name, known)} Signals are "
+                f"{', '.join(known)}."
             )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ __all__ = [
     "Both",
     "cleared",
     "constraints_to_host",
+    "ordinary_tensors",
     "policy_signals",
     "to_device",
 ]
@@ -29,6 +31,11 @@ class Both(NamedTuple):
 
     host: NDArray[Any]
     device: Tensor
+
+
+def ordinary_tensors() -> AbstractContextManager[object]:
+    """Make tensors that a loss with gradients may use, also within ``torch.inference_mode``."""
+    return torch.inference_mode(False) if torch.is_inference_mode_enabled() else nullcontext()
 
 
 def to_device(
@@ -44,7 +51,7 @@ def to_device(
     packed = np.empty((2, indices.size), dtype=np.int64)
     packed[0] = indices
     packed[1] = weights.view(np.int64)
-    with torch.inference_mode(False):  # a loss with weights made inside has no gradient
+    with ordinary_tensors():
         if device.type == "mps":  # no float64 there to read the bits as
             return (
                 torch.from_numpy(packed[0]).to(device),

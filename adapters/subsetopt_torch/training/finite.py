@@ -1,6 +1,8 @@
-"""A check of losses that lets a device work on."""
+"""A check of a loss that lets a device work on."""
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -9,30 +11,30 @@ __all__ = ["FiniteCheck"]
 
 
 class FiniteCheck:
-    """Tells whether all of some losses are finite.
+    """Tells whether a loss is finite.
 
     On a CUDA device the question is put when the check is made, and ``passed`` waits for the
     answer only, not for what was launched in between: a backward pass is under way by then.
 
     Parameters
     ----------
-    losses
-        Losses of any shape.
+    loss
+        A scalar.
     """
 
-    __slots__ = ("_answered", "_good")
+    __slots__ = ("_answered", "_loss")
 
-    def __init__(self, losses: Tensor) -> None:
-        good = losses.detach().isfinite().all()
+    def __init__(self, loss: Tensor) -> None:
+        value = loss.detach()
         self._answered: torch.cuda.Event | None = None
-        if good.device.type == "cuda":
-            good = good.to("cpu", non_blocking=True)  # into pinned memory
+        if value.device.type == "cuda":
+            value = value.to("cpu", non_blocking=True)  # into pinned memory
             self._answered = torch.cuda.Event()  # type: ignore[no-untyped-call]
-            self._answered.record(torch.cuda.current_stream(losses.device))
-        self._good = good
+            self._answered.record(torch.cuda.current_stream(loss.device))
+        self._loss = value
 
     def passed(self) -> bool:
-        """Return whether all the losses are finite."""
+        """Return whether the loss is finite."""
         if self._answered is not None:
             self._answered.synchronize()
-        return bool(self._good)
+        return math.isfinite(self._loss.item())

@@ -13,7 +13,6 @@ from subsetopt_torch.model.batches import call_model
 from subsetopt_torch.model.buffers import Snapshot, norm_modules
 from subsetopt_torch.model.known_rows import KnownRows
 from subsetopt_torch.model.losses import LossFunction, check_per_sample
-from subsetopt_torch.model.outputs import find_logits
 from subsetopt_torch.model.scoring_pass import scoring_pass
 from subsetopt_torch.selection.picked import Picked
 from subsetopt_torch.selection.selector import BatchSelector
@@ -40,6 +39,10 @@ class ForwardResult:
     selected: SelectedBatch
     losses: Tensor
     outputs: object
+
+    def is_finite(self) -> bool:
+        """Return whether the losses of all picked samples are finite."""
+        return bool(self.losses.detach()[: len(self.selected.picked)].isfinite().all())
 
     def weighted_loss(self) -> Tensor:
         """Return the loss to make gradients of, a scalar."""
@@ -90,7 +93,7 @@ class TrainingForward:
             batch = batch.take(rows)
         with self.autocast():
             outputs = self._outputs(batch)
-            self.rows.confirm(find_logits(outputs, size))
+            self.rows.confirm(outputs, size)
             losses = check_per_sample(self.loss_fn(outputs, batch.targets), size)
         return ForwardResult(selected, losses, outputs)
 
@@ -133,7 +136,7 @@ class TrainingForward:
         if not len(rest.picked):
             return ForwardResult(rest, forward.losses, forward.outputs)
         again = self(rest)
-        if bool(again.losses.detach()[: len(rest.picked)].isfinite().all()):
+        if again.is_finite():
             return again
         assert before is not None
         before.put_back()

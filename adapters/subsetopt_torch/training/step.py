@@ -300,9 +300,11 @@ class SelectiveStep:
         """
         if ids is not None and len(ids) != n:
             raise ProblemError(f"got {len(ids)} ids for {n} samples: pass one for each.")
-        rows: Sequence[Rows] = (per_sample(inputs, n), per_sample(targets, n))
+        rows: Sequence[Rows]
         if n and self.selector.size(n) < n:
             rows = self._rows.of(inputs, targets, n)
+        else:
+            rows = (per_sample(inputs, n), per_sample(targets, n))
         return Batch(inputs, targets, ids, n, device_of(self.model, inputs), rows)
 
     def _set_floor(self, n: int) -> None:
@@ -397,10 +399,10 @@ class SelectiveStep:
         with self._norms_kept(selected):
             before = making.before()
             forward = making(selected)
-            check = FiniteCheck(forward.losses[: len(selected.picked)])
             loss = forward.weighted_loss()
+            check = FiniteCheck(loss)
             update.backward(loss)
-            if not check.passed():
+            if not check.passed() and not forward.is_finite():
                 update.clear()
                 forward = making.without_nonfinite(forward, before)
                 if not len(forward.selected.picked):
