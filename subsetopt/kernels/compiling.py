@@ -11,12 +11,16 @@ from subsetopt.kernels.cache import KernelCache
 
 __all__ = ["njit", "uncounted"]
 
+# Numba wraps every function for callers in C, which no kernel has: without it, the kernels of a
+# plain selection are compiled in 9.6 instead of 11.5 seconds.
+_COMMON: dict[str, Any] = {"no_cfunc_wrapper": True}
+
 
 def njit(*, cache: bool, **options: Any) -> Callable[[Callable[..., Any]], Any]:
     """Return Numba's decorator of that name, with a :class:`KernelCache` where one is asked for."""
 
     def compiled(function: Callable[..., Any]) -> Any:
-        dispatcher: Any = numba.njit(**options)(function)
+        dispatcher: Any = numba.njit(**_COMMON, **options)(function)
         if cache and dispatcher is not function:  # it is, with NUMBA_DISABLE_JIT
             dispatcher._cache = KernelCache(function)
         return dispatcher

@@ -163,6 +163,15 @@ def test_a_target_out_of_reach_is_told_and_does_not_pass(
     assert result.passed == (verdict == "pass")
 
 
+def test_firstuse(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    run("firstuse", "--uses", "uniform", "--out", str(tmp_path))
+    (table,) = json.loads((tmp_path / "firstuse.json").read_text())["tables"]
+    (row,) = table["rows"]
+    assert row[:2] == ["first step of uniform", 0]
+    assert all(float(seconds) >= 0.0 for seconds in row[2:])
+
+
 def test_gradnorms(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     run("gradnorms", "--batch", "6", "--repeats", "1", "--out", str(tmp_path))
