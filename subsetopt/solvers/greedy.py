@@ -43,7 +43,8 @@ class Greedy:
         if isinstance(objective, MeanMatching):
             pool = Pool.of(problem)
             if pool.plain:
-                positions = nearest_completion(pool.values, pool.size, pool.target)
+                positions = np.empty(pool.size, dtype=np.int64)
+                nearest_completion(pool.values, pool.target, positions)
                 return RawResult(pool.indices(positions), iterations=pool.size)
         return _constrained(problem, objective, context)
 

@@ -46,7 +46,8 @@ def test_best_single_swap_is_the_best_of_all_pairs(values: np.ndarray, data: st.
 def test_nearest_completion_is_the_naive_loop(values: np.ndarray, data: st.DataObject) -> None:
     size = data.draw(st.integers(0, values.size))
     target = data.draw(st.floats(-100.0, 100.0))
-    ours = nearest_completion(values, size, target)
+    ours = np.empty(size, dtype=np.int64)
+    nearest_completion(values, target, ours)
     naive = reference.nearest_completion(values, size, target)
     assert np.unique(ours).size == size
     # Equal values may be taken in another order; the values taken are the same.

@@ -401,6 +401,18 @@ def test_the_search_for_the_farthest_looks_at_the_clock(expired_after: int) -> N
     assert exact == kernel.farthest(points, centers, allowed, fresh, unseen)
 
 
+@pytest.mark.parametrize(
+    ("metric", "n", "expected"), [("cosine", 40, 128), ("cosine", 20_000, 52), ("rbf", 20_000, 13)]
+)
+def test_under_a_time_limit_the_clock_is_looked_at_more_often_for_many_samples(
+    metric: str, n: int, expected: int
+) -> None:
+    points = np.random.default_rng(0).normal(size=(n, 2))
+    state = gains.Gains(so.FacilityLocation(points, metric=metric), 3)
+    assert state.together(so.Deadline(1.0)) == expected
+    assert state.together(so.Deadline(None)) == 1024
+
+
 def test_auto_takes_the_greedy_kinds() -> None:
     assert so.choose_solver(so.Problem(so.FacilityLocation(POINTS), 3)).name == "lazy-greedy"
     assert so.choose_solver(so.Problem(so.KCenter(POINTS), 3)).name == "farthest-first"

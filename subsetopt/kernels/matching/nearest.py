@@ -19,16 +19,15 @@ def _find(link, p):
 
 
 @njit(cache=True)
-def nearest_completion(values, size, target):
-    """Return ``size`` positions of ascending ``values``, chosen one by one.
+def nearest_completion(values, target, chosen):
+    """Write positions of ascending ``values``, chosen one by one, to ``chosen``.
 
     Each is the free value nearest to (what is missing of the target) / (how many are missing).
     Slots are shifted by one, so that 0 and m + 1 stand for "none below" and "none above".
     """
-    m = values.size
+    m, size = values.size, chosen.size
     down = np.arange(m + 2)
     up = np.arange(m + 2)
-    chosen = np.empty(size, dtype=np.int64)
     missing = target
     for step in range(size):
         wanted = missing / (size - step)
@@ -42,4 +41,3 @@ def nearest_completion(values, size, target):
         missing -= values[pick - 1]
         up[pick] = pick + 1
         down[pick] = pick - 1
-    return chosen

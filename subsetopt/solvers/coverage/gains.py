@@ -18,8 +18,12 @@ __all__ = ["Gains"]
 
 # Similarities of up to this many samples are kept, once computed: 256 MiB of float32.
 _KEPT = 8192
-# Candidates or clients looked at between two looks at the clock, with a time limit and without.
+# Candidates or clients looked at between two looks at the clock, at most, with a time limit and
+# without.
 _IN_TIME, _AT_EASE = 128, 1024
+# Similarities computed between two looks at the clock under a time limit, some milliseconds' work:
+# products in single precision, and others.
+_PRODUCTS, _OTHERS = 1 << 20, 1 << 18
 # Candidates whose similarities to all samples are computed together.
 _FILLED_TOGETHER = 128
 # Rows of a similarity matrix that are compared with its columns at a time.
@@ -204,11 +208,28 @@ class Gains:
         # After a product BLAS's threads wait busily for a while, in the way of others.
         multiplied = self.points is not None and self.objective.single
         count = 0
-        for part in _pieces(clients, deadline):
+        for part in self._pieces(clients, deadline):
             self._fill(part)
             add_rises(self._served, part, low, high, totals, shared=not multiplied)
             count += part.size
         return count
+
+    def together(self, deadline: Deadline) -> int:
+        """Return how many candidates or clients to look at between two looks at the clock."""
+        if not deadline.limited:
+            return _AT_EASE
+        pairs = _PRODUCTS if self.objective.single else _OTHERS
+        return max(1, min(_IN_TIME, pairs // max(self.n, 1)))
+
+    def _pieces(
+        self, indices: NDArray[np.int64], deadline: Deadline
+    ) -> Iterator[NDArray[np.int64]]:
+        """Yield indices in pieces, as long as there is time."""
+        step = self.together(deadline)
+        for start in range(0, indices.size, step):
+            if deadline.expired():
+                return
+            yield indices[start : start + step]
 
     def _every_client(self) -> Clients:
         """Return all clients, made once."""
@@ -230,7 +251,7 @@ class Gains:
     ) -> bool:
         """Set ``upper`` to the gains of candidates; return whether there was time for all."""
         count = 0
-        for part in _pieces(candidates, deadline):
+        for part in self._pieces(candidates, deadline):
             upper[part] = self.gains(part)
             count += part.size
         return count == candidates.size
@@ -299,15 +320,6 @@ class Gains:
             np.matmul(self.points[first:last], self.points.T, out=self.rows[first:last])
         else:
             self.rows[missing] = self.points[missing] @ self.points.T
-
-
-def _pieces(indices: NDArray[np.int64], deadline: Deadline) -> Iterator[NDArray[np.int64]]:
-    """Yield indices in pieces, as long as there is time."""
-    step = _IN_TIME if deadline.limited else _AT_EASE
-    for start in range(0, indices.size, step):
-        if deadline.expired():
-            return
-        yield indices[start : start + step]
 
 
 def _rows(similarity: NDArray[Any]) -> NDArray[Any]:

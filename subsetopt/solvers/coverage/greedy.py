@@ -15,8 +15,10 @@ from subsetopt.solvers.coverage.growth import Growth
 
 __all__ = ["LazyGreedy", "StochasticGreedy"]
 
-# How many gains are computed together: at first, and at most, with a time limit and without.
-_FEWEST, _MOST_IN_TIME, _MOST = 8, 128, 1024
+# Gains that are computed together at first.
+_FEWEST = 8
+# Bounds that are confirmed to be gains in the end, at least.
+_CONFIRMED = 128
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ def _best(
     evaluated = int(unknown.size)
     keys = upper[allowed]
     fresh = np.isin(allowed, unknown) if unknown.size else np.zeros(allowed.size, dtype=np.bool_)
-    batch = _FEWEST
+    most = gains.together(deadline)
+    batch = min(_FEWEST, most)
     while True:
         restless = gains.restless and not sampled
         top = int(np.argmax(keys))
@@ -88,7 +91,7 @@ def _best(
         keys[stale] = upper[part] = np.minimum(gains.gains(part), keys[stale])
         fresh[stale] = True
         evaluated += part.size
-        batch = min(2 * batch, _MOST_IN_TIME if deadline.limited else _MOST)
+        batch = min(2 * batch, most)
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +149,7 @@ def _confirm(growth: Growth) -> None:
     """Compute gains until the largest bounds, as many as the subset has members, are gains."""
     upper, size = growth.upper, growth.problem.k
     fresh = upper == 0.0
-    width = min(max(size, _MOST_IN_TIME), upper.size)
+    width = min(max(size, _CONFIRMED), upper.size)
     while width and not growth.deadline.expired():
         top = np.argpartition(-upper, width - 1)[:width]
         stale = top[~fresh[top]]

@@ -147,9 +147,8 @@ class _Search:
             return self.pool.positions(self.context.warm_start, self.problem.n)
         if not self.pool.plain:
             return feasible_start(self.problem, self.pool, self.context.generator(), self.deadline)
-        chosen: NDArray[np.int64] = nearest_completion(
-            self.pool.values, self.pool.size, self.pool.target
-        )
+        chosen = np.empty(self.pool.size, dtype=np.int64)
+        nearest_completion(self.pool.values, self.pool.target, chosen)
         return chosen
 
     def distance(self, positions: NDArray[np.int64]) -> float:
