@@ -22,9 +22,9 @@ _RIGHT = 1e-9
 _TIGHT = 1e-6
 # The largest singular value of unit vectors that counts as 0.
 _DEPENDENT = 1e-13
-# From this many coordinates on, points are read in integers.
+# Points that have at least this many coordinates together are read in integers.
 _MANY = 1 << 14
-# A squared residual below the square of this share of the target is rounding.
+# A residual that is shorter than this share of the target is rounding.
 _ROUNDING = 4 * float(np.finfo(np.float64).eps)
 
 

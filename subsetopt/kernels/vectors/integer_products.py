@@ -1,9 +1,10 @@
 """Inner products of rows of small integers with one vector, four rows at a time.
 
-What such a product costs is loads. A loop over one row loads the vector anew for every row; here
-four rows share each load of it. The code is written for the compiler below Numba, because from a
-loop over several rows it does not make what processors have for this: one instruction for two
-products and their sum. No instruction is named, and any processor will do.
+Such a product takes as long as its loads from memory. A loop over one row loads the vector anew for
+every row; here four rows share each load of it. The code is written for LLVM, the compiler below
+Numba, because LLVM does not make of a loop over several rows the one instruction that many
+processors have for two products and their sum. The code names no instruction of a processor, and
+runs on all of them.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from subsetopt.kernels.compiling import uncounted
 
 __all__ = ["STEP", "multiply", "padded"]
 
-# Columns read at once: rows are filled up with zeros to a multiple.
+# Columns that are read at once; rows are filled up with zeros to a multiple of it.
 STEP = 32
+# Rows that share each load of the vector.
 _ROWS = 4
 
 _I16 = ir.IntType(16)

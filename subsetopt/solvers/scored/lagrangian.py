@@ -19,18 +19,22 @@ from subsetopt.status import StopReason
 
 __all__ = ["Lagrangian"]
 
-# Work between two looks at the clock: about 50 microseconds each.
+# Nodes of the enumeration, and pairs of the repair, between two looks at the clock; they take about
+# 50 microseconds.
 _NODES = 5_000
 _PAIRS = 20_000
-# Pairs looked at for one swap of the repair, and how many pairs take the time of one node.
+# Pairs that are looked at for one swap of the repair.
 _SAMPLE = 4_096
+# This many pairs take the time of one node.
 _PAIRS_PER_NODE = 4
 # The price below which sets are enumerated grows by this factor from pass to pass.
 _WIDEN = 1.6
-# Parts that the problem is split into when the root alone does not settle it, the splits tried for
-# them, and the nodes that take the time of one.
-_PARTS, _SPLITS, _NODES_PER_SPLIT = 24, 40, 2_000
-# Losses on either side of a gap for which counting says more than fixing one of them.
+# Parts that the problem is split into, at most, where the root alone does not close it.
+_PARTS = 24
+# Splits that are tried for them, at most, and the nodes that take as long as one split.
+_SPLITS, _NODES_PER_SPLIT = 40, 2_000
+# Where a gap has at least this many losses on either side, the number of losses above it that are
+# chosen is split by, rather than single ones.
 _FEWEST = 2
 
 

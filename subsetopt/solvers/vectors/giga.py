@@ -23,9 +23,10 @@ from subsetopt.status import StopReason
 
 __all__ = ["GeodesicAscent"]
 
-# Coordinates looked at between two looks at the clock: about 50 microseconds.
+# Coordinates that are read between two looks at the clock, in about 50 microseconds.
 _CHUNK = 2_000_000
-# Without a limit, between two looks for an interrupt: about a millisecond.
+# Coordinates that are read between two looks for an interrupt, in about a millisecond, where no
+# time limit is set.
 _LONG_CHUNK = 20 * _CHUNK
 # A cosine with the target so low that the kernel never looks at the atom.
 _BEHIND = -8.0
@@ -118,7 +119,7 @@ class _Walk:
         self.target = target / self.length if self.length > 0.0 else target
         self.y = np.zeros(target.size)
         self.shares = np.zeros(allowed.size)
-        # The choice is narrowed down in integers and count in double precision.
+        # Integers narrow the choice down, and double precision decides.
         self.codes = np.empty((allowed.size, padded(objective.d)), dtype=np.int16)
         code_rows(objective.vectors, objective.norms, allowed, self.codes)
         self.ahead = np.empty(allowed.size, dtype=np.float32)
@@ -163,7 +164,7 @@ class _Walk:
             self.limits.take(int(new))
 
     def run(self, steps: int, context: SolveContext) -> tuple[int, StopReason]:
-        """Go along at most ``steps`` geodesics; return how many, and why it ended."""
+        """Go along at most ``steps`` geodesics; return how many there were, and why it ended."""
         done = 0
         walk: Callable[..., int] = geodesic_steps
         if self.length == 0.0:

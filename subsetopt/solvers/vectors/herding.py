@@ -76,16 +76,16 @@ class _Best:
     """The best feasible beginning of the herd, where fewer than k samples are allowed."""
 
     def __init__(self, wanted: bool) -> None:
-        self.wanted, self.least = wanted, np.inf
+        self.wanted, self.smallest = wanted, np.inf
         self.chosen: NDArray[np.int64] | None = None
 
     def look(self, state: Partial, residual: NDArray[np.float64]) -> None:
-        """Keep the subset if it is feasible and leaves less than those before."""
+        """Keep the subset if it is feasible and its residual is the smallest so far."""
         if not self.wanted or not state.satisfied():
             return
-        size = float(residual @ residual)
-        if size < self.least:
-            self.chosen, self.least = state.chosen(), size
+        square = float(residual @ residual)
+        if square < self.smallest:
+            self.chosen, self.smallest = state.chosen(), square
 
 
 def _mask(state: Partial) -> NDArray[np.bool_]:

@@ -21,9 +21,10 @@ from subsetopt.status import StopReason
 
 __all__ = ["OrthogonalMatchingPursuit"]
 
-# Coordinates looked at between two looks at the clock: about 50 microseconds.
+# Coordinates that are read between two looks at the clock, in about 50 microseconds.
 _CHUNK = 1_500_000
-# Without a limit, between two looks for an interrupt: about a millisecond.
+# Coordinates that are read between two looks for an interrupt, in about a millisecond, where no
+# time limit is set.
 _LONG_CHUNK = 20 * _CHUNK
 
 
@@ -47,7 +48,7 @@ class OrthogonalMatchingPursuit:
         ``"angle"``, the first form: the smaller residual as a rule, by any weight that it takes.
         ``"product"``, the second, as GRAD-MATCH has it: large vectors come first, and need no large
         weights. Where the vectors stand for more than they say (a part of a gradient for the whole
-        of it), small ones with huge weights match what is seen and spoil what is not.
+        of it), small vectors with huge weights match the part that is seen, and spoil the rest.
 
     Raises
     ------
@@ -92,7 +93,7 @@ class OrthogonalMatchingPursuit:
         if outcome == CONVERGED:
             bound = fit.dual_bound() - 0.5 * objective.tolerance
         if limits is not None:
-            # What the constraints ask for besides gets its weight in a last refit over all.
+            # Vectors that constraints ask for besides get their weights in a last fit of all.
             chosen = limits.completed()
             return RawResult(chosen, bound=bound, stop_reason=stop, iterations=steps)
         return RawResult(

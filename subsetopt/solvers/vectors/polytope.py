@@ -21,7 +21,7 @@ __all__ = ["CappedSimplex", "End", "Polytope", "Variant", "Vertex", "WeightedCon
 
 Variant = Literal["plain", "away", "pairwise"]
 
-# A share of the weight below this is rounding.
+# A vertex whose share of the weight is below this leaves; the share is rounding.
 _GONE = 1e-15
 
 
