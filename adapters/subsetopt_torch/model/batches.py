@@ -50,6 +50,11 @@ def batch_size(*parts: object) -> int:
     ProblemError
         If there is no such tensor.
     """
+    first = parts[0]
+    if isinstance(first, Tensor) and first.ndim:
+        n = int(first.shape[0])
+        if all(isinstance(part, Tensor) and part.shape[:1] == (n,) for part in parts):
+            return n
     for i, part in enumerate(parts):
         counts = list(_counts(part))
         others = [other for other in parts[i + 1 :] if first_tensor(other) is not None]
