@@ -188,7 +188,7 @@ def solve(
     >>> so.solve(so.Problem(so.TopScores([0.1, 0.9, 0.5]), k=2)).indices
     array([1, 2])
     """
-    deadline = Deadline.of(time_limit)
+    deadline = time_limit if isinstance(time_limit, Deadline) else Deadline(time_limit)
     if not isinstance(problem, Problem):
         raise ProblemError(
             f"solve takes a Problem, got {type(problem).__name__}; for a loss vector use select."
@@ -207,11 +207,15 @@ def solve(
     start: NDArray[np.int64] | None = None
     try:
         clash = _clash(problem, deadline)
-        start = _warm_indices(problem, warm_start, deadline, max_iterations, entropy, clash)
+        if warm_start is not None and clash is None:
+            start = _warm_indices(problem, warm_start, deadline, max_iterations, entropy)
         solution = _at_once(problem, plan[0][0], deadline, start, clash)
         if solution is None:
+            searching = deadline
+            if deadline.limited:
+                searching = deadline.less(_judging_time(problem, deadline))
             context = SolveContext(
-                deadline.less(_judging_time(problem, deadline)),
+                searching,
                 entropy,
                 max_iterations,
                 start,
@@ -358,15 +362,12 @@ def _only_subset(problem: Problem) -> NDArray[np.int64] | None:
 
 def _warm_indices(
     problem: Problem,
-    warm_start: WarmStart,
+    warm_start: str | Solution | ArrayLike,
     deadline: Deadline,
     max_iterations: int | None,
     entropy: int,
-    clash: str | None,
 ) -> NDArray[np.int64] | None:
-    """Return a warm start as sorted feasible indices; None without one or in a clash."""
-    if warm_start is None or clash is not None:
-        return None
+    """Return a warm start as sorted feasible indices; None where it has no subset."""
     if isinstance(warm_start, str):
         if deadline.seconds == 0.0:
             registry.spec_of(warm_start)

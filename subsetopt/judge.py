@@ -49,7 +49,7 @@ def judge(
         own, error = _checked(problem, raw.indices, raw.weights)
         if error is not None:
             error = f"solver {name!r} returned an infeasible subset: {error}"
-    if error is None:
+    if error is None and (raw.infeasible or raw.bound is not None):
         answers = [answer for answer in (own, kept) if answer is not None]
         if objective.restricts:
             answers = [a for a in answers if objective.clearly_allows(a[0], problem.k)]
