@@ -19,8 +19,8 @@ from strategies import problems
 
 import subsetopt as so
 from subsetopt import registry
+from subsetopt.solvers.mip.constraint_rows import Frame, frame_of
 from subsetopt.solvers.mip.coverage_form import CoverForm, FacilityForm
-from subsetopt.solvers.mip.frame import Frame, frame_of
 from subsetopt.solvers.mip.program import Answer, Form, Program, stacked
 from subsetopt.solvers.mip.search import search
 from subsetopt.solvers.mip.vector_form import AbsoluteForm, SquareForm

@@ -19,8 +19,8 @@ from subsetopt.budget import Deadline
 from subsetopt.inputs import checked_integer, checked_positive
 from subsetopt.solvers.base import RawResult
 from subsetopt.solvers.mip.calls import import_within, run_interruptible
-from subsetopt.solvers.mip.frame import Frame, Row, feasible, frame_of
-from subsetopt.solvers.mip.linear_model import LinearForm
+from subsetopt.solvers.mip.constraint_rows import Frame, Row, feasible, frame_of
+from subsetopt.solvers.mip.linear_form import LinearForm
 
 
 def form_of(problem: so.Problem) -> LinearForm:

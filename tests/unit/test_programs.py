@@ -45,7 +45,7 @@ def limited_license() -> bool:
 
 def test_rows_of_both_kinds_are_stacked() -> None:
     problem = so.Problem(so.VectorMatching(POINTS), 3, groups=np.arange(60) % 2, quotas={0: (1, 2)})
-    from subsetopt.solvers.mip.frame import Frame, frame_of
+    from subsetopt.solvers.mip.constraint_rows import Frame, frame_of
 
     made = frame_of(problem)
     assert isinstance(made, Frame)

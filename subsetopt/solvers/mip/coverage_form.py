@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from subsetopt.budget import Deadline
 from subsetopt.objectives import FacilityLocation, KCenter
 from subsetopt.problem import Problem
-from subsetopt.solvers.mip.frame import FINEST, GAP, LEAK, Choice, Frame
+from subsetopt.solvers.mip.constraint_rows import FINEST, GAP, LEAK, Choice, Frame
 from subsetopt.solvers.mip.program import Form, Links, Program
 
 __all__ = ["CoverForm", "FacilityForm", "squared_distances"]

@@ -18,7 +18,7 @@ from subsetopt.inputs import checked_integer, checked_positive
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import import_within, run_interruptible, work_left
-from subsetopt.solvers.mip.frame import Choice, Row
+from subsetopt.solvers.mip.constraint_rows import Choice, Row
 from subsetopt.solvers.mip.program import Answer, Form, Program
 from subsetopt.solvers.mip.review import reviewed
 from subsetopt.solvers.mip.search import require_size, search

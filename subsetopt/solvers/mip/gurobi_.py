@@ -27,7 +27,7 @@ from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import Limits, out_of_time, run_interruptible, work_left
-from subsetopt.solvers.mip.frame import Choice, Frame
+from subsetopt.solvers.mip.constraint_rows import Choice, Frame
 from subsetopt.solvers.mip.program import Answer, Form, Program, stacked
 from subsetopt.solvers.mip.review import reviewed
 from subsetopt.solvers.mip.search import form_of, require_size, search

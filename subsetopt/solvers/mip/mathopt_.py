@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime
 import importlib
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -22,8 +23,8 @@ from subsetopt.inputs import checked_fraction, checked_integer
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import Outcome, import_within, run_interruptible
-from subsetopt.solvers.mip.frame import LEAK, Choice
-from subsetopt.solvers.mip.linear_model import LinearForm
+from subsetopt.solvers.mip.constraint_rows import LEAK, Choice
+from subsetopt.solvers.mip.linear_form import LinearForm
 from subsetopt.solvers.mip.program import Answer, Form, Kind, Program, stacked
 from subsetopt.solvers.mip.quiet import without_native_lines
 from subsetopt.solvers.mip.review import reviewed
@@ -71,20 +72,8 @@ _AGAIN = 7919
 
 
 @dataclass(frozen=True, slots=True)
-class _MathOpt:
+class _MathOpt(ABC):
     r"""What SCIP and HiGHS share.
-
-    First feasibility of :math:`|k \bar l - l \cdot z| \le 0.9\, k\, \varepsilon` for the tolerance
-    :math:`\varepsilon`, which the minimizing form seldom reaches; where there is no such subset,
-    the minimizing form. Vectors are matched by absolute values and tangents; facility location has
-    a variable for each pair, k-center a program for each radius that is tried.
-
-    Parameters
-    ----------
-    node_limit
-        Nodes when neither a time limit nor ``max_iterations``, which is the same, is given.
-    band_share
-        Share of time and nodes for the feasibility form, in (0, 1).
 
     Attributes
     ----------
@@ -98,14 +87,6 @@ class _MathOpt:
         Native parameters of the further attempts at a program that it failed on.
     presolve
         Seconds per candidate that it takes, for one dense row, before it looks at the clock.
-
-    Raises
-    ------
-    UnsupportedProblemError
-        If the problem is beyond the backend's sizes.
-    OptionError
-        If a hyperparameter is out of range, or the backend refuses a name in ``backend_params``
-        (its own options, typed by the value; or MathOpt's).
     """
 
     node_limit: int = 100_000
@@ -126,16 +107,38 @@ class _MathOpt:
         require_size(self.limits, problem, context)
         return reviewed(problem, context, search(problem, context, _Run(self, context)))
 
+    @abstractmethod
     def set_native(self, parameters: Any, params: Mapping[str, Any], kind: Kind) -> None:
         """Set the solver's own parameters for a kind of program."""
-        raise NotImplementedError
 
 
 @dataclass(frozen=True, slots=True)
 class Scip(_MathOpt):
-    """Exact solution by SCIP's branch and bound.
+    r"""Exact solution by SCIP's branch and bound.
 
-    One thread, deterministic under a node limit. See :class:`_MathOpt` for the method.
+    First feasibility of :math:`|k \bar l - l \cdot z| \le 0.9\, k\, \varepsilon` for the tolerance
+    :math:`\varepsilon`, which the minimizing form seldom reaches; where there is no such subset,
+    the minimizing form. Vectors are matched by absolute values and tangents; facility location has
+    a variable for each pair, k-center a program for each radius that is tried.
+
+    Parameters
+    ----------
+    node_limit
+        Nodes when neither a time limit nor ``max_iterations``, which is the same, is given.
+    band_share
+        Share of time and nodes for the feasibility form, in (0, 1).
+
+    Raises
+    ------
+    UnsupportedProblemError
+        If the problem is beyond the backend's sizes.
+    OptionError
+        If a hyperparameter is out of range, or the backend refuses a name in ``backend_params``
+        (its own options, typed by the value; or MathOpt's).
+
+    Notes
+    -----
+    One thread, deterministic under a node limit.
 
     References
     ----------
@@ -167,9 +170,14 @@ class Scip(_MathOpt):
 class Highs(_MathOpt):
     """Exact solution by HiGHS' branch and cut, through OR-Tools.
 
-    The forms of SCIP (see :class:`_MathOpt`); for mean matching with half of the time for the
-    first, because HiGHS finds a subset within tolerance less often. It cannot be interrupted from
-    here: after Ctrl-C it runs on to its limit. MathOpt refuses a number of threads for it.
+    The forms of :class:`Scip`; for mean matching with half of the time for the first, because HiGHS
+    finds a subset within tolerance less often. It cannot be interrupted from here: after Ctrl-C it
+    runs on to its limit. MathOpt refuses a number of threads for it.
+
+    Parameters
+    ----------
+    node_limit, band_share
+        As for :class:`Scip`.
 
     References
     ----------

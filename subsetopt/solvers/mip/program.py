@@ -1,6 +1,6 @@
 """A mixed-integer program in neutral form, the forms that state one, and what a backend answers.
 
-A form (``linear_model``, ``vector_form`` and ``coverage_form``) states a problem as programs, and
+A form (``linear_form``, ``vector_form`` and ``coverage_form``) states a problem as programs, and
 each backend knows how to run one. A search over a form may run several.
 """
 
@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.solvers.mip.frame import Choice, Frame, Row
+from subsetopt.solvers.mip.constraint_rows import Choice, Frame, Row
 from subsetopt.status import StopReason
 
 __all__ = ["Answer", "Form", "Kind", "Links", "Program", "Run", "stacked"]

@@ -15,7 +15,7 @@ from subsetopt.solvers.coverage.farthest_first import FarthestFirst
 from subsetopt.solvers.coverage.greedy import LazyGreedy
 from subsetopt.solvers.exhaustive import Exhaustive
 from subsetopt.solvers.greedy import Greedy
-from subsetopt.solvers.mip.frame import feasible, value_of
+from subsetopt.solvers.mip.constraint_rows import feasible, value_of
 from subsetopt.solvers.scored.lagrangian import Lagrangian
 from subsetopt.solvers.swap import Swap
 from subsetopt.status import StopReason

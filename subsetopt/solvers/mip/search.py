@@ -17,9 +17,9 @@ from subsetopt.objectives import FacilityLocation, KCenter, VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import out_of_time
+from subsetopt.solvers.mip.constraint_rows import Choice, Frame, feasible, frame_of, value_of
 from subsetopt.solvers.mip.coverage_form import CoverForm, FacilityForm, squared_distances
-from subsetopt.solvers.mip.frame import Choice, Frame, feasible, frame_of, value_of
-from subsetopt.solvers.mip.linear_model import LinearForm
+from subsetopt.solvers.mip.linear_form import LinearForm
 from subsetopt.solvers.mip.program import Answer, Form, Run
 from subsetopt.solvers.mip.vector_form import AbsoluteForm
 from subsetopt.solvers.spec import Limit, oversize

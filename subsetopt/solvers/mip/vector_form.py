@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
-from subsetopt.solvers.mip.frame import FINEST, GAP, LEAK, STOP_AT, Choice, Frame
+from subsetopt.solvers.mip.constraint_rows import FINEST, GAP, LEAK, STOP_AT, Choice, Frame
 from subsetopt.solvers.mip.program import Form, Kind, Links, Program
 
 __all__ = ["AbsoluteForm", "SquareForm"]

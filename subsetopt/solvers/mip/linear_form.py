@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from subsetopt.constraints.normal_form import Constraints
 from subsetopt.objectives import MeanMatching, ScoredMatching, TopScores
 from subsetopt.problem import Problem
-from subsetopt.solvers.mip.frame import (
+from subsetopt.solvers.mip.constraint_rows import (
     CAPACITY_UNITS,
     FINEST,
     GAP,
