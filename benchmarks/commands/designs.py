@@ -359,7 +359,7 @@ def _seconds(call: Callable[..., Any], *arguments: Any, **keywords: Any) -> floa
 
 def kernel_seconds(call: Callable[..., Any], *arguments: Any) -> float:
     """Return the time inside the kernels of the cube during a call."""
-    inside, names = 0.0, ("draw", "prepare", "fly", "land")
+    inside, names = 0.0, ("draw", "add_column", "restart", "fly", "land")
     own = {name: getattr(kernel, name) for name in names}
 
     def timed(work: Callable[..., Any]) -> Callable[..., Any]:

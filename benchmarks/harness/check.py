@@ -57,10 +57,18 @@ class Instance:
     def tolerance(self) -> float:
         """The absolute residual that counts as zero: the precision of the losses' mean.
 
-        For a target far beyond all losses, the precision of the target in float64 sums.
+        Where the losses lie near each other and the size is exact, their differences count, and 16
+        times the span stands for the mean. For a target far beyond all losses, it is the precision of the
+        target in float64 sums.
         """
         narrow = self.losses.dtype.kind == "f" and self.losses.dtype.itemsize <= 4
-        return max((2.0**-23 if narrow else 1e-9) * self.scale, 1e-13 * abs(self.target))
+        scale, far = self.scale, self.target
+        exact = self.keywords.get("cardinality", "exact") == "exact"
+        if exact and self.values.size and "base_weights" not in self.keywords:
+            span = float(self.values.max() - self.values.min())
+            if 16.0 * span < scale:
+                scale, far = 16.0 * span, self.target - float(self.values[0])
+        return max((2.0**-23 if narrow else 1e-9) * scale, 1e-13 * abs(far), 4e-323)
 
     @property
     def rounding(self) -> float:

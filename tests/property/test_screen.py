@@ -108,9 +108,10 @@ def test_integers_choose_what_double_precision_chooses(seed, by_angle, scale) ->
     target = points.mean(axis=0)
     fits = [ActiveSet(points, target, 20, by_angle=by_angle) for _ in range(2)]
     coded, plain = fits
-    assert coded.coded.codes.shape == (300, 64)
-    # No rows in integers: the points themselves are read.
-    plain.coded = plain.coded._replace(codes=plain.coded.codes[:0])
+    fitted, codes, *rest = plain._arrays
+    assert cone.Coded(*coded._arrays[1]).codes.shape == (300, 64)
+    # Without rows in integers the points themselves are read.
+    plain._arrays = (fitted, tuple(cone.Coded(*codes)._replace(codes=codes[0][:0])), *rest)
     for fit in fits:
         fit.step(20)
     assert coded.chosen.tolist() == plain.chosen.tolist()
@@ -120,7 +121,7 @@ def test_integers_choose_what_double_precision_chooses(seed, by_angle, scale) ->
 def test_integers_see_the_end_of_a_fit() -> None:
     points = np.random.default_rng(0).normal(size=(1100, 16))
     fit = ActiveSet(points, points.mean(axis=0), 17)
-    assert fit.coded.codes.shape[0] == 1100
+    assert cone.Coded(*fit._arrays[1]).codes.shape[0] == 1100
     assert fit.step(100)[0] == cone.CONVERGED
     left = points.mean(axis=0) - fit.weights @ points[fit.chosen]
     assert np.linalg.norm(left) <= 1e-13
