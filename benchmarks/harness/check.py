@@ -58,8 +58,8 @@ class Instance:
         """The absolute residual that counts as zero: the precision of the losses' mean.
 
         Where the losses lie near each other and the size is exact, their differences count, and 16
-        times the span stands for the mean. For a target far beyond all losses, it is the precision of the
-        target in float64 sums.
+        times the span stands for the mean. For a target far beyond all losses, it is the precision
+        of the target in float64 sums.
         """
         narrow = self.losses.dtype.kind == "f" and self.losses.dtype.itemsize <= 4
         scale, far = self.scale, self.target
