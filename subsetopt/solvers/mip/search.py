@@ -278,7 +278,7 @@ class _Radii:
         far, spread = _farthest_first(self.problem, self)
         starts = (far, self.frame.choice(context.warm_start))
         known = [chosen for chosen in starts if chosen is not None]
-        # Of k + 1 samples two share a center: no radius is below half their least distance.
+        # Two of any k + 1 samples share a center, so no radius is below half their least distance.
         return min(known, key=self.square, default=None), self.level(0.25 * spread * _ROUNDING)
 
 
