@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.kernels.array_types import Floats, Ints
 from subsetopt.kernels.arrays import copy
 from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.random_ import next_below
@@ -28,56 +29,31 @@ __all__ = [
 
 
 class Flips(NamedTuple):
-    """The m candidates that may be put in or taken out, by ascending price.
+    """The m candidates that may be put in or taken out, by ascending price."""
 
-    Attributes
-    ----------
-    prices, moves, gains, signs, codes, spends
-        (m,) per flip: price, at least 0; change of the sum of losses, of the score, of the size (1
-        or -1); group; change of the cost.
-    first_in, first_out
-        (m + 1,) how many of the flips before a position put in, or take out.
-    price_in, price_out
-        Cumulated prices of the flips that put in, and of those that take out, from 0.
-    up, down
-        (m,) how far up, or down, the flips from a position on move the sum per price at most.
-    """
-
-    prices: NDArray[np.float64]
-    moves: NDArray[np.float64]
-    gains: NDArray[np.float64]
-    signs: NDArray[np.int64]
-    codes: NDArray[np.int64]
-    spends: NDArray[np.float64]
-    first_in: NDArray[np.int64]
-    first_out: NDArray[np.int64]
-    price_in: NDArray[np.float64]
-    price_out: NDArray[np.float64]
-    up: NDArray[np.float64]
-    down: NDArray[np.float64]
+    prices: Floats  #: (m,) the price of each flip, at least 0
+    moves: Floats  #: (m,) what each adds to the sum of losses
+    gains: Floats  #: (m,) what each adds to the score
+    signs: Ints  #: (m,) what each adds to the size, 1 or -1
+    codes: Ints  #: (m,) the group of each candidate
+    spends: Floats  #: (m,) what each adds to the cost
+    first_in: Ints  #: (m + 1,) how many of the flips before a position put in
+    first_out: Ints  #: (m + 1,) how many of the flips before a position take out
+    price_in: Floats  #: cumulated prices of the flips that put in, from 0
+    price_out: Floats  #: cumulated prices of the flips that take out, from 0
+    up: Floats  #: (m,) how far per price the flips from a position on raise the sum at most
+    down: Floats  #: (m,) how far per price they lower it at most
 
 
 class Allowed(NamedTuple):
-    """What a subset has to keep to.
+    """What a subset has to keep to."""
 
-    Attributes
-    ----------
-    window
-        (2,) the least and the greatest sum of losses.
-    capacity
-        The greatest sum of costs.
-    least, most
-        Range of the size.
-    low, high
-        (g,) range of each group's count.
-    """
-
-    window: NDArray[np.float64]
-    capacity: float
-    least: int
-    most: int
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
+    window: Floats  #: (2,) the least and the greatest sum of losses
+    capacity: float  #: the greatest sum of costs
+    least: int  #: the least size
+    most: int  #: the greatest size
+    low: Ints  #: (g,) the least count of each group
+    high: Ints  #: (g,) the greatest count of each group
 
 
 # Where an enumeration stands: how many flips are set, the next one to try, the subset's size.
@@ -85,67 +61,35 @@ PLACE = np.dtype([("depth", np.int64), ("next", np.int64), ("size", np.int64)])
 
 
 class Pass(NamedTuple):
-    """The state of one enumeration, changed in place.
+    """The state of one enumeration, changed in place."""
 
-    Attributes
-    ----------
-    place
-        (1,) of type PLACE.
-    counts
-        (g,) the count of each group.
-    stack
-        (m + 1,) the flips that are set.
-    paid, moved, gained, spent
-        (m + 1,) totals of price, losses, score and cost at every depth.
-    best
-        (m + 1,) the best set of flips so far, its length last, -1 for none.
-    """
-
-    place: NDArray[np.void]
-    counts: NDArray[np.int64]
-    stack: NDArray[np.int64]
-    paid: NDArray[np.float64]
-    moved: NDArray[np.float64]
-    gained: NDArray[np.float64]
-    spent: NDArray[np.float64]
-    best: NDArray[np.int64]
+    place: NDArray[np.void]  #: (1,) of type PLACE
+    counts: Ints  #: (g,) the count of each group
+    stack: Ints  #: (m + 1,) the flips that are set
+    paid: Floats  #: (m + 1,) the total price at every depth
+    moved: Floats  #: (m + 1,) the change of the sum of losses at every depth
+    gained: Floats  #: (m + 1,) the change of the score at every depth
+    spent: Floats  #: (m + 1,) the total cost at every depth
+    best: Ints  #: (m + 1,) the best set of flips so far, its length last, -1 for none
 
 
 class Candidates(NamedTuple):
-    """All candidates; losses and costs in units of comparable size.
+    """All n candidates; losses and costs in units of comparable size."""
 
-    Attributes
-    ----------
-    scores, losses, codes, costs
-        (n,) score, loss, group and cost of each.
-    """
-
-    scores: NDArray[np.float64]
-    losses: NDArray[np.float64]
-    codes: NDArray[np.int64]
-    costs: NDArray[np.float64]
+    scores: Floats  #: (n,) the score of each
+    losses: Floats  #: (n,) the loss of each
+    codes: Ints  #: (n,) the group of each
+    costs: Floats  #: (n,) the cost of each
 
 
 class Swapped(NamedTuple):
-    """The subset that is repaired, changed in place.
+    """The subset that is repaired, changed in place."""
 
-    Attributes
-    ----------
-    inside, outside
-        Candidates in and out of the subset that may be swapped.
-    counts
-        (g,) the count of each group.
-    totals
-        (2,) the sums of losses and of costs.
-    best
-        The inside of the best subset within the band.
-    """
-
-    inside: NDArray[np.int64]
-    outside: NDArray[np.int64]
-    counts: NDArray[np.int64]
-    totals: NDArray[np.float64]
-    best: NDArray[np.int64]
+    inside: Ints  #: the candidates in the subset that may be taken out
+    outside: Ints  #: the candidates out of it that may be put in
+    counts: Ints  #: (g,) the count of each group
+    totals: Floats  #: (2,) the sums of losses and of costs
+    best: Ints  #: the inside of the best subset within the band
 
 
 @uncounted(forceinline=True)

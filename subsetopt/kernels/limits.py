@@ -8,30 +8,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.kernels.array_types import Floats, Ints
+
 __all__ = ["UNLIMITED", "ByCost", "Groups", "Limits"]
 
 
 class Limits(NamedTuple):
     """The quotas and the capacity that a subset of m positions must keep to.
 
-    Attributes
-    ----------
-    codes
-        Group number at each position, shape (m,), int64; empty without quotas.
-    low, high
-        Least and greatest count of each group, both inclusive, shape (groups,), int64; empty
-        without quotas.
-    costs
-        Cost at each position in whole units, shape (m,), float64; empty without a capacity.
-    capacity
-        Largest total cost in whole units; infinity without a capacity.
+    Codes, low and high are empty without quotas, costs are empty without a capacity.
     """
 
-    codes: NDArray[np.int64]
-    low: NDArray[np.int64]
-    high: NDArray[np.int64]
-    costs: NDArray[np.float64]
-    capacity: float
+    codes: Ints  #: (m,) the group at each position
+    low: Ints  #: (groups,) the least count of each group
+    high: Ints  #: (groups,) the greatest count of each group
+    costs: Floats  #: (m,) the cost at each position, in whole units
+    capacity: float  #: the largest total cost in whole units; infinity without a capacity
 
     def reordered(self, order: NDArray[np.int64]) -> Limits:
         """Return the limits of the same positions in another order, shape (m,)."""
@@ -42,37 +34,18 @@ class Limits(NamedTuple):
 
 
 class Groups(NamedTuple):
-    """The positions of a pool by group.
+    """The positions of a pool by group; without quotas all are one group."""
 
-    Attributes
-    ----------
-    members
-        Positions, group by group, ascending in each, shape (m,), int64.
-    begin
-        Where each group begins among the members, shape (groups + 1,), int64; without quotas all
-        are one group.
-    sums
-        Cumulated values of the members, from 0, shape (m + 1,), float64.
-    """
-
-    members: NDArray[np.int64]
-    begin: NDArray[np.int64]
-    sums: NDArray[np.float64]
+    members: Ints  #: (m,) positions, group by group, ascending in each
+    begin: Ints  #: (groups + 1,) where each group begins among the members
+    sums: Floats  #: (m + 1,) cumulated values of the members, from 0
 
 
 class ByCost(NamedTuple):
-    """The positions of a pool by cost.
+    """The m positions of a pool by cost; m is 0 without a capacity."""
 
-    Attributes
-    ----------
-    order
-        Positions by ascending cost, shape (m,), int64; empty without a capacity.
-    sums
-        Their cumulated costs, from 0, shape (m + 1,), float64.
-    """
-
-    order: NDArray[np.int64]
-    sums: NDArray[np.float64]
+    order: Ints  #: (m,) positions by ascending cost
+    sums: Floats  #: (m + 1,) their cumulated costs, from 0
 
 
 _NO_INTS = np.empty(0, dtype=np.int64)

@@ -15,9 +15,9 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from subsetopt.inputs import DECIDED
+from subsetopt.kernels.array_types import Floats, Ints
 from subsetopt.kernels.compiling import njit, uncounted
 from subsetopt.kernels.designs.systematic import shuffle, systematic
 from subsetopt.kernels.random_ import next_bits
@@ -42,29 +42,15 @@ _UNIT = 2.0**-53
 
 
 class State(NamedTuple):
-    """The state of a flight, changed in place; ``restart`` sets up all but the queue.
+    """The state of a flight, changed in place; ``restart`` sets up all but the queue."""
 
-    Attributes
-    ----------
-    queue
-        (n,) units to look at, the last first; the first ``ints[I_QUEUED]`` of it.
-    inverse
-        (q, q) the inverse of the basis, transposed.
-    basis
-        (q,) the unit that stands for each row, -1 for none.
-    c, missed, more
-        (q,) scratch: a column in the basis, what it misses, and what is added to it.
-    ints
-        (N_INTS,) counts.
-    """
-
-    queue: NDArray[np.int64]
-    inverse: NDArray[np.float64]
-    basis: NDArray[np.int64]
-    c: NDArray[np.float64]
-    missed: NDArray[np.float64]
-    more: NDArray[np.float64]
-    ints: NDArray[np.int64]
+    queue: Ints  #: (n,) units to look at, the last first: the first ``ints[I_QUEUED]`` of it
+    inverse: Floats  #: (q, q) the inverse of the basis, transposed
+    basis: Ints  #: (q,) the unit that stands for each row, -1 for none
+    c: Floats  #: (q,) scratch: a column in the basis
+    missed: Floats  #: (q,) scratch: what the column in the basis misses
+    more: Floats  #: (q,) scratch: what is added to the column in the basis
+    ints: Ints  #: (N_INTS,) counts, at the positions I_QUEUED, I_PIVOTS and I_FREE
 
 
 @njit(cache=True)

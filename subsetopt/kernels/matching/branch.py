@@ -14,7 +14,7 @@ import numpy as np
 
 from subsetopt.kernels.compiling import njit, uncounted
 from subsetopt.kernels.matching.bisection import nearest
-from subsetopt.kernels.matching.interval import without_farthest
+from subsetopt.kernels.matching.interval import distance_outside, without_farthest
 from subsetopt.kernels.matching.tree import record, set_node, start_record
 
 __all__ = ["branch", "open_distance", "run_length"]
@@ -45,14 +45,6 @@ def _nearest_pair(values, a, b, wanted):
         else:
             j -= 1
     return best_i, best_j
-
-
-@njit(cache=True, inline="always")
-def _outside(sums, a, b, k, t):
-    """Return how far t lies outside the sums of k values of the window; infinity when none."""
-    if k < 0 or k > b - a:
-        return np.inf
-    return max(sums[a + k] - sums[a] - t, t - (sums[b] - sums[b - k]), 0.0)
 
 
 @uncounted
@@ -88,10 +80,13 @@ def _children(values, a, b, center):
 
 @njit(cache=True, inline="always")
 def _is_settled(values, sums, tree, depth):
-    """Look at a node; return whether it is cut, or its best subset is recorded."""
+    """Look at a node; return whether it is cut, or its best subset is recorded.
+
+    The children of a node that is not settled come next.
+    """
     node, progress = tree.nodes[depth], tree.progress[0]
     a, b, k, t = node.first, node.end, node.size, node.target
-    if _outside(sums, a, b, k, t) >= tree.distance[0] - progress.slack:
+    if distance_outside(sums, a, b, k, t) >= tree.distance[0] - progress.slack:
         return True
     low, high = sums[a + k] - sums[a], sums[b] - sums[b - k]
     others = sums[b] - sums[a] - t  # the sum that the values left out should have
@@ -115,8 +110,28 @@ def _is_settled(values, sums, tree, depth):
         progress.work += b - a
         _record_without(tree, abs(values[i] + values[j] - others), depth, a, b, i, j)
     else:
+        node.stage = 1
         return False
     return True
+
+
+@njit(cache=True, inline="always")
+def _add_child(values, sums, tree, depth):
+    """Set the next child of a node: first the one whose interval lies better around the target."""
+    node, size, target = tree.nodes[depth], tree.nodes[depth].size, tree.nodes[depth].target
+    x, in_first, in_end, out_first, out_end = _children(
+        values, node.first, node.end, tree.progress[0].center
+    )
+    distance_in = _middle(sums, in_first, in_end, size - 1, target - values[x])
+    distance_out = _middle(sums, out_first, out_end, size, target)
+    include = (distance_in <= distance_out) == (node.stage == 1)
+    node.stage += 1
+    if include:
+        node.taken = x
+        set_node(tree, depth + 1, in_first, in_end, size - 1, target - values[x])
+    else:
+        node.taken = -1
+        set_node(tree, depth + 1, out_first, out_end, size, target)
 
 
 @uncounted
@@ -133,44 +148,23 @@ def branch(values, sums, tree, work):
     work
         Nodes to look at, and values in leaves.
     """
-    progress = tree.progress[0]
+    progress, depth = tree.progress[0], tree.progress[0].depth
     stop = progress.work + work
-    depth = progress.depth
-    while depth >= 0:
-        if progress.work >= stop:
-            progress.depth = depth
-            return False
+    while depth >= 0 and progress.work < stop:
         progress.work += 1
         node = tree.nodes[depth]
-        if node.stage == 0:
-            if _is_settled(values, sums, tree, depth):
-                if tree.distance[0] <= progress.goal:
-                    progress.depth = depth
-                    return True
-                depth -= 1
-                continue
-            node.stage = 1
-        if node.stage > 2:
+        if node.stage == 0 and _is_settled(values, sums, tree, depth):
+            if tree.distance[0] <= progress.goal:
+                progress.depth = depth
+                return True
             depth -= 1
-            continue
-        size, target = node.size, node.target
-        x, in_first, in_end, out_first, out_end = _children(
-            values, node.first, node.end, progress.center
-        )
-        # The child whose interval lies better around the target first.
-        distance_in = _middle(sums, in_first, in_end, size - 1, target - values[x])
-        distance_out = _middle(sums, out_first, out_end, size, target)
-        include = (distance_in <= distance_out) == (node.stage == 1)
-        node.stage += 1
-        depth += 1
-        if include:
-            node.taken = x
-            set_node(tree, depth, in_first, in_end, size - 1, target - values[x])
+        elif node.stage > 2:
+            depth -= 1
         else:
-            node.taken = -1
-            set_node(tree, depth, out_first, out_end, size, target)
-    progress.depth = -1
-    return True
+            _add_child(values, sums, tree, depth)
+            depth += 1
+    progress.depth = depth
+    return depth < 0
 
 
 @njit(cache=True, inline="always")
@@ -190,13 +184,13 @@ def open_distance(values, sums, tree):
         node = tree.nodes[d]
         a, b, k, t = node.first, node.end, node.size, node.target
         if node.stage == 0:
-            bound = min(bound, _outside(sums, a, b, k, t))
+            bound = min(bound, distance_outside(sums, a, b, k, t))
         elif node.stage == 2:
             # The child that went second is still to be looked at.
             x, in_first, in_end, out_first, out_end = _children(values, a, b, progress.center)
             distance_in = _middle(sums, in_first, in_end, k - 1, t - values[x])
             if distance_in <= _middle(sums, out_first, out_end, k, t):
-                bound = min(bound, _outside(sums, out_first, out_end, k, t))
+                bound = min(bound, distance_outside(sums, out_first, out_end, k, t))
             else:
-                bound = min(bound, _outside(sums, in_first, in_end, k - 1, t - values[x]))
+                bound = min(bound, distance_outside(sums, in_first, in_end, k - 1, t - values[x]))
     return bound

@@ -161,7 +161,10 @@ def _last_ones(values, limits, tree, depth):
 
 @njit(cache=True, inline="always")
 def _is_settled(values, limits, groups, by_cost, tree, depth):
-    """Look at a node; return whether it is cut, or its best subset is recorded."""
+    """Look at a node; return whether it is cut, or its best subset is recorded.
+
+    The children of a node that is not settled come next.
+    """
     node, progress = tree.nodes[depth], tree.progress[0]
     a, b, k, t = node.first, node.end, node.size, node.target
     progress.work += span_work(limits.low.size, values.size)
@@ -184,6 +187,7 @@ def _is_settled(values, limits, groups, by_cost, tree, depth):
     # Include first when the target asks for values of the end that is branched on.
     x, _, _ = without_farthest(values, a, b, progress.center)
     node.include_first = (t < 0.5 * (smallest + largest)) == (x == a)
+    node.stage = 1
     return False
 
 
@@ -231,29 +235,20 @@ def branch_constrained(values, kinds, limits, groups, by_cost, tree, work):
     """
     progress = tree.progress[0]
     stop = progress.work + work
-    depth = progress.depth
-    while depth >= 0:
-        if progress.work >= stop:
-            progress.depth = depth
-            return False
+    while progress.depth >= 0 and progress.work < stop:
         progress.work += 1
-        node = tree.nodes[depth]
-        if node.stage == 0:
-            if _is_settled(values, limits, groups, by_cost, tree, depth):
-                if tree.distance[0] <= progress.goal:
-                    progress.depth = depth
-                    return True
-                depth -= 1
-                continue
-            node.stage = 1
-        elif node.taken >= 0 and limits.codes.size:
+        node = tree.nodes[progress.depth]
+        if node.stage > 0 and node.taken >= 0 and limits.codes.size:
             tree.counts[limits.codes[node.taken]] -= 1  # back from the child that took it
-        if node.stage > 2:
-            depth -= 1
-        elif _add_child(values, kinds, limits, tree, depth):
-            depth += 1
-    progress.depth = -1
-    return True
+        if node.stage == 0 and _is_settled(values, limits, groups, by_cost, tree, progress.depth):
+            if tree.distance[0] <= progress.goal:
+                return True
+            progress.depth -= 1
+        elif node.stage > 2:
+            progress.depth -= 1
+        elif _add_child(values, kinds, limits, tree, progress.depth):
+            progress.depth += 1
+    return progress.depth < 0
 
 
 @uncounted

@@ -18,6 +18,7 @@ __all__ = [
     "MOST_NODES",
     "NODE",
     "branching_distance",
+    "distance_outside",
     "interval_distance",
     "plain_distance",
     "push",
@@ -32,12 +33,10 @@ DEPTH = 64
 #: A node of the tree: a window of ascending values, and what is to be chosen from it.
 NODE = np.dtype(
     [
-        # The window of positions, ``end`` exclusive.
-        ("first", np.int64),
-        ("end", np.int64),
-        # How many of the window to choose, and the sum to hit.
-        ("size", np.int64),
-        ("target", np.float64),
+        ("first", np.int64),  # the window's first position
+        ("end", np.int64),  # the position after its last
+        ("size", np.int64),  # how many of the window to choose
+        ("target", np.float64),  # the sum that these should have
     ]
 )
 
@@ -69,6 +68,14 @@ def without_farthest(values, first, end, center):
     return end - 1, first, end - 1
 
 
+@njit(cache=True, inline="always")
+def distance_outside(sums, a, b, k, t):
+    """Return how far t lies outside the sums of k values of a window; infinity when none."""
+    if k < 0 or k > b - a:
+        return np.inf
+    return max(sums[a + k] - sums[a] - t, t - (sums[b] - sums[b - k]), 0.0)
+
+
 @njit(cache=True)
 def branching_distance(values, size, target):
     """Return the least distance over the nodes of a small tree; 0 when it proves nothing.
@@ -95,16 +102,15 @@ def branching_distance(values, size, target):
         waiting -= 1
         node = nodes[waiting]
         a, b, k, t = node.first, node.end, node.size, node.target
-        if 0 <= k <= b - a:
-            distance = max(prefix[a + k] - prefix[a] - t, t - (prefix[b] - prefix[b - k]))
-            if distance > 0.0:
-                bound = min(bound, distance)
-            elif k == 0 or k == b - a or waiting + 2 > DEPTH:
-                return 0.0
-            else:
-                x, first, end = without_farthest(values, a, b, center)
-                waiting = push(nodes, waiting, first, end, k, t)
-                waiting = push(nodes, waiting, first, end, k - 1, t - values[x])
+        distance = distance_outside(prefix, a, b, k, t)
+        if distance > 0.0:
+            bound = min(bound, distance)
+        elif k == 0 or k == b - a or waiting + 2 > DEPTH:
+            return 0.0
+        else:
+            x, first, end = without_farthest(values, a, b, center)
+            waiting = push(nodes, waiting, first, end, k, t)
+            waiting = push(nodes, waiting, first, end, k - 1, t - values[x])
         if waiting == 0:
             return max(0.0, bound - ROUNDING * magnitude)
     return 0.0

@@ -20,28 +20,19 @@ __all__ = ["ROW", "search_many"]
 #: One pool: where it lies in the arrays that all share, what is asked, and what came of it.
 ROW = np.dtype(
     [
-        # Its part of the values and of their order, ``end`` exclusive.
-        ("first", np.int64),
-        ("end", np.int64),
-        # How many values to choose, and where the chosen positions begin.
-        ("size", np.int64),
-        ("place", np.int64),
-        # The sum to hit, and the distance from it that counts as none.
-        ("target", np.float64),
-        ("tolerance", np.float64),
-        # The seed of its random generator.
-        ("entropy", np.uint64),
-        # How to start anew, STRATIFIED or UNIFORM.
-        ("restart", np.int64),
-        # Differences to look at, at most, and how many were.
-        ("limit", np.int64),
-        ("work", np.int64),
-        # The lower bound on the distance; 0 where it is not proved.
-        ("bound", np.float64),
-        # Whether the values are left as they are, in no order.
-        ("unsorted", np.bool_),
-        # Whether the distance reached its goal.
-        ("reached", np.bool_),
+        ("first", np.int64),  # where its values begin, and their order
+        ("end", np.int64),  # where they end, exclusive
+        ("size", np.int64),  # how many values to choose
+        ("place", np.int64),  # where the chosen positions begin
+        ("target", np.float64),  # the sum to hit
+        ("tolerance", np.float64),  # the distance from the sum that counts as none
+        ("entropy", np.uint64),  # the seed of its random generator
+        ("restart", np.int64),  # how to start anew, STRATIFIED or UNIFORM
+        ("limit", np.int64),  # the most differences to look at
+        ("work", np.int64),  # how many differences were looked at
+        ("bound", np.float64),  # the lower bound on the distance; 0 where it is not proved
+        ("unsorted", np.bool_),  # whether the values are left as they are, in no order
+        ("reached", np.bool_),  # whether the distance reached its goal
     ],
     align=True,
 )

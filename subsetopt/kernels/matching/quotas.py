@@ -25,17 +25,13 @@ _FEWEST = 8
 #: What a window holds of one group.
 SPAN = np.dtype(
     [
-        # The group's first member in the window, and the end of its members there, exclusive.
-        ("begin", np.int64),
-        ("end", np.int64),
-        # How many of them to choose, at least and at most.
-        ("least", np.int64),
-        ("most", np.int64),
-        # How many of them the sum has that is being found.
-        ("number", np.int64),
-        # How many of them the least sum has, from the first on, and the greatest, from the end.
-        ("in_least", np.int64),
-        ("in_greatest", np.int64),
+        ("begin", np.int64),  # the group's first member in the window
+        ("end", np.int64),  # the member after the group's last there
+        ("least", np.int64),  # how many of them to choose at least
+        ("most", np.int64),  # how many of them to choose at most
+        ("number", np.int64),  # how many of them the sum has that is being found
+        ("in_least", np.int64),  # how many of them the least sum has, from the first on
+        ("in_greatest", np.int64),  # how many of them the greatest sum has, from the end
     ]
 )
 
@@ -221,8 +217,8 @@ def quota_distance(values, limits, groups, size, target):
         elif k == 0 or k == b - a or waiting + 2 > DEPTH:
             return 0.0
         else:
-            x, first, end = without_farthest(values, a, b, center)
             counts_of[waiting] = counts
+            x, first, end = without_farthest(values, a, b, center)
             waiting = push(nodes, waiting, first, end, k, t)
             if counts[codes[x]] < high[codes[x]]:
                 counts_of[waiting] = counts

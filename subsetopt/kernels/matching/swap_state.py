@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.kernels.array_types import Floats, Ints
 from subsetopt.kernels.compiling import uncounted
 
 __all__ = ["BUCKETS", "MANTISSA_BITS", "MOVES", "STATE", "Subset", "Table", "reset"]
@@ -22,88 +23,53 @@ BUCKETS = 2 * (_OCTAVES << MANTISSA_BITS)
 #: The scalars of one search, as a record that compiled functions read and write by field name.
 STATE = np.dtype(
     [
-        # Differences of two values looked at so far: the unit of work.
-        ("work", np.int64),
-        # What the search does next; one of the phases of the module ``swap``.
-        ("phase", np.int64),
+        ("work", np.int64),  # differences of two values looked at so far: the unit of work
+        ("phase", np.int64),  # what comes next: one of the phases of the module ``swap``
         # How to start anew: after that many random swaps, or from a draw, STRATIFIED or UNIFORM.
         ("restart", np.int64),
-        # Fruitless random swaps in a row, or single swaps made, since the last table.
-        ("tries", np.int64),
-        # Tables built for subsets drawn so far.
-        ("tables", np.int64),
-        # Moves in the table, and the key of its first bucket.
-        ("moves", np.int64),
-        ("first_key", np.int64),
-        # Questions asked of the table in this phase.
-        ("asked", np.int64),
-        # Moves of the table that together come nearest to the target; -1 for none.
+        ("tries", np.int64),  # fruitless random swaps in a row, or single swaps, since a table
+        ("tables", np.int64),  # tables built for subsets drawn so far
+        ("moves", np.int64),  # moves in the table
+        ("first_key", np.int64),  # the key of the table's first bucket
+        ("asked", np.int64),  # questions asked of the table in this phase
+        # The moves of the table that together come nearest to the target; -1 for none.
         ("first", np.int64),
         ("second", np.int64),
         ("third", np.int64),
-        # Distance from the target that these moves would leave.
-        ("distance", np.float64),
-        # The sum to hit.
-        ("target", np.float64),
-        # Target less the sum of the subset.
-        ("residual", np.float64),
-        # Distance of the best subset so far from the target, and the distance that is enough.
-        ("best_distance", np.float64),
-        ("goal", np.float64),
-        # Total cost of the subset.
-        ("cost", np.float64),
-        # The largest value less the smallest.
-        ("span", np.float64),
-        # Whether the subset is set already, so that none is to be drawn.
-        ("given", np.bool_),
-        # Whether the values are in no order: neither strata nor pointers are of use then.
-        ("unsorted", np.bool_),
+        ("distance", np.float64),  # the distance from the target that these moves would leave
+        ("target", np.float64),  # the sum to hit
+        ("residual", np.float64),  # the target less the sum of the subset
+        ("best_distance", np.float64),  # the distance of the best subset so far from the target
+        ("goal", np.float64),  # the distance that is enough
+        ("cost", np.float64),  # the total cost of the subset
+        ("span", np.float64),  # the largest value less the smallest
+        ("given", np.bool_),  # whether the subset is set already, so that none is to be drawn
+        ("unsorted", np.bool_),  # whether the values are in no order: no strata, no pointers
     ],
     align=True,
 )
 
 
 class Subset(NamedTuple):
-    """A subset of ``size`` of m positions, and the best one so far.
+    """A subset of ``size`` of m positions, and the best one so far."""
 
-    Attributes
-    ----------
-    chosen, rest
-        Positions in the subset, shape (size,), and the others, shape (m - size,), int64; in any
-        order.
-    mark
-        1 at positions in the subset and 0 at the others, shape (m,), uint8.
-    counts
-        Members of the subset in each group, shape (groups,), int64; empty without quotas.
-    best
-        Positions of the best subset so far, shape (size,), int64.
-    """
-
-    chosen: NDArray[np.int64]
-    rest: NDArray[np.int64]
-    mark: NDArray[np.uint8]
-    counts: NDArray[np.int64]
-    best: NDArray[np.int64]
+    chosen: Ints  #: (size,) positions in the subset, in any order
+    rest: Ints  #: (m - size,) the other positions, in any order
+    mark: NDArray[np.uint8]  #: (m,) 1 at positions in the subset and 0 at the others
+    counts: Ints  #: (groups,) members of the subset in each group; empty without quotas
+    best: Ints  #: (size,) positions of the best subset so far
 
 
 class Table(NamedTuple):
     """Moves of one subset, found by what they add to its sum.
 
-    Attributes
-    ----------
-    heads
-        One move of each bucket, shape (BUCKETS,), int16; MOVES in an empty bucket.
-    leaving, entering
-        Positions that each move takes out of the subset and into it, shape (MOVES,), int32.
-    gains
-        What each move adds to the sum, shape (MOVES + 1,), float64; infinite for the one past the
-        end, so that a question to an empty bucket needs no branch.
+    An infinite gain stands past the end, so that a question to an empty bucket needs no branch.
     """
 
-    heads: NDArray[np.int16]
-    leaving: NDArray[np.int32]
-    entering: NDArray[np.int32]
-    gains: NDArray[np.float64]
+    heads: NDArray[np.int16]  #: (BUCKETS,) one move of each bucket; MOVES in an empty bucket
+    leaving: NDArray[np.int32]  #: (MOVES,) the position that each move takes out of the subset
+    entering: NDArray[np.int32]  #: (MOVES,) the position that each move puts into the subset
+    gains: Floats  #: (MOVES + 1,) what each move adds to the sum
 
 
 @uncounted
@@ -124,10 +90,5 @@ def reset(
     now.first = now.second = now.third = -1
     now.distance = now.best_distance = np.inf
     now.residual = 0.0
-    now.target = target
-    now.goal = goal
-    now.span = span
-    now.cost = cost
-    now.restart = restart
-    now.given = given
-    now.unsorted = unsorted
+    now.target, now.goal, now.span, now.cost = target, goal, span, cost
+    now.restart, now.given, now.unsorted = restart, given, unsorted

@@ -7,27 +7,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.kernels.array_types import Floats, Ints
 from subsetopt.kernels.compiling import njit, uncounted
+from subsetopt.kernels.matching.interval import NODE as WINDOW
 
 __all__ = ["NODE", "PROGRESS", "Tree", "record", "set_node", "start_record"]
 
 #: A node: a window of ascending values, what is to be chosen from it, and how far it has come.
 NODE = np.dtype(
     [
-        # The window of positions, ``end`` exclusive.
-        ("first", np.int64),
-        ("end", np.int64),
-        # How many of the window to choose, and the sum to hit.
-        ("size", np.int64),
-        ("target", np.float64),
-        # 0: not looked at yet; 1 and 2: the first or the second child comes next; 3: both are done.
-        ("stage", np.int64),
-        # The position that the present child has in; -1 for none.
-        ("taken", np.int64),
-        # Whether the child that has a position in comes first; used under limits only.
-        ("include_first", np.bool_),
-        # Total cost of the positions that are in; used under limits only.
-        ("cost", np.float64),
+        *WINDOW.descr,
+        ("stage", np.int64),  # 0: not looked at yet; 1, 2: that child comes next; 3: both are done
+        ("taken", np.int64),  # the position that the present child has in; -1 for none
+        ("include_first", np.bool_),  # whether the child that has it comes first; under limits
+        ("cost", np.float64),  # the total cost of the positions that are in; under limits
     ],
     align=True,
 )
@@ -35,45 +28,24 @@ NODE = np.dtype(
 #: How far a search has come, and when a branch is given up.
 PROGRESS = np.dtype(
     [
-        # Depth of the present node; -1 once the tree is exhausted.
-        ("depth", np.int64),
-        # Nodes and values looked at so far.
-        ("work", np.int64),
-        # The value from which the farthest are branched on first.
-        ("center", np.float64),
-        # A distance that ends the search.
-        ("goal", np.float64),
-        # Branches that promise no more than this much improvement are cut.
-        ("slack", np.float64),
+        ("depth", np.int64),  # the depth of the present node; -1 once the tree is exhausted
+        ("work", np.int64),  # nodes and values looked at so far
+        ("center", np.float64),  # the value from which the farthest are branched on first
+        ("goal", np.float64),  # a distance that ends the search
+        ("slack", np.float64),  # branches that promise no more than this improvement are cut
     ]
 )
 
 
 class Tree(NamedTuple):
-    """The path from the root to the present node, and the best subset so far.
+    """The path from the root to the present node, and the best subset so far."""
 
-    Attributes
-    ----------
-    nodes
-        A ``NODE`` for each depth, shape (m + 2,); the root is set by the caller.
-    progress
-        Array of one ``PROGRESS``.
-    best
-        Positions of the best subset so far, shape (size,), int64.
-    distance
-        Its distance from the target, shape (1,), float64.
-    counts
-        How many of each group are in, shape (groups,), int64; empty without quotas.
-    spans
-        Scratch for ``quota_span``: a ``SPAN`` for each group, shape (groups,).
-    """
-
-    nodes: NDArray[Any]
-    progress: NDArray[Any]
-    best: NDArray[np.int64]
-    distance: NDArray[np.float64]
-    counts: NDArray[np.int64]
-    spans: NDArray[Any]
+    nodes: NDArray[Any]  #: (m + 2,) a ``NODE`` for each depth; the root is set by the caller
+    progress: NDArray[Any]  #: (1,) of type ``PROGRESS``
+    best: Ints  #: (size,) positions of the best subset so far
+    distance: Floats  #: (1,) its distance from the target
+    counts: Ints  #: (groups,) how many of each group are in; empty without quotas
+    spans: NDArray[Any]  #: (groups,) scratch for ``quota_span``: a ``SPAN`` for each group
 
 
 @njit(cache=True, inline="always")

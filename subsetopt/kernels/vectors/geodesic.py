@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.kernels.array_types import Floats, Ints, Singles
 from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.vectors.integer_products import multiply
 from subsetopt.kernels.vectors.products import any_below, minimum
@@ -22,58 +23,26 @@ _FLAT = 1e-14
 
 
 class Atoms(NamedTuple):
-    """The vectors that may be chosen.
+    """The n vectors, m of which may be chosen."""
 
-    Attributes
-    ----------
-    vectors, norms
-        (n, d) all vectors, and (n,) their norms.
-    rows
-        (m,) which of them may be chosen.
-    codes
-        (m, width) those divided by their norms, in 16 bits, see ``quantized``.
-    """
-
-    vectors: NDArray[np.float64]
-    norms: NDArray[np.float64]
-    rows: NDArray[np.int64]
-    codes: NDArray[np.int16]
+    vectors: Floats  #: (n, d) all vectors
+    norms: Floats  #: (n,) their norms
+    rows: Ints  #: (m,) which of them may be chosen: the atoms
+    codes: NDArray[np.int16]  #: (m, width) the unit vectors of the atoms in 16 bits
 
 
 class Walk(NamedTuple):
-    """Where the walk goes and how far it has come.
+    """Where the walk goes and how far it has come."""
 
-    Attributes
-    ----------
-    target
-        (d,) the target's unit vector.
-    y
-        (d,) the unit vector reached so far, 0 at the beginning; moved on.
-    ahead
-        (m,) the cosines of the atoms with the target, as far as integers tell.
-    shares
-        (m,) the weights of the atoms that make y; moved on.
-    products
-        (m,) the products of the atoms with y in 16 bits; 0 at the beginning.
-    code
-        (width,) scratch: y in 16 bits.
-    keys
-        (m,) scratch: minus what the squared cosine of each atom is at most.
-    lanes
-        (LANES,) scratch: running minima.
-    step
-        (d,) scratch: the unit vector of the atom that is walked to.
-    """
-
-    target: NDArray[np.float64]
-    y: NDArray[np.float64]
-    ahead: NDArray[np.float32]
-    shares: NDArray[np.float64]
-    products: NDArray[np.int32]
-    code: NDArray[np.int16]
-    keys: NDArray[np.float32]
-    lanes: NDArray[np.float32]
-    step: NDArray[np.float64]
+    target: Floats  #: (d,) the target's unit vector
+    y: Floats  #: (d,) the unit vector reached so far, 0 at the beginning; moved on
+    ahead: Singles  #: (m,) the cosines of the atoms with the target, as far as integers tell
+    shares: Floats  #: (m,) the weights of the atoms that make y; moved on
+    products: NDArray[np.int32]  #: (m,) the products of the atoms with y in 16 bits; 0 at first
+    code: NDArray[np.int16]  #: (width,) scratch: y in 16 bits
+    keys: Singles  #: (m,) scratch: minus what the squared cosine of each atom is at most
+    lanes: Singles  #: (LANES,) scratch: running minima
+    step: Floats  #: (d,) scratch: the unit vector of the atom that is walked to
 
 
 @uncounted(fastmath={"contract", "reassoc", "nsz", "arcp"})

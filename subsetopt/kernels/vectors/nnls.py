@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.kernels.array_types import Floats, Ints, Singles
 from subsetopt.kernels.arrays import copy
 from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.vectors.integer_products import multiply
@@ -43,104 +44,51 @@ _GROUP = 64
 
 
 class Points(NamedTuple):
-    """The points, and what their weighted sum is fitted to.
+    """The n points, and what their weighted sum is fitted to.
 
-    Attributes
-    ----------
-    rows
-        (n, d) the points.
-    scales
-        (n,) what inner products are multiplied by before they are compared: 1 / norm for angles, a
-        constant for the products themselves; a point with 0 here is never chosen.
-    target
-        (d,) the vector to fit.
-    size
-        Most points that may be active.
-    floor
-        A squared residual at most this is taken for 0.
+    The scale of a point is 1 / norm where angles are compared and a constant where the inner
+    products themselves are; a point of scale 0 is never chosen.
     """
 
-    rows: NDArray[np.float64]
-    scales: NDArray[np.float64]
-    target: NDArray[np.float64]
-    size: int
-    floor: float
+    rows: Floats  #: (n, d) the points
+    scales: Floats  #: (n,) what inner products are multiplied by before they are compared
+    target: Floats  #: (d,) the vector to fit
+    size: int  #: the largest number of points that may be active
+    floor: float  #: a squared residual of at most this is taken for 0
 
 
 class Coded(NamedTuple):
-    """The points in 8 bits, see ``quantized``, and scratch; without rows the points are read.
+    """The points in 8 bits, see ``quantized``, and scratch; without rows the points are read."""
 
-    Attributes
-    ----------
-    codes, units, errors
-        (n, width), (n,) and (n,) the points, their units and their errors.
-    code
-        (width,) the residual in 16 bits.
-    products, keys
-        (n,) its products with the codes, and what they are at most, normalized.
-    candidates
-        (n,) positions of the points that may be the best.
-    """
-
-    codes: NDArray[np.int8]
-    units: NDArray[np.float32]
-    errors: NDArray[np.float32]
-    code: NDArray[np.int16]
-    products: NDArray[np.int32]
-    keys: NDArray[np.float32]
-    candidates: NDArray[np.int32]
+    codes: NDArray[np.int8]  #: (n, width) the codes of the points
+    units: Singles  #: (n,) the unit of the product with each point's codes
+    errors: Singles  #: (n,) how far that product may be off
+    code: NDArray[np.int16]  #: (width,) the residual in 16 bits
+    products: NDArray[np.int32]  #: (n,) the products of the residual's code with the codes
+    keys: Singles  #: (n,) what the normalized score of each point is at most
+    candidates: NDArray[np.int32]  #: (n,) the points that may be the best
 
 
 class Active(NamedTuple):
-    """Which points are active, and their weights; changed in place.
+    """Which points are active, and their weights; changed in place."""
 
-    Attributes
-    ----------
-    state
-        (n,) what each point is: 0 open, 1 active, 2 of no use until the next change, 3 closed.
-    positions, weights
-        (size + 1,) the active points, and their weights.
-    size
-        (1,) how many are active.
-    idle
-        (n,) the points of no use until the next change.
-    idle_size
-        (1,) how many these are.
-    """
-
-    state: NDArray[np.int8]
-    positions: NDArray[np.int64]
-    weights: NDArray[np.float64]
-    size: NDArray[np.int64]
-    idle: NDArray[np.int64]
-    idle_size: NDArray[np.int64]
+    state: NDArray[np.int8]  #: (n,) what each point is: OPEN, _ACTIVE, _IDLE or CLOSED
+    positions: Ints  #: (size + 1,) the active points
+    weights: Floats  #: (size + 1,) the weights of the active points
+    size: Ints  #: (1,) how many points are active
+    idle: Ints  #: (n,) the points that are of no use until the next change
+    idle_size: Ints  #: (1,) how many points are idle
 
 
 class Basis(NamedTuple):
-    """The factorization of the active points, the residual, and scratch; changed in place.
+    """The factorization of the active points, the residual, and scratch; changed in place."""
 
-    Attributes
-    ----------
-    vectors
-        (size + 1, d) an orthonormal basis of the span of the active points.
-    columns
-        (size + 1, size + 1) the coordinates of each active point in it, by rows.
-    projection
-        (size + 1,) the coordinates of the target in it.
-    residual
-        (d,) the target less its projection.
-    solution
-        (size + 1,) scratch: the weights without their sign.
-    scores
-        (n,) scratch: the products of all points with the residual.
-    """
-
-    vectors: NDArray[np.float64]
-    columns: NDArray[np.float64]
-    projection: NDArray[np.float64]
-    residual: NDArray[np.float64]
-    solution: NDArray[np.float64]
-    scores: NDArray[np.float64]
+    vectors: Floats  #: (size + 1, d) an orthonormal basis of the span of the active points
+    columns: Floats  #: (size + 1, size + 1) the coordinates of each active point in it, by rows
+    projection: Floats  #: (size + 1,) the coordinates of the target in it
+    residual: Floats  #: (d,) the target less its projection
+    solution: Floats  #: (size + 1,) scratch: the weights as if they might have any sign
+    scores: Floats  #: (n,) scratch: the products of all points with the residual
 
 
 @uncounted(fastmath=_FAST)
