@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterable, Mapping
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -449,7 +450,7 @@ class BatchSelector:
         state = SelectionState(self.step, n, self.size(n))
         if not state.k or not self.needs_scoring(n):
             return None
-        return presampled(self._named, state, self._rng(3), rules)
+        return presampled(self._named, state, partial(self._rng, 3), rules)
 
     def _select(self, request: Request) -> Picked:
         k, scoring = self.size(request.n), self.needs_scoring(request.n)
