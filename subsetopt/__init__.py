@@ -5,11 +5,14 @@ algorithm inside the time you give it (:func:`solve`, :func:`select`), and read 
 is (:class:`Solution`). ``subsetopt_torch`` hands the choice to a training loop.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from subsetopt.auto import Choice, choose_solver
 from subsetopt.budget import Deadline
 from subsetopt.certificate import Certificate, verify
 from subsetopt.errors import (
     InfeasibleError,
+    LedgerError,
     NoSolutionError,
     OptionError,
     ProblemError,
@@ -47,6 +50,9 @@ from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.status import Status, StopReason
 from subsetopt.warm import warmup
 
+if TYPE_CHECKING:
+    from subsetopt import ledger as ledger
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -56,6 +62,7 @@ __all__ = [
     "FacilityLocation",
     "InfeasibleError",
     "KCenter",
+    "LedgerError",
     "MeanMatching",
     "NoSolutionError",
     "OptionError",
@@ -97,3 +104,12 @@ __all__ = [
     "verify",
     "warmup",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return the package of ledgers, which is imported when it is first asked for."""
+    if name == "ledger":
+        import importlib
+
+        return importlib.import_module("subsetopt.ledger")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

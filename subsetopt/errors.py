@@ -12,6 +12,7 @@ from collections.abc import Iterable
 
 __all__ = [
     "InfeasibleError",
+    "LedgerError",
     "NoSolutionError",
     "OptionError",
     "ProblemError",
@@ -42,7 +43,7 @@ class SolverNotFoundError(SubsetOptError, LookupError):
 
 
 class SolverUnavailableError(SubsetOptError, ImportError):
-    """The solver is registered, but a package it needs is missing or broken."""
+    """A package that the solver, or the medium of a ledger, needs is missing or broken."""
 
 
 class SolverLicenseError(SubsetOptError, RuntimeError):
@@ -63,6 +64,10 @@ class NoSolutionError(SubsetOptError, RuntimeError):
 
 class InfeasibleError(NoSolutionError):
     """``Solution.require()`` was called, and no subset satisfies the constraints."""
+
+
+class LedgerError(SubsetOptError, RuntimeError):
+    """The medium of a ledger cannot be opened, read or written; what was recorded stays."""
 
 
 def did_you_mean(name: object, valid: Iterable[str]) -> str:

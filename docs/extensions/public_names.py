@@ -20,10 +20,10 @@ from typing import Any, ForwardRef, get_origin
 
 import subsetopt as so
 import subsetopt_torch as st
-from subsetopt import instances, policies, proxy, testing
+from subsetopt import instances, ledger, policies, proxy, testing
 
 LISTING = Path(__file__).parents[1] / "api" / "public_names.txt"
-PACKAGES: tuple[ModuleType, ...] = (so, policies, proxy, instances, testing, st)
+PACKAGES: tuple[ModuleType, ...] = (so, policies, proxy, ledger, instances, testing, st)
 _WORD = re.compile(r"\b[A-Z]\w+")
 
 

@@ -33,6 +33,7 @@ LAYERS = {
     "subsetopt": 2,
     "subsetopt.policies": 3,
     "subsetopt.proxy": 3,
+    "subsetopt.ledger": 3,
     "subsetopt.cli": 3,
     "subsetopt.__main__": 3,
     "subsetopt_torch": 4,

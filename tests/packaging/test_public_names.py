@@ -20,8 +20,9 @@ CONTRACT = """
     ScoredMatching Solution SolveContext SolverSpec Status StopReason TopScores VectorMatching
     WeightedScores available_solvers choose_solver inclusion_probabilities
     list_solvers register_solver select select_many solve solve_many verify
-    InfeasibleError NoSolutionError OptionError ProblemError SolverError SolverLicenseError
-    SolverNotFoundError SolverUnavailableError SubsetOptError UnsupportedProblemError
+    InfeasibleError LedgerError NoSolutionError OptionError ProblemError SolverError
+    SolverLicenseError SolverNotFoundError SolverUnavailableError SubsetOptError
+    UnsupportedProblemError
 """.split()
 
 
@@ -61,7 +62,7 @@ def test_names_survive_a_first_solve_and_every_import() -> None:
 
 def test_every_error_is_a_subsetopt_error() -> None:
     errors = [getattr(so, name) for name in so.__all__ if name.endswith("Error")]
-    assert len(errors) == 10
+    assert len(errors) == 11
     assert all(issubclass(error, so.SubsetOptError) for error in errors)
 
 
