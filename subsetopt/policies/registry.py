@@ -157,6 +157,13 @@ _BUILTIN = (
         "weighted draws in proportion to a power of the latest known loss",
     ),
     PolicySpec(
+        "infobatch",
+        "subsetopt.policies.infobatch:InfoBatch",
+        ("losses",),
+        "Qin et al., InfoBatch, ICLR 2024",
+        "all at or above the mean loss, and a weighted random part of the rest",
+    ),
+    PolicySpec(
         "gradient-matching",
         "subsetopt.policies.gradient_matching:GradientMatching",
         ("logit_gradients",),
