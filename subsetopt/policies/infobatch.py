@@ -32,9 +32,9 @@ class InfoBatch(StatelessPolicy):
 
     With k = :meth:`size` this is InfoBatch: everything at or above the mean is kept, exactly
     :math:`\lfloor (1 - r)\, n_{\text{low}} \rfloor` of the :math:`n_{\text{low}}` samples below it,
-    and these weigh 1 / (1 - r) times as much, up to rounding. With a larger k fewer samples below the mean are
-    pruned; with a smaller k all samples are thinned by one common factor. The weighted loss is
-    unbiased for the mean over the candidates.
+    and these weigh 1 / (1 - r) times as much, up to rounding. With a larger k fewer samples below
+    the mean are pruned; with a smaller k all samples are thinned by one common factor. The weighted
+    loss is unbiased for the mean over the candidates.
 
     Parameters
     ----------
