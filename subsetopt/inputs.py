@@ -206,10 +206,8 @@ def checked_integer(
 
     Parameters
     ----------
-    name
-        The argument's name in the message.
-    value
-        What the user passed.
+    name, value
+        The argument's name in the message, and what the user passed.
     least
         The smallest integer accepted.
     also
@@ -281,16 +279,12 @@ def checked_choice(
 
     Parameters
     ----------
-    name
-        The argument's name in the message.
-    value
-        What the user passed.
+    name, value, error
+        As for :func:`checked_integer`.
     choices
         The words accepted, and None where it is.
     listed
         Whether the message reads "one of 'a', 'b'" instead of "'a' or 'b'".
-    error
-        The class to raise.
 
     Raises
     ------

@@ -65,7 +65,7 @@ class OnlineBatch(RememberingPolicy):
     Raises
     ------
     OptionError
-        If an option is out of range.
+        If a pressure is below 1, or ``steps`` or ``recompute_every`` is no positive integer.
 
     Notes
     -----

@@ -62,7 +62,8 @@ class Prioritized(RememberingPolicy):
     Raises
     ------
     OptionError
-        If an option is out of range.
+        If ``alpha`` or ``beta`` is not from 0 to 1, ``epsilon`` not above 0, or ``steps`` no
+        positive integer.
 
     Notes
     -----

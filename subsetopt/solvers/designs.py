@@ -69,7 +69,7 @@ class Systematic:
     Raises
     ------
     OptionError
-        If ``order`` is neither.
+        If ``order`` is not ``"random"`` or ``"given"``.
 
     Notes
     -----
@@ -114,7 +114,7 @@ class Cube:
     Raises
     ------
     OptionError
-        If ``order`` is neither.
+        If ``order`` is not one of these two words.
 
     Notes
     -----

@@ -54,11 +54,7 @@ class Hearing:
 
 
 def feedback_on(
-    named: NamedPolicy,
-    picked: Picked,
-    losses: Signal,
-    logits: Signal,
-    targets: Signal,
+    named: NamedPolicy, picked: Picked, losses: Signal, logits: Signal, targets: Signal
 ) -> Feedback:
     """Return the feedback on a selection of at least one sample.
 

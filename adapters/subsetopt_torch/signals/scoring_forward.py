@@ -187,14 +187,8 @@ def learned(
     ----------
     output_layer
         What is known of the outputs and the loss.
-    loss_fn
-        ``loss_fn(outputs, targets)``, one loss per sample.
-    outputs
-        What the model returned for n samples.
-    targets
-        The targets of these samples.
-    n
-        The number of samples.
+    loss_fn, outputs, targets, n
+        As for :meth:`OutputLayer.gradients`.
     wanted
         Names of the signals: any of ``upper_bound`` and ``logit_gradients``.
 
