@@ -27,7 +27,7 @@ from subsetopt_torch.model.losses import as_loss_vector, weight_dtype
 from subsetopt_torch.selection.answers import no_answer, training_weights, uniform_draw
 from subsetopt_torch.selection.constraints import Rules, merged_rules
 from subsetopt_torch.selection.hearing import Hearing, feedback_on, finite
-from subsetopt_torch.selection.named_policy import NamedPolicy, SolverLike
+from subsetopt_torch.selection.named_policy import HasNamedPolicy, NamedPolicy, SolverLike
 from subsetopt_torch.selection.picked import Origin, Picked, first_of
 from subsetopt_torch.selection.presample import Presample, presampled
 from subsetopt_torch.selection.proposal import (
@@ -50,7 +50,7 @@ class SelectionWarning(RuntimeWarning):
     """A selection went wrong and training went on with a uniform draw."""
 
 
-class BatchSelector:
+class BatchSelector(HasNamedPolicy):
     """Choose the samples of a batch that deserve a backward pass.
 
     Parameters
@@ -90,6 +90,8 @@ class BatchSelector:
 
     Attributes
     ----------
+    policy, policy_name
+        The policy, with what it remembers, and its registered name or the name of its class.
     step
         Selections made so far.
     fallbacks
@@ -167,16 +169,6 @@ class BatchSelector:
     def __repr__(self) -> str:
         size = f"k={self.k}" if self.rate is None else f"rate={self.rate}"
         return f"BatchSelector({self.policy_name!r}, {size}, solver={self.solver!r})"
-
-    @property
-    def policy(self) -> Policy:
-        """The policy, with what it remembers."""
-        return self._named.policy
-
-    @property
-    def policy_name(self) -> str:
-        """The policy's registered name, or the name of its class."""
-        return self._named.name
 
     def size(self, n: int) -> int:
         """Return how many of n candidates are chosen."""

@@ -16,24 +16,12 @@ __all__ = ["Scoring"]
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """Gives the losses of candidates, and the signals that a policy wants to know.
+    """Gives the losses of candidates, and the signals that a policy wants to know."""
 
-    Attributes
-    ----------
-    forward
-        Makes losses and signals.
-    update_norm
-        Whether normalization layers update their running statistics in the pass.
-    autocast
-        Makes the context that the forward runs in.
-    pad
-        Whether fewer candidates than usual are filled up with repeats.
-    """
-
-    forward: ScoringForward
-    update_norm: bool
-    autocast: Autocast
-    pad: bool
+    forward: ScoringForward  #: makes losses and signals
+    update_norm: bool  #: whether normalization layers update their running statistics
+    autocast: Autocast  #: makes the context that the forward runs in
+    pad: bool  #: whether fewer candidates than usual are filled up with repeats
 
     def __call__(
         self, candidates: Batch, full: int, wanted: frozenset[str]

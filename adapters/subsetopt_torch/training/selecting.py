@@ -22,19 +22,11 @@ __all__ = ["FullSizes", "Selecting"]
 
 @dataclass(slots=True)
 class FullSizes:
-    """The sizes of a full batch and of a full presample.
+    """The sizes of a full batch and of a full presample."""
 
-    Attributes
-    ----------
-    fixed
-        The size of a full batch; None takes the largest seen so far.
-    largest_batch, largest_presample
-        The largest numbers of samples and of presampled candidates seen so far.
-    """
-
-    fixed: int | None
-    largest_batch: int = 0
-    largest_presample: int = 0
+    fixed: int | None  #: the size of a full batch; None takes the largest seen so far
+    largest_batch: int = 0  #: the largest number of samples seen so far
+    largest_presample: int = 0  #: the largest number of presampled candidates seen so far
 
     @property
     def batch(self) -> int:
@@ -53,24 +45,12 @@ class FullSizes:
 
 @dataclass(frozen=True, slots=True)
 class Selecting:
-    """Picks the samples to train on, after a scoring pass where the policy wants one.
+    """Picks the samples to train on, after a scoring pass where the policy wants one."""
 
-    Attributes
-    ----------
-    selector
-        Chooses the samples.
-    scoring
-        Makes the scoring pass.
-    sizes
-        The sizes that padding fills up to.
-    dtype
-        The dtype of the weights where no losses are known.
-    """
-
-    selector: BatchSelector
-    scoring: Scoring
-    sizes: FullSizes
-    dtype: torch.dtype
+    selector: BatchSelector  #: chooses the samples
+    scoring: Scoring  #: makes the scoring pass
+    sizes: FullSizes  #: the sizes that padding fills up to
+    dtype: torch.dtype  #: the dtype of the weights where no losses are known
 
     def __call__(
         self,

@@ -42,21 +42,11 @@ __all__ = ["SelectiveStep"]
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What became of an update.
+    """What became of an update."""
 
-    Attributes
-    ----------
-    forward
-        The training forward.
-    loss
-        Its weighted loss, a detached scalar; None where no sample was left to train on.
-    updated
-        Whether the optimizer changed the parameters.
-    """
-
-    forward: ForwardResult
-    loss: Tensor | None
-    updated: bool
+    forward: ForwardResult  #: the training forward
+    loss: Tensor | None  #: its weighted loss, a detached scalar; None where no sample was left
+    updated: bool  #: whether the optimizer changed the parameters
 
     @property
     def selected(self) -> SelectedBatch:
