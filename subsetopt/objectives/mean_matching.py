@@ -93,10 +93,7 @@ class MeanMatching(Objective):
     scale: float
 
     def __init__(
-        self,
-        losses: ArrayLike,
-        target: float | None = None,
-        base_weights: ArrayLike | None = None,
+        self, losses: ArrayLike, target: float | None = None, base_weights: ArrayLike | None = None
     ) -> None:
         values, dtype = as_finite_vector(losses, "losses")
         self.n = n = values.size

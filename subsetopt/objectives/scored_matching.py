@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -94,20 +94,20 @@ class ScoredMatching(LinearObjective):
 
     def centered(self) -> ScoredMatching:
         """Return the objective of the losses less a number: the same for every k samples."""
-        if not self.matching.base:
-            return self
-        twin = copy.copy(self)
-        twin.matching = self.matching.centered()
-        twin.losses = twin.matching.losses
-        return twin
+        matching = self.matching.centered()
+        return self._around(matching, matching.losses, self.slack)
 
     def for_fewer(self) -> ScoredMatching:
         """Return the objective whose band is widened relative to the losses' mean magnitude."""
-        if not self.matching.base:
+        matching = self.matching.for_fewer()
+        return self._around(matching, self.losses, matching.tolerance)
+
+    def _around(self, matching: MeanMatching, losses: NDArray[Any], slack: float) -> ScoredMatching:
+        """Return the objective with another mean matching; this one where that is its own."""
+        if matching is self.matching:
             return self
         twin = copy.copy(self)
-        twin.matching = self.matching.for_fewer()
-        twin.slack = twin.matching.tolerance
+        twin.matching, twin.losses, twin.slack = matching, losses, slack
         return twin
 
     def residual(self, indices: NDArray[np.int64], k: int) -> float:

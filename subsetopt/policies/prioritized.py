@@ -53,7 +53,7 @@ class Prioritized(RememberingPolicy):
     Attributes
     ----------
     step
-        Selections made so far: t.
+        Selections made so far: t, with which the exponent of the weights grows.
     memory
         The latest loss of every sample.
     largest_priority

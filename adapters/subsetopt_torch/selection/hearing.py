@@ -61,7 +61,7 @@ def feedback_on(
     Parameters
     ----------
     named
-        The policy that is to hear it.
+        The policy that hears it.
     picked
         The selection.
     losses, logits, targets

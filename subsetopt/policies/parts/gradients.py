@@ -198,7 +198,7 @@ def row_norms(gradients: Array) -> Array:
     Raises
     ------
     ProblemError
-        If the gradients are a single number.
+        If they are a single number.
 
     Examples
     --------
