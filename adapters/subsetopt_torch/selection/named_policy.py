@@ -35,6 +35,11 @@ class NamedPolicy:
     policy: Policy  #: the policy object
     name: str  #: its registered name, or the name of its class
 
+    @property
+    def draws_designs(self) -> bool:
+        """Whether it makes random draws with given probabilities, which take no constraints."""
+        return bool(getattr(self.policy, "draws_designs", False))
+
     @classmethod
     def of(cls, policy: str | Policy, options: Mapping[str, Any] | None) -> NamedPolicy:
         """Return the policy of a registered name, or a policy object with its class's name.

@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 from subsetopt_torch.arguments import Autocast
 from subsetopt_torch.model.scoring_pass import scoring_pass
+from subsetopt_torch.recorded.records import RecordedUse
 from subsetopt_torch.signals.scoring_forward import ScoringForward
 from subsetopt_torch.training.selected import Batch
 
-__all__ = ["Scoring"]
+__all__ = ["Scored", "Scoring"]
+
+
+class Scored(NamedTuple):
+    """What is known of n candidates.
+
+    Attributes
+    ----------
+    losses
+        Shape (n,), detached.
+    signals
+        Signals of the candidates by name, one row each.
+    recorded
+        What records had of them; None where all had a scoring pass, and the next two mean nothing.
+    rows
+        Which candidates had a scoring pass all the same, ascending.
+    taken
+        Which candidates go before others because nothing is known of them; None where none do.
+    """
+
+    losses: Tensor
+    signals: dict[str, Tensor]
+    recorded: RecordedUse | None = None
+    rows: NDArray[np.int64] | None = None
+    taken: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,9 +51,7 @@ class Scoring:
     autocast: Autocast  #: makes the context that the forward runs in
     pad: bool  #: whether fewer candidates than usual are filled up with repeats
 
-    def __call__(
-        self, candidates: Batch, full: int, wanted: frozenset[str]
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def __call__(self, candidates: Batch, full: int, wanted: frozenset[str]) -> Scored:
         """Return the losses of n candidates and their signals, one row per candidate.
 
         Parameters
@@ -48,4 +74,4 @@ class Scoring:
             losses, signals = self.forward(rows.inputs, rows.targets, rows.n, wanted, rows.rows)
         if rows.n > n:
             losses, signals = losses[:n], {name: value[:n] for name, value in signals.items()}
-        return losses, signals
+        return Scored(losses, signals)
