@@ -50,22 +50,12 @@ class RecordedUse:
 
 @dataclass(frozen=True, slots=True)
 class KnownScores:
-    """What is recorded of the n samples of a batch.
+    """What is recorded of the n samples of a batch."""
 
-    Attributes
-    ----------
-    losses, scores
-        Shape (n,), float64; where a record is not used the values mean nothing.
-    ages
-        Shape (n,), int64, in steps.
-    usable
-        Which records are used, shape (n,), bool.
-    """
-
-    losses: NDArray[np.float64]
-    scores: NDArray[np.float64]
-    ages: NDArray[np.int64]
-    usable: NDArray[np.bool_]
+    losses: NDArray[np.float64]  #: shape (n,); where a record is not used it means nothing
+    scores: NDArray[np.float64]  #: as the losses
+    ages: NDArray[np.int64]  #: shape (n,), in steps
+    usable: NDArray[np.bool_]  #: which records are used, shape (n,)
 
     def to_score(self, refresh: float, *, missing: bool) -> NDArray[np.int64]:
         """Return which rows get a scoring pass, ascending.

@@ -24,6 +24,7 @@ from subsetopt_torch.arguments import (
     process_rank,
 )
 from subsetopt_torch.model.losses import as_loss_vector, weight_dtype
+from subsetopt_torch.selection.annealing import first_full
 from subsetopt_torch.selection.answers import no_answer, training_weights, uniform_draw
 from subsetopt_torch.selection.constraints import Rules, merged_rules
 from subsetopt_torch.selection.hearing import Hearing, feedback_on, finite
@@ -141,6 +142,8 @@ class BatchSelector(HasNamedPolicy):
         backend_params: Mapping[str, Any] | None = None,
         constraints: Constraints | None = None,
         rank: int | None = None,
+        full_after: float | None = None,
+        total_steps: int | None = None,
     ) -> None:
         checked_choice("nonfinite", nonfinite, ("raise", "exclude"), listed=True)
         self._named = NamedPolicy.of(policy, policy_options)
@@ -150,6 +153,7 @@ class BatchSelector(HasNamedPolicy):
         self.nonfinite = nonfinite
         self.constraints = merged_rules(self._named, {}, constraints)
         self.rank = rank
+        self.full_from = first_full(full_after, total_steps, "total_steps")
         self.seed = checked_seed(seed)
         self.step = 0
         self.fallbacks = 0
@@ -172,6 +176,8 @@ class BatchSelector(HasNamedPolicy):
 
     def size(self, n: int) -> int:
         """Return how many of n candidates are chosen."""
+        if self.step >= self.full_from:
+            return n
         k = int(self.k) if self.k is not None else so.size_from_rate(n, self.rate or 0.0)
         return min(max(k, self.floor), n) if k else 0
 

@@ -21,24 +21,12 @@ _UNKNOWN = 1.0
 
 @dataclass(frozen=True, slots=True)
 class RecordedScoring:
-    """Gives losses and signals of candidates by looking them up.
+    """Gives losses and signals of candidates by looking them up."""
 
-    Attributes
-    ----------
-    scoring
-        Makes the scoring pass over samples without a record, and over those to refresh.
-    records
-        Looks up and writes.
-    now
-        The step to record, which ages count from.
-    draws_designs
-        Whether the policy makes random draws with given probabilities, which take no constraints.
-    """
-
-    scoring: Scoring
-    records: BatchRecords
-    now: int
-    draws_designs: bool
+    scoring: Scoring  #: scores samples without a record, and those to refresh
+    records: BatchRecords  #: looks up and writes
+    now: int  #: the step to record, which ages count from
+    draws_designs: bool  #: whether the policy draws with given probabilities
 
     def __call__(self, candidates: Batch, full: int, wanted: frozenset[str]) -> Scored:
         """Return the losses of n candidates and the signal that is recorded, float32.

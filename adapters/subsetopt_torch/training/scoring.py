@@ -19,27 +19,13 @@ __all__ = ["Scored", "Scoring"]
 
 
 class Scored(NamedTuple):
-    """What is known of n candidates.
+    """What is known of n candidates."""
 
-    Attributes
-    ----------
-    losses
-        Shape (n,), detached.
-    signals
-        Signals of the candidates by name, one row each.
-    recorded
-        What records had of them; None where all had a scoring pass, and the next two mean nothing.
-    rows
-        Which candidates had a scoring pass all the same, ascending.
-    taken
-        Which candidates go before others because nothing is known of them; None where none do.
-    """
-
-    losses: Tensor
-    signals: dict[str, Tensor]
-    recorded: RecordedUse | None = None
-    rows: NDArray[np.int64] | None = None
-    taken: NDArray[np.int64] | None = None
+    losses: Tensor  #: shape (n,), detached
+    signals: dict[str, Tensor]  #: signals by name, one row each
+    recorded: RecordedUse | None = None  #: what records had of them; None without a ledger
+    rows: NDArray[np.int64] | None = None  #: which were scored all the same, ascending
+    taken: NDArray[np.int64] | None = None  #: which go before others, being unknown
 
 
 @dataclass(frozen=True, slots=True)
