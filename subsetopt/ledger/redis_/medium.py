@@ -80,7 +80,7 @@ class RedisMedium:
                 retry=Retry(ExponentialBackoff(), _REPEATS),
             )
         except ValueError as error:
-            raise OptionError(f"{self.url} is no URL of a server: {error}") from None
+            raise OptionError(f"{self.url!r} is no URL of a server: {error}") from None
         self._write = self._client.register_script(WRITE)
         self._read = self._client.register_script(READ)
         self._delete = self._client.register_script(DELETE)

