@@ -14,7 +14,7 @@ from subsetopt.registry import availability
 
 __all__ = ["describe", "lines"]
 
-_PACKAGES = ("numpy", "numba", "gurobipy", "ortools", "torch", "scikit-learn")
+_PACKAGES = ("numpy", "numba", "gurobipy", "ortools", "torch", "scikit-learn", "lmdb", "redis")
 
 
 def describe() -> dict[str, Any]:

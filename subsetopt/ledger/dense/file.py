@@ -22,7 +22,7 @@ from subsetopt.ledger.dense.header import (
 from subsetopt.ledger.locks import locked
 from subsetopt.ledger.records import RECORD, Rows
 
-__all__ = ["RecordFile", "refusal"]
+__all__ = ["RecordFile", "refusal", "sync_folder"]
 
 # A file grows by whole steps of this many slots (1.5 MiB), and by an eighth of what it has.
 _STEP = 65_536
@@ -127,7 +127,7 @@ class RecordFile:
         """Make the file if it is empty, and let all of it have room; the caller holds the lock."""
         if os.fstat(self.handle).st_size == 0:
             write_header(self.handle, Header(secrets.token_bytes(8), 0))
-            _sync_folder(self._path)
+            sync_folder(self._path)
         header = read_header(self.handle, self._path)
         if capacity > header.capacity:
             _lengthen(self.handle, header, capacity)
@@ -158,6 +158,7 @@ def _lengthen(handle: int, header: Header, capacity: int) -> None:
     except OSError:
         os.ftruncate(handle, before)
         raise
+    os.fsync(handle)  # so that no loss of power leaves a header that promises more than is there
     write_header(handle, header._replace(capacity=capacity))
 
 
@@ -176,8 +177,8 @@ def _allocate(handle: int, start: int, stop: int) -> None:
         os.pwrite(handle, bytes(min(_PIECE, stop - offset)), offset)
 
 
-def _sync_folder(path: str) -> None:
-    """Let the name of a new file outlast a loss of power."""
+def sync_folder(path: str) -> None:
+    """Let the names of new files outlast a loss of power."""
     folder = os.open(Path(path).resolve().parent, os.O_RDONLY)
     try:
         os.fsync(folder)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from subsetopt.errors import OptionError, ProblemError
 from subsetopt.inputs import checked_integer
-from subsetopt.ledger.dense.file import RecordFile, refusal
+from subsetopt.ledger.dense.file import RecordFile, refusal, sync_folder
 from subsetopt.ledger.dense.journal import Batch, Journal
 from subsetopt.ledger.inputs import whole_numbers
 from subsetopt.ledger.locks import locked, require_locks
@@ -161,6 +161,8 @@ class DenseMedium:
             self._journal = Journal(
                 f"{self._path}-journal", self._file.header.uid, readonly=self._readonly
             )
+            if self._durable and not self._readonly:
+                sync_folder(self._path)
         except OSError as error:
             self._file.close()
             raise refusal(f"{self._path}-journal", error, "be opened") from error
