@@ -74,6 +74,17 @@ def test_the_one_subset_that_sizes_leave_is_judged_too() -> None:
     assert "sizes leave one subset, and the mean loss is off by 0.5" in answer.extras["why"]
 
 
+@pytest.mark.parametrize("cardinality", ["exact", "at_most"])
+def test_no_sample_has_the_mean_0_where_losses_are_near_each_other(cardinality: str) -> None:
+    losses = 1e6 + np.arange(4.0)
+    problem = so.Problem(so.ScoredMatching(np.ones(4), losses, 10.0), 0, cardinality)
+    assert problem.objective.residual(np.empty(0, np.int64), 0) == losses.mean()
+    for solver in ("auto", "lagrangian", "exhaustive"):
+        assert so.solve(problem, solver).status is so.Status.INFEASIBLE
+    wide = so.Problem(so.ScoredMatching(np.ones(4), losses, 2e6), 0, cardinality)
+    assert so.solve(wide).status is so.Status.OPTIMAL
+
+
 def test_a_band_out_of_reach_is_proved_at_once() -> None:
     losses = np.array([100.0] + [0.0] * 40)
     answer = so.solve(so.Problem(so.ScoredMatching(np.ones(41), losses, 0.1), k=4), "lagrangian")
