@@ -24,9 +24,9 @@ _CLIENTS = 4096
 _ROWS = 512
 # Entries of a matrix in a block of rows that stays in the cache while it is read several times.
 _CACHED = 1 << 16
-# The least number of blocks that a thread takes at a time.
+# Blocks that a thread takes at a time, at least.
 _TOGETHER = 64
-# The largest number of parts that threads take, each of which needs a row of sums.
+# Most parts that threads take; each needs a row of sums.
 _PARTS = 64
 # A squared distance that was made from squared norms and is below this share of them has lost so
 # many digits that its root is wrong by part of the tolerance, and by how much differs with the
@@ -35,6 +35,9 @@ _CANCELLED = 1e-8
 # Relative rounding in single and in double precision.
 _SINGLE = float(np.finfo(np.float32).eps)
 _DOUBLE = float(np.finfo(np.float64).eps)
+# The exponent, in base two, of the magnitude of points less their mean below which the mean was
+# rounded by a noticeable part of what is left, and is taken once more.
+_NEAR_EACH_OTHER = -16
 # Squared norms between these two neither overflow nor vanish in further products.
 _USUAL = (1e-200, 1e200)
 # Sums of similarities below this lose digits: the smallest float64 with all of them is 2e-308.
@@ -58,11 +61,10 @@ class FacilityLocation(Objective):
         The similarities instead: shape (n, n), finite; ``similarity[i, j]`` tells how well j stands
         for i. A float32 or float64 array in C order that can be written to is kept without a copy.
     metric
-        The similarity of features: ``"cosine"``, :math:`1 + \cos(x, y)`, shifted to be nonnegative
-        (1 for a zero vector); ``"euclidean"``, :math:`D - \|x - y\|` with D twice the largest
-        distance from the mean, at least the diameter; ``"rbf"``,
-        :math:`\exp(-\|x - y\|^2 / (d\,v))` with the features' variance v; ``"dot"``,
-        :math:`x \cdot y`, where that is positive.
+        Of features: ``"cosine"``, :math:`1 + \cos(x, y)`, shifted to be nonnegative (1 for a zero
+        vector); ``"euclidean"``, :math:`D - \|x - y\|` with D twice the largest distance from the
+        mean, at least the diameter; ``"rbf"``, :math:`\exp(-\|x - y\|^2 / (d\,v))` with the
+        features' variance v; ``"dot"``, :math:`x \cdot y`, where that is positive.
 
     Raises
     ------
@@ -123,8 +125,8 @@ class FacilityLocation(Objective):
         # The objective of every single sample, known where the similarities are given.
         self.alone: NDArray[np.float64] | None = None
         self.width = self.error = 0.0
-        # Similarities of ``points`` are in this unit, with which no square of a point over- or
-        # underflows. It is a power of two, so that it costs no digits.
+        # What similarities of ``points`` are multiples of: a power of two, so that it costs no
+        # digits, with which no square of a point over- or underflows.
         self.unit = 1.0
         if features is not None:
             self.features = _matrix(features, "features")
@@ -287,7 +289,7 @@ class KCenter(Objective):
         points = self.features.astype(np.float64, copy=False)
         if self.n and not np.abs(points).max(initial=0.0) < 1e150:
             raise ProblemError("squared distances overflow float64; scale the features down.")
-        # Distances of ``points`` are in this unit, a power of two with which no square vanishes.
+        # What distances of ``points`` are multiples of, a power of two: no square vanishes.
         self.unit = 1.0
         if metric == "cosine":
             # Zero vectors get a coordinate of their own, at a squared distance of 2 from the rest.
@@ -306,7 +308,7 @@ class KCenter(Objective):
         return self.unit * math.sqrt(square) if self.metric == "euclidean" else 0.5 * square
 
     def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
-        """Return in words that there is no center, or nothing where there is one."""
+        """Return that there is no center, if there is none."""
         return ["no center is chosen"] if self.n and not indices.size else []
 
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
@@ -355,9 +357,13 @@ def _scaled(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
 def _centered(features: NDArray[Any]) -> tuple[NDArray[np.float64], int]:
     """Return features less their mean, scaled as ``_scaled`` does, and the exponent."""
     points, exponent = _scaled(features.astype(np.float64, copy=False))
-    points -= points.mean(axis=0) if points.size else 0.0
-    points, further = _scaled(points)
-    return points, exponent + further if points.any() else 0
+    for _ in range(2):
+        points -= points.mean(axis=0) if points.size else 0.0
+        points, further = _scaled(points)
+        exponent += further
+        if further > _NEAR_EACH_OTHER:
+            break
+    return points, exponent if points.any() else 0
 
 
 def _power_of_two(exponent: int) -> float:

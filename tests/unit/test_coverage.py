@@ -100,6 +100,20 @@ def test_a_unit_of_the_features_changes_no_center(unit: float) -> None:
 
 
 @pytest.mark.parametrize("metric", ["euclidean", "rbf"])
+def test_features_near_each_other_are_measured_from_their_mean(metric: str) -> None:
+    """The mean of numbers near 2**53 is rounded by more than some of their differences."""
+    features = np.array([[9.0, 8.0], [0.0, 1.0], [5.0, 3.0], [4.0, 4.0], [7.0, 0.0]])
+    near = so.FacilityLocation(features, metric=metric)
+    far = so.FacilityLocation(features + 2.0**52, metric=metric)
+    for chosen in ([0], [1, 4], [2, 3]):
+        indices = np.array(chosen)
+        weights = np.ones(len(chosen))
+        assert far.evaluate(indices, weights) == pytest.approx(near.evaluate(indices, weights))
+    center = so.KCenter(features + 2.0**52)
+    assert center.tolerance == pytest.approx(so.KCenter(features).tolerance)
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "rbf"])
 def test_equal_samples_are_as_similar_as_can_be_at_every_magnitude(metric: str) -> None:
     for value in (1e-320, 1.0, 1e308):
         problem = so.Problem(so.FacilityLocation(np.full((4, 2), value), metric=metric), 1)
