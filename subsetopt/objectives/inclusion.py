@@ -25,12 +25,12 @@ def inclusion_probabilities(scores: ArrayLike, k: int) -> NDArray[np.float64]:
     scores
         Scores, shape (n,), any real dtype, finite, at least 0, in any unit.
     k
-        The expected size of the sample, which is its actual size, too; 0 <= k <= n.
+        Expected, and then actual, size of the sample, 0 <= k <= n.
 
     Returns
     -------
     ndarray
-        The probabilities, shape (n,), float64, in [0, 1]; they sum to k up to rounding.
+        Probabilities (n,), float64, in [0, 1], summing to k up to rounding.
 
     Raises
     ------
@@ -40,9 +40,9 @@ def inclusion_probabilities(scores: ArrayLike, k: int) -> NDArray[np.float64]:
 
     Notes
     -----
-    It takes O(n log n): sorting finds at once where the capping would end. A candidate of score 0
-    beside k or more positive scores is never drawn, which biases any estimate of a total that it
-    adds to. Unless that is meant, mix a constant in, as in ``0.8 * s / s.mean() + 0.2``.
+    O(n log n): sorting finds at once where the capping would end. A score of 0 beside k or more
+    positive ones is never drawn, which biases any estimate of a total that it adds to: mix a
+    constant in, as in ``0.8 * s / s.mean() + 0.2``, unless that is meant.
 
     References
     ----------
@@ -64,11 +64,12 @@ def inclusion_probabilities(scores: ArrayLike, k: int) -> NDArray[np.float64]:
         return np.zeros(n)
     ascending = np.sort(values)
     totals = np.cumsum(ascending)
-    # A score is not capped where it is at most the total of itself and all smaller scores, divided
-    # by the number of draws that are left for these.
+    # A score is not capped where it, times the number of draws that are left for it and all smaller
+    # scores, is at most their total. A product of a denormal number is exact, a quotient is not.
     first = n - k
-    shares = totals[first:] / np.arange(1, k + 1)
-    last = first + int(np.flatnonzero(ascending[first:] <= shares)[-1])
+    with np.errstate(over="ignore"):
+        claims = ascending[first:] * np.arange(1, k + 1)
+    last = first + int(np.flatnonzero(claims <= totals[first:])[-1])
     # A score above that total is capped anyway, and its quotient by a denormal total may overflow.
     inclusion: NDArray[np.float64] = np.minimum(values, totals[last]) / totals[last]
     inclusion *= last - first + 1

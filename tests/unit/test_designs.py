@@ -45,6 +45,14 @@ def test_malformed_designs_are_refused(arguments: tuple[object, ...], message: s
         so.SamplingDesign(*arguments)  # type: ignore[arg-type]
 
 
+def test_inclusion_probabilities_of_denormal_scores_sum_to_k() -> None:
+    smallest = float(np.finfo(np.float64).smallest_subnormal)
+    scores = np.array([31, 2, 25, 28, 23, 37, 20, 24]) * smallest
+    found = so.inclusion_probabilities(scores, 6)
+    assert found.sum() == pytest.approx(6.0, abs=1e-12)
+    assert found == pytest.approx(so.inclusion_probabilities(scores / smallest, 6), abs=1e-12)
+
+
 def test_the_size_must_be_the_sum() -> None:
     with pytest.raises(so.ProblemError, match="k = 2, but inclusion sums to 3; it must sum to k"):
         so.Problem(so.SamplingDesign(PI), 2)
