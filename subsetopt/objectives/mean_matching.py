@@ -21,11 +21,11 @@ __all__ = ["MeanMatching", "MeanMatchingRows"]
 
 # Relative rounding of float64 sums, which limits how well a target far beyond all losses is met.
 _ROUNDING = 1e-13
-# Distances from a sum to hit that lies beyond this would overflow.
+# A sum to hit beyond this would leave distances from it that overflow.
 _LARGEST_SUM = sys.float_info.max / 4.0
 # Losses are near each other where they span less than this share of their mean magnitude.
 _NEAR = 1.0 / 16.0
-# Weights whose sum differs from 1 by at most this are those of k samples.
+# Weights that sum to 1 but for this are those of k samples.
 _SUM_ROUNDING = 1e-12
 
 
@@ -46,8 +46,8 @@ class MeanMatching(Objective):
         Weights the batch already carries, shape (n,), at least 0, not all 0; None: 1 each. They
         are scaled to mean 1 and multiply the losses: the target becomes the weighted mean
         ``sum(b * l) / sum(b)``, a subset's mean ``(1/k) sum(b_i l_i)`` with the scaled ``b``,
-        and the solution's weights ``b_i / k``. This is linear in the choice, hence unbiased under
-        uniform selection.
+        and the solution's weights ``b_i / k``. Linear in the choice, hence unbiased under uniform
+        selection.
 
     Raises
     ------
@@ -56,13 +56,12 @@ class MeanMatching(Objective):
 
     Notes
     -----
-    ``tolerance`` is the precision of the data: ``eps(float32) * mean|l|`` for float32 and narrower
-    input, ``1e-9 * mean|l|`` otherwise, and at least ``1e-13 |target|``. It is finer where the
-    losses span less than a sixteenth of ``mean|l|``, as with a constant added to all of them, and
-    exactly k samples are chosen: 16 times their span stands for ``mean|l|`` then, and the target's
-    distance from the losses for ``|target|``. The objective is bounded below by 0, so a subset
-    within tolerance of 0 is proved optimal. With fewer than k samples (``cardinality="at_most"``)
-    the divisor stays k.
+    ``tolerance``, the precision of the data: ``eps(float32) * mean|l|`` for float32 and narrower
+    input, ``1e-9 * mean|l|`` otherwise, and at least ``1e-13 |target|``. Where the losses span less
+    than a sixteenth of ``mean|l|``, as with a constant added to all of them, 16 times their span
+    takes its place, and the target's distance from the losses that of the target, unless fewer than
+    k may be chosen. The objective is bounded below by 0, so a subset within tolerance of 0 is
+    proved optimal. With fewer than k samples (``cardinality="at_most"``) the divisor stays k.
 
     References
     ----------
@@ -94,7 +93,10 @@ class MeanMatching(Objective):
     scale: float
 
     def __init__(
-        self, losses: ArrayLike, target: float | None = None, base_weights: ArrayLike | None = None
+        self,
+        losses: ArrayLike,
+        target: float | None = None,
+        base_weights: ArrayLike | None = None,
     ) -> None:
         values, dtype = as_finite_vector(losses, "losses")
         self.n = n = values.size
@@ -108,13 +110,13 @@ class MeanMatching(Objective):
         self.scale = float(np.add.reduce(np.abs(values))) / n if n else 0.0
         self.single = is_single(dtype)
         self.relative_tolerance = relative_tolerance(self.single)
-        #: A loss that all others are near, so that their differences from it are exact, or 0.
+        #: A loss that all others are near, 0 where they are not: all of them less it are exact.
         self.base = 0.0
         #: The target less the base.
         self.offset = self.target
         #: What the tolerance is a share of: ``mean|l|``, or 16 times the span of the losses.
         self.spread = self.scale
-        # In nearly every batch two losses show that not all are near each other.
+        # Two losses tell of nearly every batch that its losses are not near each other.
         if n and abs(values.item(0) - values.item(-1)) < _NEAR * self.scale and self._near():
             self.base = float(values[0])
             self.offset -= self.base
@@ -140,7 +142,7 @@ class MeanMatching(Objective):
         return True
 
     def centered(self) -> MeanMatching:
-        """Return the objective of the losses less the base, of the same value for k samples."""
+        """Return the objective of the losses less the base: the same for every k samples."""
         if not self.base:
             return self
         twin = copy.copy(self)
@@ -158,14 +160,14 @@ class MeanMatching(Objective):
         return twin
 
     def target_sum(self, k: int) -> float:
-        """Return k times the target, or the end of the range in which distances do not overflow."""
+        """Return k times the target; at most a quarter of what float64 holds, beyond all sums."""
         return max(-_LARGEST_SUM, min(_LARGEST_SUM, k * self.target))
 
     def __repr__(self) -> str:
         return f"MeanMatching(n={self.n}, target={self.target!r})"
 
     def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-        """Return ``1/k`` for each, times the base weights where the batch has them."""
+        """Return ``1/k`` each, times the base weights where the batch has them."""
         uniform = np.empty(indices.size)
         uniform.fill(1.0 / k if k else 0.0)  # faster than np.full
         return uniform if self.base_weights is None else uniform * self.base_weights[indices]
@@ -188,10 +190,13 @@ class MeanMatchingRows:
     Attributes
     ----------
     values
-        A copy of the losses of all rows, one after the other, float64.
+        A copy of the losses of all rows, one after the other, float64; less their base where they
+        are near each other, as a solver is given them.
     starts
         Where the losses of each row begin, and the end of the last, shape (rows + 1,).
-    targets, scales, tolerances, single
+    targets
+        The target of each row less its base, shape (rows,).
+    scales, tolerances, single
         What the :class:`MeanMatching` of each row has, shape (rows,).
     near
         The objectives of the rows whose losses are near each other, by row.
@@ -228,9 +233,10 @@ class MeanMatchingRows:
         near = {}
         for row in np.flatnonzero(np.abs(values[:, 0] - values[:, -1]) < _NEAR * scales).tolist():
             alone = MeanMatching(np.array(losses[row]))
-            targets[row], tolerances[row] = alone.target, alone.tolerance
+            targets[row], tolerances[row] = alone.offset, alone.tolerance
             if alone.base:
                 near[row] = alone
+                values[row] -= alone.base
         return cls(
             values.ravel(),
             np.arange(rows + 1) * n,
@@ -246,9 +252,9 @@ class MeanMatchingRows:
         """Return objectives, at least one, as rows."""
         lengths = [objective.n for objective in objectives]
         return cls(
-            np.concatenate([objective.values for objective in objectives]),
+            np.concatenate([objective.centered().values for objective in objectives]),
             np.concatenate([[0], np.cumsum(lengths)]),
-            np.array([objective.target for objective in objectives]),
+            np.array([objective.offset for objective in objectives]),
             np.array([objective.scale for objective in objectives]),
             np.array([objective.tolerance for objective in objectives]),
             np.array([objective.single for objective in objectives]),

@@ -48,6 +48,24 @@ def test_long_rows_with_ties_agree_too() -> None:
         _assert_same(together, [so.select(row, 50, seed=(5, i)) for i, row in enumerate(matrix)])
 
 
+def test_rows_of_losses_near_each_other_equal_one_by_one() -> None:
+    """A solver is given such losses less a base, on both ways."""
+    matrix = 1e8 + np.random.default_rng(0).random((12, 20))
+    matrix[::3] -= 1e8
+    for solver in ("auto", "swap"):
+        together = so.select_many(matrix, 7, seed=3, solver=solver)
+        alone = [so.select(row, 7, seed=(3, i), solver=solver) for i, row in enumerate(matrix)]
+        _assert_same(together, alone)
+    problems = [so.Problem(so.MeanMatching(row), 7) for row in matrix]
+    _assert_same(
+        so.solve_many(problems, seed=3),
+        [so.solve(problem, seed=(3, i)) for i, problem in enumerate(problems)],
+    )
+    assert so.select_many(np.array([[202, 195]]), 1, seed=1)[0].bound == (
+        so.select([202, 195], 1, seed=(1, 0)).bound
+    )
+
+
 def test_nothing_gives_nothing() -> None:
     assert len(so.select_many(np.empty((0, 5)), 2)) == 0
     assert len(so.solve_many([])) == 0
