@@ -19,7 +19,6 @@ __all__ = [
     "as_float",
     "check_options",
     "checked_choice",
-    "checked_count",
     "checked_flag",
     "checked_fraction",
     "checked_integer",
@@ -207,8 +206,10 @@ def checked_integer(
 
     Parameters
     ----------
-    name, value
-        The argument's name in the message, and what the user passed.
+    name
+        The argument's name in the message.
+    value
+        What the user passed.
     least
         The smallest integer accepted.
     also
@@ -224,11 +225,6 @@ def checked_integer(
     if not is_integer(value) or value < least:
         raise error(f"{name} must be an integer >= {least}{also}, got {value!r}.")
     return int(value)
-
-
-def checked_count(name: str, value: object, least: int = 1) -> int | None:
-    """Return an option that must be an integer of at least ``least``, or None."""
-    return None if value is None else checked_integer(name, value, least, also=" or None")
 
 
 def checked_number(
@@ -285,12 +281,16 @@ def checked_choice(
 
     Parameters
     ----------
-    name, value, error
-        As for :func:`checked_integer`.
+    name
+        The argument's name in the message.
+    value
+        What the user passed.
     choices
         The words accepted, and None where it is.
     listed
         Whether the message reads "one of 'a', 'b'" instead of "'a' or 'b'".
+    error
+        The class to raise.
 
     Raises
     ------

@@ -16,6 +16,10 @@ __all__ = ["ActiveSet", "nonnegative_fit", "nonnegative_weights", "unit_for"]
 
 # The smallest number whose reciprocal does not overflow.
 _TINY = float(np.finfo(np.float64).tiny)
+# Points whose norm is below this are made longer before they are fitted: their squares vanish.
+_SHORT = 1e-140
+# The largest weight: half of the largest float64, so that sums of a few stay finite.
+_LARGEST = float(np.finfo(np.float64).max) / 2.0
 # The largest cosine that rounding can leave where an angle is a right one.
 _RIGHT = 1e-9
 # Points whose cosine with the residual is below the negative of this take no part in a better fit.
@@ -57,18 +61,17 @@ class ActiveSet:
     Parameters
     ----------
     points
-        The points, one per row, shape (n, d), float64.
+        Shape (n, d).
     target
-        The vector to fit, shape (d,), float64.
+        Shape (d,).
     size
-        The largest number of points that may be active.
+        Most points that may be active.
     allowed
-        The positions of the points that may join; None lets all join.
+        Positions that may join; None for all.
     norms
-        The norms of the points, shape (n,); None computes them.
+        Shape (n,), the norms of the points; None to compute them.
     by_angle
-        Whether the point nearest in angle joins; otherwise it is the one with the largest inner
-        product.
+        Whether the nearest in angle joins, or else the one with the largest inner product.
     """
 
     def __init__(
@@ -88,11 +91,17 @@ class ActiveSet:
         self.points = points if unit == 1.0 else points / unit
         self.target = target if unit == 1.0 else target / unit
         self.unit = unit
+        #: What the weights of points are to be multiplied by; None where it is 1 for all.
+        self.factors: NDArray[np.float64] | None = None
+        short = np.flatnonzero((norms > 0.0) & (norms < _SHORT * unit))
         norms = norms if unit == 1.0 else norms / unit
-        # The reciprocal of a smaller norm overflows; after scaling, such a point counts as zero.
-        positive = norms > np.finfo(np.float64).tiny
+        if short.size:
+            norms = norms.copy()
+            norms[short] = 1.0
+            self._lengthen(points, short)
+        positive = norms > 0.0
         self.inverse_norms = np.divide(1.0, norms, out=np.zeros(n), where=positive)
-        # Inner products with a point are divided by its length here before they are compared.
+        # What a point is divided by before inner products are compared.
         lengths = norms if by_angle else np.full(n, norms.max(initial=0.0))
         self.scales = np.divide(1.0, lengths, out=np.zeros(n), where=positive)
         self.state = np.zeros(n, dtype=np.int8)
@@ -115,8 +124,20 @@ class ActiveSet:
             np.zeros((room, d)), np.zeros((room, room)), np.zeros(room), self.residual,
             np.zeros(room), np.empty(n),
         )  # fmt: skip
-        # Calls take less time with plain tuples than with named ones.
+        # Calls with plain tuples take less time than those with named ones.
         self._arrays = tuple(tuple(part) for part in (fitted, coded, self._active, basis))
+
+    def _lengthen(self, points: NDArray[np.float64], short: NDArray[np.int64]) -> None:
+        """Give some points the length 1, which changes the weights that they get by a factor."""
+        directions = points[short]
+        largest = np.abs(directions).max(axis=1)
+        directions /= largest[:, None]
+        lengths = np.sqrt(np.einsum("ij,ij->i", directions, directions))
+        self.points = self.points.copy()
+        self.points[short] = directions / lengths[:, None]
+        self.factors = np.ones(points.shape[0])
+        with np.errstate(over="ignore"):
+            self.factors[short] = np.minimum(self.unit / largest / lengths, _LARGEST)
 
     def _coded(self, norms: NDArray[np.float64], lengths: NDArray[np.float64]) -> kernel.Coded:
         """Return the points in 8 bits where there are many, and room for products with them."""
@@ -132,13 +153,13 @@ class ActiveSet:
         return kernel.Coded(codes, units, errors, code, products, keys, candidates)
 
     def step(self, most: int = 1) -> tuple[int, int]:
-        """Let at most ``most`` points join; return the outcome, and how many joined."""
+        """Let at most ``most`` points join; return what the kernel returns."""
         steps: Callable[..., tuple[int, int]] = kernel.steps
         outcome, done = steps(*self._arrays, most)
         return int(outcome), int(done)
 
     def close_all_but(self, allowed: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Keep all open points but these from joining; return the positions that were closed."""
+        """Keep all open points but these from joining; return which those are."""
         may = np.zeros(self.state.size, dtype=np.bool_)
         may[allowed] = True
         closed = np.flatnonzero((self.state == kernel.OPEN) & ~may)
@@ -156,17 +177,24 @@ class ActiveSet:
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """Return the weights of the active positions."""
-        return self._active.weights[: self._active.size[0]]
+        """Return the weights of the active positions.
+
+        The weight that a denormal point would need may not fit into float64; it gets the largest.
+        """
+        weights = self._active.weights[: self._active.size[0]]
+        if self.factors is None:
+            return weights
+        with np.errstate(over="ignore"):
+            return np.minimum(weights * self.factors[self.chosen], _LARGEST)
 
     def dual_bound(self) -> float:
         r"""Return a lower bound on the residual over all allowed points, however many.
 
-        Where no point forms an acute angle with the residual r, every weighted sum lies beyond the
+        For a residual r no point forms an acute angle with, every weighted sum lies beyond the
         hyperplane through the fit: the distance is at least :math:`\langle t, r \rangle / \|r\|`.
         Where rounding leaves an acute angle, the bound loses its cosine times the largest weights
-        that a fit may need, which are large where points are nearly dependent. The bound is 0 where
-        nothing is left of it, and where the residual is rounding.
+        that a fit may need, which are large where points are nearly dependent. 0 where nothing is
+        left of it, and where the residual is rounding.
         """
         size = math.sqrt(float(self.residual @ self.residual))
         if size * size <= self.floor:
@@ -188,10 +216,10 @@ class ActiveSet:
 
 
 def _largest_weights(directions: NDArray[np.float64]) -> float:
-    """Return about how large the weights of unit vectors can be whose weighted sum has norm 1.
+    """Return how large the weights of unit vectors can be whose sum has norm 1, about.
 
-    Where vectors are dependent, an independent part of them is enough; those within rounding of
-    dependence count as dependent.
+    Of dependent ones an independent part is enough. What lies within rounding of dependence is
+    counted as dependent.
     """
     if not directions.size:
         return 1.0
@@ -218,10 +246,10 @@ def nonnegative_weights(
 def nonnegative_fit(
     points: NDArray[np.float64], target: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the weights of :func:`nonnegative_weights`, and a bound that holds for all weights.
+    """Return the weights of :func:`nonnegative_weights`, and what no weights can do better than.
 
-    No weights bring the sum nearer to the target than the bound; it is 0 where the fit is too
-    inexact to prove one.
+    The second is a lower bound on the distance from the target; 0 where the fit is too inexact to
+    prove one.
     """
     fit = ActiveSet(points, target, points.shape[0])
     fit.step(10 * points.shape[0] + 10)

@@ -74,17 +74,24 @@ def register_solver(spec: SolverSpec) -> None:
     OptionError
         If the name is taken (``"auto"`` is), or the row is malformed.
     """
-    plugins.check(spec, "auto")
+    if not isinstance(spec, SolverSpec):
+        raise OptionError(f"register_solver takes a SolverSpec, got {type(spec).__name__}.")
+    if spec.name in _rows or spec.name == "auto":
+        raise OptionError(
+            f"a solver named {spec.name!r} is registered already; choose another name."
+        )
     _rows[spec.name] = spec
 
 
-#: The solvers that users and other packages add.
-plugins = Plugins("solver", "subsetopt.solvers", SolverSpec, _rows, register_solver)
+#: The solvers of other packages.
+plugins = Plugins("subsetopt.solvers", SolverSpec, _rows, register_solver)
 
 
 def unregister_solver(name: str) -> None:
     """Remove a row that user code added; for tests."""
-    plugins.remove(name)
+    if name in {spec.name for spec in BUILTIN}:
+        raise OptionError(f"{name!r} is built in and cannot be removed.")
+    _rows.pop(name, None)
     _defaults.pop(name, None)
 
 

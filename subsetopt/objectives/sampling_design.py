@@ -14,8 +14,7 @@ from subsetopt.objectives.base import Objective
 
 __all__ = ["SamplingDesign"]
 
-# The error of a sum of probabilities that is accepted, per candidate drawn, because they may be in
-# single precision.
+# How far a sum of probabilities may be off, per candidate drawn: they may be in single precision.
 _SUM_SLACK = 1e-6
 
 
@@ -43,7 +42,7 @@ class SamplingDesign(Objective):
         0. A float64 array that can be written to is kept without a copy.
     balance
         Balancing variables, shape (n,) or (n, p), finite, the most important first. The size is
-        always balanced and need not be named. None balances nothing else.
+        balanced always and need not be named. None: nothing else to balance.
     replacement
         Whether a candidate may be drawn more than once.
 
@@ -56,13 +55,13 @@ class SamplingDesign(Objective):
     Notes
     -----
     A deviation is relative to the total of the variable's magnitudes, which is the total itself
-    where all values have one sign, and is not near 0 where they cancel. The deviation of a variable
-    that is 0 throughout is 0, and so is the objective without balance.
+    where the variable has one sign, and is not near 0 where positive and negative values cancel;
+    0.0 without balance or when a variable is 0 throughout.
 
     A draw is never optimal: the status is FEASIBLE. A warm start is returned when no time is left
     to draw, and otherwise ignored, because preferring it would change the probabilities. Include
-    and exclude are probabilities of 1 and 0 (within 1e-12). No other candidate stands for one of
-    probability 0, so that totals miss its share. Constraints are refused.
+    and exclude are probabilities of 1 and 0 (within 1e-12); a candidate with 0 is represented by
+    no one, so totals that it adds to are missed by its share. Constraints are refused.
 
     References
     ----------
@@ -98,7 +97,7 @@ class SamplingDesign(Objective):
         self.inclusion, _ = as_finite_vector(inclusion, "inclusion")
         self.n = self.inclusion.size
         _check_range(self.inclusion, self.repeats)
-        #: Candidates of probability 1, which are in every draw without replacement.
+        #: Candidates that are in every draw without replacement: their probability is 1.
         self.certain = np.flatnonzero(self.inclusion >= 1.0 - DECIDED)
         #: Balancing variables (n, p), or None; their means and mean magnitudes (p,).
         self.balance = None if balance is None else _matrix(balance, self.n)
@@ -109,7 +108,7 @@ class SamplingDesign(Objective):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Return the names of its kinds: with or without replacement, and balanced."""
+        """Return the names of its kind: with or without replacement, balanced or not."""
         how = "with_replacement" if self.repeats else "without_replacement"
         balanced = () if self.balance is None else ("SamplingDesign[balanced]",)
         return (f"SamplingDesign[{how}]", *balanced, *super().kinds)
@@ -146,7 +145,7 @@ class SamplingDesign(Objective):
         return f"{self.certain.size} candidates have inclusion probability 1, k is {k}"
 
     def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
-        """Return every reason why a subset can never be drawn, in words."""
+        """Return why a subset can never be drawn."""
         broken = []
         never = indices[self.inclusion[indices] <= (0.0 if self.repeats else DECIDED)]
         if never.size:
@@ -184,7 +183,7 @@ class SamplingDesign(Objective):
         return None
 
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-        """Return the largest relative deviation of a balance total, or 0.0 without balance."""
+        """Return the largest relative deviation of a balance total; 0.0 without balance."""
         if self.balance is None:
             return 0.0
         deviations = np.abs(weights @ self.balance[indices] - self.means)
@@ -219,7 +218,7 @@ def _matrix(balance: ArrayLike, n: int) -> NDArray[np.float64] | None:
 
 
 def _moments(balance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the variables' means, and their mean magnitudes, with infinity in place of 0."""
+    """Return the variables' means, and the mean magnitudes to divide by: infinity in place of 0."""
     with np.errstate(over="ignore"):
         magnitudes = np.abs(balance).mean(axis=0)
     if not np.isfinite(magnitudes).all():

@@ -20,10 +20,21 @@ from subsetopt.policies.base import Policy, SelectionState, Signals, StatelessPo
 from subsetopt.solution import Solution
 
 __all__ = [
-    "SolverChoice", "WithCurves", "WithDraw", "WithEpochOrder", "WithLearnsFrom", "WithPresample",
-    "WithRefresh", "WithScores", "WithSolver", "WithWantsRefresh", "WithWeigh", "check_members",
-    "has", "listens",
-]  # fmt: skip
+    "SolverChoice",
+    "WithCurves",
+    "WithDraw",
+    "WithEpochOrder",
+    "WithLearnsFrom",
+    "WithPresample",
+    "WithRefresh",
+    "WithScores",
+    "WithSolver",
+    "WithWantsRefresh",
+    "WithWeigh",
+    "check_members",
+    "has",
+    "listens",
+]
 
 
 @dataclass(frozen=True, slots=True)

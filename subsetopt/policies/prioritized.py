@@ -53,7 +53,7 @@ class Prioritized(RememberingPolicy):
     Attributes
     ----------
     step
-        Selections made so far: t, with which the exponent of the weights grows.
+        Selections made so far: t.
     memory
         The latest loss of every sample.
     largest_priority
@@ -62,8 +62,7 @@ class Prioritized(RememberingPolicy):
     Raises
     ------
     OptionError
-        If ``alpha`` or ``beta`` is not from 0 to 1, ``epsilon`` not above 0, or ``steps`` no
-        positive integer.
+        If an option is out of range.
 
     Notes
     -----

@@ -248,3 +248,28 @@ def test_targets_and_vectors_of_any_magnitude(name: str, cardinality: str, size:
     assert solution.indices.size == 3
     if size > 1.0:
         assert solution.objective == pytest.approx(size)
+
+
+@pytest.mark.parametrize("solver", ["auto", "omp", "exhaustive"])
+def test_short_vectors_reach_a_target_far_longer(solver: str) -> None:
+    """Squares of the vectors vanish beside those of the target, their weights are large."""
+    vectors = [[1e-300, 3.5e-323, 0.0], [1e-300, 1e-300, 1e-300], [-1.5e-323, 1e-323, 2e-323]]
+    problem = so.Problem(so.VectorMatching(vectors, [2e-34] * 3, "nonnegative"), 1)
+    answer = so.solve(problem, solver)
+    assert answer.indices.tolist() == [1] and answer.weights == pytest.approx([2e266])
+    assert answer.bound <= 1e-45 and so.verify(problem, answer)
+
+
+@pytest.mark.parametrize("solver", ["auto", "omp", "giga", "exhaustive", "frank-wolfe"])
+def test_weights_that_do_not_fit_into_float64_are_the_largest(solver: str) -> None:
+    vectors = np.array([[34.0, 2.0, 13.0], [22.0, 24.0, -35.0], [0.0, 0.0, 1.0]]) * 5e-324
+    for target in ([1.0, 1.0, 1.0], [1e250, 0.0, 0.0]):
+        problem = so.Problem(so.VectorMatching(vectors, target, "nonnegative"), 2)
+        answer = so.solve(problem, solver)
+        assert answer.has_solution and np.isfinite(answer.weights).all()
+        assert answer.bound <= answer.objective
+
+
+def test_squares_that_overflow_in_sum_are_no_warning() -> None:
+    vectors = np.full((4, 2), 6e153)
+    assert so.VectorMatching(vectors).scale == pytest.approx(6e153 * 2**0.5)

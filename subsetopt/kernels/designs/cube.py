@@ -32,8 +32,8 @@ _SMALLEST_PIVOT = 1e-3
 _RESIDUAL = 1e-12
 
 N_INTS = 3
-# The positions of the counts of a flight: units in the queue, pivots since the inverse was set up,
-# and free rows.
+# Where the counts of a flight stand: units in the queue, pivots since the inverse was set up, free
+# rows.
 I_QUEUED, I_PIVOTS, I_FREE = range(N_INTS)
 
 _ALL = 1 << 62
@@ -69,15 +69,14 @@ def add_column(balance, j, units, pi, columns, rows, distances):
     pi
         Their inclusion probabilities, shape (m,).
     columns
-        The columns, shape (m, q), of which the first ``rows`` are written; the first of all is 1.
+        The columns, shape (m, q), of which the first ``rows`` are there; the first of all is 1.
     distances
-        The squared distance of each unit's columns from typical ones, shape (m,), to which that of
-        the new column is added.
+        How far the columns of each unit are from typical, squared, shape (m,); added to.
 
     Returns
     -------
     bool
-        Whether the column was added: it is not where all ratios are equal.
+        Whether there is such a column: not where the ratios do not differ.
     """
     m = units.size
     largest = 0.0
@@ -118,7 +117,7 @@ def restart(rows, inverse, basis, ints):
 
 @njit(cache=True, forceinline=True)
 def _times(inverse, vector, rows, out):
-    """Write ``E vector``; E is stored transposed, so that the inner loop adds multiples of rows."""
+    """Write ``E vector``; the inverse is stored transposed, so that the inner loop is an axpy."""
     for i in range(rows):
         out[i] = 0.0
     for k in range(rows):
@@ -234,7 +233,7 @@ def _release(unit, pi, rows, c, queue, inverse, basis, ints):
 
 @njit(cache=True, forceinline=True)
 def _refined(unit, columns, rows, inverse, basis, c, missed, more):
-    """Refine the unit's column in the basis where it is imprecise; return whether it is precise."""
+    """Whether the unit's column in the basis is as precise as the residual asks, refined if not."""
     for _ in range(3):
         if _missed(unit, columns, rows, c, basis, missed) <= _RESIDUAL:
             return True
@@ -297,12 +296,12 @@ def fly(columns, pi, rows, state, rng, limit):
     rng
         State of the generator.
     limit
-        The largest number of units to look at.
+        Most units to look at.
 
     Returns
     -------
     int
-        The number of units looked at.
+        Units looked at.
     """
     state = State(*state)
     done, queue, ints = 0, state.queue, state.ints
@@ -330,7 +329,7 @@ def land(columns, pi, rows, state, rng, size):
             fly(columns, pi, fewer, state, rng, _ALL)
             _requeue(fewer, queue, basis, ints)
     undecided = ints[I_QUEUED]
-    # At most one unit is still undecided, and its probability is 0 or 1 but for rounding.
+    # One unit is undecided, whose probability is 0 or 1 but for rounding.
     for i in range(undecided):
         pi[queue[i]] = 0.0
     chosen = 0
@@ -352,15 +351,15 @@ def draw(inclusion, balance, size, closest_last, limit, rng, taken):
     Parameters
     ----------
     inclusion
-        Inclusion probabilities, shape (n,); those within ``DECIDED`` of 0 or 1 count as 0 or 1.
+        Inclusion probabilities, shape (n,); those within ``DECIDED`` of 0 or 1 are these.
     balance
         Balancing variables, shape (n, p).
     size
         Size of the sample.
     closest_last
-        Whether units with typical columns are looked at last; otherwise the order is random.
+        Whether units with typical columns are looked at last; in a random order otherwise.
     limit
-        The largest number of units to look at; a systematic draw decides those that are left.
+        Most units to look at; a systematic draw decides what is left then.
     rng
         State of the generator.
     taken
@@ -369,7 +368,7 @@ def draw(inclusion, balance, size, closest_last, limit, rng, taken):
     Returns
     -------
     tuple
-        The number of units looked at, and whether the flight ended.
+        Units looked at; whether the flight ended.
     """
     n, m, certain = inclusion.size, 0, 0
     units = np.empty(n, dtype=np.int64)

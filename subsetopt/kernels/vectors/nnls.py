@@ -23,24 +23,23 @@ __all__ = [
     "correlate", "steps",
 ]  # fmt: skip
 
-# A step ends because a point joined, none lowers the residual, or one does but has no room.
+# Why a step ends: a point joined, none lowers the residual, one does but has no room.
 MOVED, CONVERGED, FULL = 0, 1, 2
 
-# A point may join, is active, is of no use until the next change, or may never join.
+# What a point is: it may join, is active, is of no use until the next change, may never join.
 OPEN, _ACTIVE, _IDLE, CLOSED = 0, 1, 2, 3
 
-# Terms are added in any order, so that several are added at a time; inf and nan keep their meaning.
+# Sums in any order, so that they are done several at a time; inf and nan keep their meaning.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
-# What a point adds to the span of the others is rounding where its square is below this share of
-# the point's squared norm.
+# Below this share of its squared norm, what a point adds to the span of the others is rounding.
 _DEPENDENT = 1e-13
-# Where that square is below this share, the point is made orthogonal to the others once more.
+# Below this share, it is made orthogonal once more.
 _CANCELED = 0.01
 # A gradient below this share of the largest possible is rounding.
 _FLAT = 1e-14
-# Keys are in single precision, and differ by less than this from what they stand for.
+# Keys are in single precision, and lie this near to what they stand for.
 _SLACK = 1e-6
-# The number of keys that are looked through at once.
+# Keys looked through at once.
 _GROUP = 64
 
 
@@ -114,7 +113,7 @@ def correlate(points, x, out):
 def _project(basis, count, v, coordinates):
     """Take the span of the basis out of v; add what was taken to the coordinates.
 
-    Four vectors are taken out at a time, so that the second pass over them finds them in the cache.
+    Four vectors at a time: both passes over them are made while they lie in the cache.
     """
     a = 0
     while a + 4 <= count:
@@ -153,7 +152,7 @@ def _square_and_product(v, r):
 
 @uncounted(fastmath=_FAST)
 def _extend(basis, count, point):
-    """Add a point to the factorization; return False when it depends on those before it."""
+    """Let a point into the factorization; False when it depends on those before it."""
     v, column, r = basis.vectors[count], basis.columns[count], basis.residual
     point_square = 0.0
     for c in range(v.size):
@@ -231,7 +230,7 @@ def _best(scores, scales, state):
 
 @uncounted
 def _any_at_least(keys, bound):
-    """Return whether any key is at least a bound, which takes far less time than finding it."""
+    """Whether any key is at least a bound: much cheaper than which."""
     count = np.int32(0)
     for i in range(keys.size):
         if keys[i] >= bound:
@@ -258,7 +257,7 @@ def _at_least(keys, bound, candidates):
 
 @uncounted
 def _best_coded(points, coded, state, r, size):
-    """Return what :func:`_best` does; only points that may be the best are read in full."""
+    """Return what :func:`_best` does, looking at those in double precision that may be the best."""
     rows, scales, keys, candidates = points.rows, points.scales, coded.keys, coded.candidates
     code_vector(r, size, coded.code)
     multiply(coded.codes, coded.code, coded.products)
@@ -266,7 +265,7 @@ def _best_coded(points, coded, state, r, size):
     count, best = _at_least(keys, bound, candidates)
     if best < 0:
         return -1, -np.inf
-    # The most promising point comes first, because few of the others can still be better then.
+    # The most promising one first: few of the others can still be better.
     value = _dot(rows[best], r) * scales[best]
     first, limit = best, value / size - _SLACK
     for a in range(count):
@@ -290,7 +289,7 @@ def _any_above(points, r, bound, state):
 
 @uncounted
 def _wake(active):
-    """Let the points that were of no use join again, unless they are active by now."""
+    """Let the points that were of no use join again, but for the active ones."""
     for a in range(active.idle_size[0]):
         i = active.idle[a]
         if active.state[i] == _IDLE:
@@ -308,7 +307,7 @@ def _rest(j, active):
 
 @uncounted
 def _join(points, coded, active, basis, bound):
-    """Let the point with the largest score above a bound join; return whether there is one."""
+    """Let the point with the largest score above a bound join; False when there is none."""
     state, r = active.state, basis.residual
     j, score = -1, 0.0
     exact = coded.codes.shape[0] == 0
@@ -386,13 +385,13 @@ def steps(points, coded, active, basis, most):
         The fields of Points, Coded, Active and Basis, as plain tuples: calls with named ones take
         longer.
     most
-        The largest number of points that join.
+        Largest number of points that join.
 
     Returns
     -------
     outcome, done
-        MOVED; CONVERGED when no point lowers the residual; FULL when one does, but has no room; and
-        the number of points that joined.
+        MOVED; CONVERGED when no point lowers the residual; FULL when one does, but has no room. And
+        how many joined.
     """
     points, coded = Points(*points), Coded(*coded)
     active, basis = Active(*active), Basis(*basis)

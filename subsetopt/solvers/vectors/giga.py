@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -32,6 +33,10 @@ _LONG_CHUNK = 20 * _CHUNK
 _BEHIND = -8.0
 # A share of the target below this is rounding.
 _NOTHING = 1e-12
+# The largest weight: half of the largest float64, so that sums of a few stay finite.
+_LARGEST = sys.float_info.max / 2.0
+# The smallest length of a vector: in units of a target far longer, it may be rounded to 0.
+_SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,6 +198,11 @@ class _Walk:
         return done, StopReason.COMPLETED
 
     def weights(self) -> NDArray[np.float64]:
-        """Return the weights of the vectors themselves, at the length that fits the target."""
+        """Return the weights of the vectors themselves, at the length that fits the target.
+
+        The weight that a denormal vector would need may not fit into float64; it gets the largest.
+        """
         reach = max(0.0, float(self.target @ self.y)) * self.length
-        return np.asarray(self.shares * (reach / self.norms))
+        with np.errstate(over="ignore"):
+            each = np.minimum(reach / np.maximum(self.norms, _SMALLEST), _LARGEST)
+            return np.minimum(self.shares * each, _LARGEST)

@@ -1,1 +1,0 @@
-"""Ids of any kind as keys, and records as their values."""

@@ -1,1 +1,0 @@
-"""LMDB: records of any id in a folder, for many processes of one machine."""
