@@ -1,319 +1,240 @@
-"""Claim 7: no instance gives an infeasible, wrongly certified or crashed answer."""
+"""Claim 7: no problem gives an infeasible, wrongly certified, inconsistent or crashed answer."""
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import time
-import traceback
+import warnings
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass, field
 from itertools import islice
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
-import numpy as np
 import typer
 
 import subsetopt as so
-from benchmarks.harness.check import Instance
 from benchmarks.harness.command import command
-from benchmarks.harness.fuzz_cases import brute_force, draw
-from benchmarks.harness.fuzz_questions import Question, ask
+from benchmarks.harness.fuzz_claims import FAULTS, Oracle
+from benchmarks.harness.fuzz_questions import ask
+from benchmarks.harness.fuzz_trials import run_trial
+from benchmarks.harness.options import RUNS, Out
 from benchmarks.harness.output import Result, bar, console
+from subsetopt import OptionError
 
-KINDS = ("crashed", "infeasible", "wrongly certified", "empty-handed")
-_CHUNK = 500
-_EVERY_BRUTE, _EVERY_OTHERS, _EVERY_TIMED = 50, 20, 100
-_MAIN = ("swap", "exact", "auto")
-_OTHERS = (
-    "greedy", "random", "topk", "half-and-half", "nearest-mean", "frank-wolfe",
-)  # fmt: skip
+# Problems of a piece, which is kept on disk as soon as it is done; backends take longer.
+_PIECE, _BACKENDS_PIECE = 500, 50
+# Pieces per process, after which a new process takes its place.
+_PIECES = 50
 _SHOWN = 20
-_BACKENDS = ("gurobi", "cpsat", "scip", "highs")
-# These solvers find a subset wherever there is one.
-_SURE = (*_MAIN, "exhaustive", "lagrangian")
-# A backend gets this many seconds; small questions take milliseconds.
-_BACKEND_LIMIT = 20.0
-# Sums of float64 numbers may be off by this share of the largest that was added.
-_ROUNDING = 1e-11
 
-Failure = tuple[int, str, str, str]
+
+@dataclass(slots=True)
+class Piece:
+    """The problems with the numbers ``first`` to ``stop - 1``, and what came of them.
+
+    Attributes
+    ----------
+    backends
+        Whether mixed-integer backends were asked, not the native solvers.
+    counts
+        What the problems consisted of, and how many answers each solver gave.
+    failures
+        Number, solver, kind and what is wrong, of each.
+    seconds
+        The time it took.
+    """
+
+    seed: int
+    first: int
+    stop: int
+    backends: bool
+    counts: dict[str, int] = field(default_factory=dict)
+    failures: list[tuple[int, str, str, str]] = field(default_factory=list)
+    seconds: float = 0.0
+
+    @property
+    def key(self) -> tuple[int, int, int, bool]:
+        return self.seed, self.first, self.stop, self.backends
 
 
 @command
 def fuzz(
-    count: Annotated[int, typer.Option(help="Instances.")] = 100_000,
-    seed: Annotated[int, typer.Option(help="Instance i is made from (seed, i).")] = 0,
+    count: Annotated[int, typer.Option(help="Problems for the native solvers.")] = 100_000,
+    backends: Annotated[int, typer.Option(help="Problems for the MIP backends.")] = 0,
+    seed: Annotated[int, typer.Option(help="Problem i is made from (seed, i).")] = 0,
     start: Annotated[int, typer.Option(help="The first i.")] = 0,
-    backends: Annotated[
-        int, typer.Option(help="The first so many questions also go to the MIP backends.")
-    ] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
-    only: Annotated[int | None, typer.Option(help="Show one instance and every answer.")] = None,
+    fresh: Annotated[bool, typer.Option(help="Forget what was tried before.")] = False,
+    only: Annotated[
+        int | None,
+        typer.Option(help="Show one problem and its failures; with --backends, one for these."),
+    ] = None,
+    out: Out = RUNS,
 ) -> Result:
-    """Claim 7: random small instances, every answer compared with exhaustive search.
+    """Claim 7: random problems of every objective, held against all their subsets.
 
-    Number i stands for a batch of losses, whose answers are compared with ``exhaustive``, and for a
-    question with any objective and hostile numbers or constraints, whose subsets are all looked at.
+    Each number stands for one problem, which is given to "auto" and to some of the other solvers,
+    or to all MIP backends that take it. A run that was cut short goes on where it was, and tries
+    the pieces with failures anew.
     """
+    if min(count, backends, start, workers) < 0:
+        raise OptionError("count, backends, start and workers must be at least 0.")
     if only is not None:
-        raise typer.Exit(_show_one(seed, only, only < start + backends))
-    so.warmup()
+        raise typer.Exit(_show_one(seed, only, backends=backends > 0))
     workers = workers or os.cpu_count() or 1
-    begin = time.perf_counter()
-    tally, failures = _run(seed, start, count, workers, start + backends)
-    seconds = time.perf_counter() - begin
-    settings = {"count": count, "seed": seed, "start": start, "backends": backends,
+    path = out / "fuzz.jsonl"
+    if fresh:
+        path.unlink(missing_ok=True)
+    wanted = _pieces(seed, start, count, _PIECE, backends=False)
+    wanted += _pieces(seed, start, backends, _BACKENDS_PIECE, backends=True)
+    pieces = _run(wanted, path, workers)
+    settings = {"count": count, "backends": backends, "seed": seed, "start": start,
                 "processes": workers}  # fmt: skip
-    result = Result("fuzz", "Fuzzing against exhaustive search", settings)
-    _present(result, tally, failures, seconds, workers, seed)
-    result.refuted = len(failures)
+    result = Result("fuzz", "Fuzzing against all subsets", settings)
+    _present(result, pieces)
+    result.refuted = sum(len(piece.failures) for piece in pieces)
     return result
 
 
-def check_range(
-    seed: int, start: int, stop: int, backends: int = 0
-) -> tuple[Counter[str], list[Failure]]:
-    """Check instances start to stop - 1, those below ``backends`` by MIP backends, too.
+def check_piece(piece: Piece) -> Piece:
+    """Try the problems of a piece. A warning counts as a crash, as in the tests."""
+    begin = time.perf_counter()
+    counts: Counter[str] = Counter()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for i in range(piece.first, piece.stop):
+            trial = run_trial(piece.seed, i, backends=piece.backends)
+            counts.update(trial.counts)
+            piece.failures += [(i, *failure) for failure in trial.failures]
+    piece.counts, piece.seconds = dict(counts), time.perf_counter() - begin
+    return piece
 
-    It runs in a process of its own.
+
+def _pieces(seed: int, start: int, count: int, size: int, *, backends: bool) -> list[Piece]:
+    stops = [*range(start + size, start + count, size), start + count]
+    firsts = range(start, start + count, size)
+    return [Piece(seed, a, b, backends) for a, b in zip(firsts, stops, strict=False)]
+
+
+def read_pieces(path: Path) -> list[Piece]:
+    """Return the pieces of a file; a last line that was cut short is left out."""
+    if not path.is_file():
+        return []
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    records = [json.loads(line) for line in lines if line.endswith("\n")]
+    return [
+        Piece(**{**record, "failures": [tuple(failure) for failure in record["failures"]]})
+        for record in records
+    ]
+
+
+def _run(wanted: list[Piece], path: Path, workers: int) -> list[Piece]:
+    """Return the pieces, those of the file as they are, all others tried and added to it.
+
+    Pieces of the file with failures are tried anew.
     """
-    tally: Counter[str] = Counter()
-    failures: list[Failure] = []
-    for i in range(start, stop):
-        found, features = check_one(seed, i)
-        more, parts, answers = check_question(seed, i, backends=i < backends)
-        found += more
-        tally.update([*features, *parts])
-        tally.update(answers)
-        tally["instances"] += 1
-        tally.update(kind for _, kind, _ in found)
-        failures += [(i, *failure) for failure in found]
-    return tally, failures[:_SHOWN]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    known = {piece.key: piece for piece in read_pieces(path) if not piece.failures}
+    done = [known[piece.key] for piece in wanted if piece.key in known]
+    left = [piece for piece in wanted if piece.key not in known]
+    if not left:
+        return done
+    so.warmup()
+    with bar() as progress, path.open("a", encoding="utf-8") as file:
+        if file.tell() and not path.read_bytes().endswith(b"\n"):
+            file.write("\n")
+        total = sum(piece.stop - piece.first for piece in wanted)
+        ready = sum(piece.stop - piece.first for piece in done)
+        task = progress.add_task("Fuzzing", total=total, completed=ready)
+        for piece in _results(iter(left), workers):
+            file.write(json.dumps(asdict(piece)) + "\n")
+            file.flush()
+            done.append(piece)
+            failed = sum(len(one.failures) for one in done)
+            advance = piece.stop - piece.first
+            progress.update(task, advance=advance, description=f"Fuzzing ({failed} failed)")
+    return done
 
 
-def check_one(seed: int, i: int) -> tuple[list[tuple[str, str, str]], list[str]]:
-    """Return the failures (solver, kind, what) of one instance, and what it consisted of."""
-    instance, features = draw(seed, i)
-    try:
-        problem = instance.problem()
-        oracle = so.solve(problem, "exhaustive", time_limit=60.0)
-    except Exception:
-        return [("exhaustive", "crashed", traceback.format_exc(limit=-2))], features
-    optimum = np.inf
-    if oracle.status is not so.Status.INFEASIBLE:
-        optimum = instance.residual(oracle.indices)
-    found = _judge_oracle(instance, oracle, optimum, honest=i % _EVERY_BRUTE == 0)
-    names = _MAIN + (_OTHERS if i % _EVERY_OTHERS == 0 else ())
-    work = (None, 300, 20_000)[i % 3]
-    limit = 0.002 if i % _EVERY_TIMED == 0 else None
-    for name in names:
-        found += _check_solver(instance, problem, name, optimum, work, limit, i)
-    return found, [*features, "infeasible instance" if np.isinf(optimum) else "feasible instance"]
-
-
-def check_question(
-    seed: int, i: int, *, backends: bool = False
-) -> tuple[list[tuple[str, str, str]], list[str], Counter[str]]:
-    """Return the failures (solver, kind, what) of one question, its features, and the answers."""
-    question = ask(seed, i)
-    features = [f"question: {name}" for name in question.features]
-    answers: Counter[str] = Counter()
-    try:
-        problem = question.problem()
-    except so.ProblemError as error:
-        refusal = "contradict" if "both name" in str(error) else "too large"
-        return [], [f"question refused: {refusal}"], answers
-    except Exception:
-        return [("Problem", "crashed", traceback.format_exc(limit=-2))], features, answers
-    rng = np.random.default_rng((seed, i, 2))
-    start = question.warm_start(rng) if rng.random() < 0.2 else None
-    failures = []
-    for name in ("auto", *so.available_solvers(problem)):
-        if name in _BACKENDS and not backends:
-            continue
-        limit = _BACKEND_LIMIT if name in _BACKENDS else None
-        warm = start if name == "auto" or "warm_start" in _FEATURES[name] else None
-        try:
-            solution = so.solve(problem, name, limit, seed=i, warm_start=warm)
-        except Exception:
-            kind, what = "crashed", traceback.format_exc(limit=-2)
-        else:
-            kind, what = claims(question, solution, demanding=name in _SURE)
-        answers["answers of MIP backends" if name in _BACKENDS else "answers"] += 1
-        if kind:
-            failures.append((name, kind, what))
-    return failures, features, answers
-
-
-_FEATURES = {spec.name: spec.features for spec in so.list_solvers()}
-
-
-def claims(question: Question, solution: so.Solution, *, demanding: bool) -> tuple[str, str]:
-    """Return the kind of failure and what is wrong with an answer, or two empty strings."""
-    best = question.best
-    possible = not np.isnan(best)
-    if solution.status is so.Status.ERROR:
-        return "infeasible", str(solution.extras.get("error"))
-    if solution.status is so.Status.INFEASIBLE:
-        return ("wrongly certified", f"INFEASIBLE, optimum {best!r}") if possible else ("", "")
-    if not solution.has_solution:
-        missing = demanding and possible
-        what = f"{solution.status.name}, optimum {best!r}"
-        return ("empty-handed", what) if missing else ("", "")
-    if not question.feasible(solution.indices):
-        return "infeasible", f"indices {solution.indices.tolist()}"
-    value, sign = question.value(solution.indices), -1.0 if question.maximized else 1.0
-    best = value if not possible or sign * (value - best) < 0.0 else best
-    rounding = _ROUNDING * question.magnitude
-    if abs(solution.objective - value) > rounding:
-        return "wrongly certified", f"objective {solution.objective!r}, recomputed {value!r}"
-    if sign * (solution.bound - best) > rounding:
-        return "wrongly certified", f"bound {solution.bound!r} beyond the optimum {best!r}"
-    slack = question.tolerance + rounding
-    if solution.status is so.Status.OPTIMAL and sign * (value - best) > slack:
-        return "wrongly certified", f"OPTIMAL at {value!r}, optimum {best!r}"
-    return "", ""
-
-
-def _judge_oracle(
-    instance: Instance, oracle: so.Solution, optimum: float, *, honest: bool
-) -> list[tuple[str, str, str]]:
-    """Check the oracle itself: its subset always, its optimum now and then by other code."""
-    if np.isfinite(optimum) and not instance.feasible(oracle.indices):
-        return [("exhaustive", "infeasible", str(oracle.indices))]
-    if honest and instance.values.size <= 9:
-        truth = brute_force(instance)
-        # Exhaustive search may stop at the first subset within tolerance.
-        slack = instance.tolerance + instance.rounding
-        if np.isinf(truth) != np.isinf(optimum) or optimum > truth + slack:
-            return [("exhaustive", "wrongly certified", f"{optimum!r}, brute force {truth!r}")]
-    return []
-
-
-def _check_solver(
-    instance: Instance, problem: so.Problem, name: str, optimum: float,
-    work: int | None, limit: float | None, seed: int,
-) -> list[tuple[str, str, str]]:  # fmt: skip
-    try:
-        if name in _OTHERS:
-            if name not in so.available_solvers(problem):
-                return []
-            solution = so.solve(problem, name, seed=seed)
-        else:
-            iterations = None if limit is not None else work
-            solution = so.solve(problem, name, limit, iterations, seed)
-    except Exception:
-        return [(name, "crashed", traceback.format_exc(limit=-2))]
-    kind, what = verdict(instance, solution, optimum, demanding=name in _MAIN)
-    return [(name, kind, what)] if kind else []
-
-
-def verdict(
-    instance: Instance, solution: so.Solution, optimum: float, *, demanding: bool
-) -> tuple[str, str]:
-    """Return the kind of failure and what is wrong, or two empty strings."""
-    if solution.status is so.Status.ERROR:
-        return "infeasible", str(solution.extras.get("error"))
-    if solution.status is so.Status.INFEASIBLE:
-        wrong = np.isfinite(optimum)
-        return ("wrongly certified", f"INFEASIBLE, optimum {optimum!r}") if wrong else ("", "")
-    if not solution.has_solution:
-        missing = demanding and np.isfinite(optimum)
-        return (
-            ("empty-handed", f"{solution.status.name}, optimum {optimum!r}")
-            if missing
-            else ("", "")
-        )
-    if not instance.feasible(solution.indices):
-        return "infeasible", f"indices {solution.indices.tolist()}"
-    return _claims(instance, solution, optimum)
-
-
-def _claims(instance: Instance, solution: so.Solution, optimum: float) -> tuple[str, str]:
-    reached = instance.residual(solution.indices)
-    # The oracle's optimum is one only within tolerance; a bound may exceed it by rounding alone.
-    best = min(optimum, reached)
-    slack = instance.rounding + 1e-6 * instance.tolerance
-    if solution.bound > best + slack:
-        return "wrongly certified", f"bound {solution.bound!r} above optimum {best!r}"
-    if solution.status is so.Status.OPTIMAL and reached > best + instance.tolerance + slack:
-        return "wrongly certified", f"OPTIMAL at {reached!r}, optimum {best!r}"
-    if abs(solution.objective - reached) > slack:
-        return "wrongly certified", f"objective {solution.objective!r}, recomputed {reached!r}"
-    return "", ""
-
-
-def _run(
-    seed: int, start: int, count: int, workers: int, backends: int
-) -> tuple[Counter[str], list[Failure]]:
-    tally: Counter[str] = Counter()
-    failures: list[Failure] = []
-    chunks = ((a, min(a + _CHUNK, start + count)) for a in range(start, start + count, _CHUNK))
-    with bar() as progress:
-        task = progress.add_task("Fuzzing", total=count)
-        for (a, b), part, broken in _results(seed, chunks, workers, backends):
-            progress.update(task, advance=b - a, description=f"Fuzzing ({len(failures)} failed)")
-            tally.update(part)
-            failures += broken
-    return tally, sorted(failures)
-
-
-def _results(
-    seed: int, chunks: Iterator[tuple[int, int]], workers: int, backends: int
-) -> Iterator[tuple[tuple[int, int], Counter[str], list[Failure]]]:
-    """Yield the outcome of every chunk; a process that dies is a crash, told with its chunk."""
+def _results(pieces: Iterator[Piece], workers: int) -> Iterator[Piece]:
+    """Yield every piece as it is done; a process that dies is a crash, told with its piece."""
     spawn = multiprocessing.get_context("spawn")
-    while pending := list(islice(chunks, 50 * workers)):
-        with ProcessPoolExecutor(workers, mp_context=spawn) as pool:
-            futures: dict[Future[tuple[Counter[str], list[Failure]]], tuple[int, int]] = {
-                pool.submit(check_range, seed, a, b, backends): (a, b) for a, b in pending
-            }
+    while pending := list(islice(pieces, _PIECES * workers)):
+        with ProcessPoolExecutor(workers, mp_context=spawn, initializer=_use_one_core) as pool:
+            futures = {pool.submit(check_piece, piece): piece for piece in pending}
             for future in as_completed(futures):
-                a, b = futures[future]
                 try:
-                    yield (a, b), *future.result()
+                    yield future.result()
                 except BrokenProcessPool:
-                    what = f"a process died; one of instances {a} to {b - 1}, or one of its pool"
-                    yield (a, b), Counter({"crashed": 1}), [(a, "?", "crashed", what)]
+                    piece = futures[future]
+                    what = "a process died; it was at this piece, or another one of its pool"
+                    piece.failures = [(piece.first, "?", "crashed", what)]
+                    yield piece
 
 
-def _present(
-    result: Result, tally: Counter[str], failures: list[Failure], seconds: float, workers: int,
-    seed: int,
-) -> None:  # fmt: skip
-    rate = tally["instances"] / seconds
-    parts = {k: v for k, v in sorted(tally.items()) if k not in KINDS and k != "instances"}
-    result.table("Instances", ("with", "count"), list(parts.items()))
-    result.table(
-        "Speed",
-        ("instances", "seconds", "per second", "per second and process"),
-        [[tally["instances"], seconds, rate, rate / workers]],
-    )
-    for kind in KINDS:
-        result.check(f"{kind} answers", tally[kind], 0, "", least=False)
-    for i, solver, kind, what in failures[:_SHOWN]:
-        again = f"python -m benchmarks fuzz --seed {seed} --only {i}"
-        result.notes.append(f"Instance {i}, {solver}, {kind}: {what.strip()}\n  {again}")
+def _use_one_core() -> None:
+    """Let compiled loops use one thread, as there is a process per core; they are loaded later."""
+    os.environ["NUMBA_NUM_THREADS"] = "1"
 
 
-def _show_one(seed: int, i: int, backends: bool) -> int:
-    """Print one instance as code, and its failures; return the exit code."""
-    instance, features = draw(seed, i)
-    console.print(f"Instance {i} of seed {seed}: {', '.join(features)}", highlight=False)
-    losses = f"np.array({instance.losses.tolist()!r}, dtype=np.{instance.losses.dtype})"
-    print(f"losses = {losses}\nk = {instance.k}\nkeywords = {instance.keywords!r}")
-    problem = instance.problem()
-    for name in ("exhaustive", *_MAIN):
-        print(name, so.solve(problem, name, seed=i))
-    question = ask(seed, i)
-    console.print(f"Question {i}: {', '.join(question.features)}", highlight=False)
-    print(f"data = {question.data!r}\nk = {question.k}\nkeywords = {question.keywords!r}")
-    print(f"optimum {question.best!r}")
-    found = check_one(seed, i)[0] + check_question(seed, i, backends=backends)[0]
-    for solver, kind, what in found:
+def _present(result: Result, pieces: list[Piece]) -> None:
+    for backends, who in ((False, "native solvers"), (True, "MIP backends")):
+        chosen = [piece for piece in pieces if piece.backends is backends]
+        if not chosen:
+            continue
+        counts: Counter[str] = Counter()
+        for piece in chosen:
+            counts.update(piece.counts)
+        answers = {k: v for k, v in counts.items() if k.startswith("answers of ")}
+        seconds = sum(piece.seconds for piece in chosen)
+        result.table(
+            f"Problems for the {who}",
+            ("problems", "answers", "without a feasible subset", "refused", "process seconds"),
+            [[counts["problems"], sum(answers.values()), counts["problems without an answer"],
+              sum(v for k, v in counts.items() if k.startswith("refused")), seconds]],
+        )  # fmt: skip
+        others = {k: v for k, v in counts.items() if not k.startswith("problems")}
+        result.table(f"Counts, {who}", ("of", "count"), sorted(others.items()))
+    kinds = Counter(kind for piece in pieces for _, _, kind, _ in piece.failures)
+    for kind in FAULTS:
+        result.check(f"{kind} answers", kinds[kind], 0, "", least=False)
+    failures = [(piece, failure) for piece in pieces for failure in piece.failures]
+    for piece, (i, solver, kind, what) in failures[:_SHOWN]:
+        again = f"python -m benchmarks fuzz --seed {piece.seed} --only {i}"
+        again += " --backends 1" if piece.backends else ""
+        result.notes.append(f"Problem {i}, {solver}, {kind}: {what.strip()}\n  {again}")
+
+
+def _show_one(seed: int, i: int, *, backends: bool) -> int:
+    """Print one problem as plain values, its optimum and failures; return the exit code."""
+    question = ask(seed, i, backends=backends)
+    console.print(f"Problem {i} of seed {seed}: {', '.join(question.features)}", highlight=False)
+    print(f"data = {_plain(question.data)}\nk = {question.k}")
+    print(f"keywords = {_plain(question.keywords)}")
+    if not question.masked:
+        print(f"optimum = {Oracle(question).best!r}")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        trial = run_trial(seed, i, backends=backends)
+    names = [name for name in trial.counts if name.startswith(("answers of", "refused"))]
+    print(", ".join(names))
+    for solver, kind, what in trial.failures:
         print(f"{solver}: {kind}: {what}")
-    print("no failure" if not found else f"{len(found)} failures")
-    return int(bool(found))
+    print(f"{len(trial.failures)} failures" if trial.failures else "no failure")
+    return int(bool(trial.failures))
+
+
+def _plain(values: dict[str, Any]) -> str:
+    """Return arguments as Python code, all digits of their numbers included."""
+    words = {
+        name: f"np.array({value.tolist()!r}, dtype=np.{value.dtype})"
+        if hasattr(value, "tolist") and value.dtype.kind in "fiub" else repr(value)
+        for name, value in values.items()
+    }  # fmt: skip
+    return "{" + ", ".join(f"{name!r}: {word}" for name, word in words.items()) + "}"

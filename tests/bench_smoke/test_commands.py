@@ -126,10 +126,15 @@ def test_many(tmp_path: Path) -> None:
 
 
 def test_fuzz(tmp_path: Path) -> None:
-    run("fuzz", "--count", "60", "--seed", "3", "--workers", "1", "--out", str(tmp_path))
-    found = read(tmp_path, "fuzz")
-    assert found["tables"][1]["rows"][0][0] == 60
-    assert all(check["passed"] for check in found["checks"])
+    settings = ("--seed", "3", "--workers", "1", "--out", str(tmp_path))
+    run("fuzz", "--count", "60", *settings)
+    [(problems, answers, _, refused, _)] = read(tmp_path, "fuzz")["tables"][0]["rows"]
+    assert problems + refused == 60 and answers >= 2 * problems
+    kept = (tmp_path / "fuzz.jsonl").read_text()
+    assert kept.count("\n") == 1
+    run("fuzz", "--count", "60", *settings)  # Nothing is left to do.
+    assert (tmp_path / "fuzz.jsonl").read_text() == kept
+    assert all(check["passed"] for check in read(tmp_path, "fuzz")["checks"])
     assert "no failure" in run("fuzz", "--seed", "3", "--only", "7")
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 import subsetopt as so
-from benchmarks.commands.fuzz import check_one, verdict
 from benchmarks.harness.check import Instance
 from benchmarks.harness.families import FAMILIES, Case, cases, family_names, register
 from benchmarks.harness.fuzz_cases import brute_force, draw
@@ -162,37 +161,6 @@ class TestCheck:
         for seed in range(5):
             case = Case("exponential", 16, 0.25, True, seed)
             assert brute_force(case.instance()) < math.inf
-
-
-class TestFuzz:
-    def test_a_healthy_library_has_no_failures(self) -> None:
-        assert [check_one(1, i)[0] for i in range(40)] == [[]] * 40
-
-    @pytest.mark.parametrize(
-        ("changes", "kind"),
-        [
-            ({"bound": 0.9}, "wrongly certified"),
-            ({"status": so.Status.OPTIMAL}, "wrongly certified"),
-            ({"status": so.Status.INFEASIBLE}, "wrongly certified"),
-            ({"status": so.Status.ERROR}, "infeasible"),
-            ({"status": so.Status.NO_SOLUTION}, "empty-handed"),
-            ({"indices": np.array([0, 1])}, "infeasible"),
-            ({"objective": 0.3}, "wrongly certified"),
-            ({}, ""),
-        ],
-    )
-    def test_verdicts(self, changes: dict[str, object], kind: str) -> None:
-        instance = Instance(np.array([0.0, 1.0, 5.0]), 1)
-        honest = so.Solution(
-            np.array([0]), np.ones(1), 3, 2.0, 0.0, so.Status.FEASIBLE,
-            so.StopReason.ITERATION, "x",
-        )  # fmt: skip
-        changed = honest
-        if changes:
-            fields = {name: getattr(honest, name) for name in so.Solution.__dataclass_fields__}
-            changed = so.Solution(**(fields | changes))
-        optimum = 0.5 if "bound" in changes else 1.0
-        assert verdict(instance, changed, optimum, demanding=True)[0] == kind
 
 
 class TestRegistration:

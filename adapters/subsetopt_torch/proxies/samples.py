@@ -56,9 +56,9 @@ class Samples:
         Parameters
         ----------
         rows
-            The row numbers of each batch, shape (batch size,), int64.
+            One int64 tensor of row numbers per batch.
         seed
-            The seed of the random streams of the loading processes.
+            Seed of the random streams of the loading processes.
         """
         if self._in_memory:
             x, y = self.data

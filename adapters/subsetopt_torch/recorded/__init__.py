@@ -1,1 +1,0 @@
-"""Recorded scores in place of a scoring pass."""
