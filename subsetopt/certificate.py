@@ -45,7 +45,7 @@ class Certificate:
 
     @property
     def valid(self) -> bool:
-        """Whether everything holds."""
+        """Whether the subset is feasible and every claim holds."""
         return self.feasible and self.objective_matches and self.bound_holds and self.status_holds
 
     def __bool__(self) -> bool:
@@ -91,14 +91,16 @@ def check_rows(
 
 
 def feasible_subset(problem: Problem, *, clearly: bool = False) -> NDArray[np.int64] | None:
-    """Return a feasible subset that is found without a search, or None; there may be others.
+    """Return a feasible subset if there is one that needs no search, else None.
+
+    None does not mean that there is no feasible subset.
 
     Parameters
     ----------
     problem
-        The problem.
+        The problem, with its constraints.
     clearly
-        Whether it must keep the objective's own constraints by more than their rounding.
+        Whether the subset must keep the objective's own constraints by more than their rounding.
     """
     rules = problem.constraints
     if rules.infeasibility() is not None:
@@ -111,19 +113,21 @@ def feasible_subset(problem: Problem, *, clearly: bool = False) -> NDArray[np.in
 
 
 def verify(problem: Problem, solution: Solution) -> Certificate:
-    """Recompute the feasibility and the objective of a solution, which is not trusted in anything.
+    """Check what a solution claims: its subset, objective, bound and status.
+
+    All is computed anew from the problem, the indices and the weights, in plain NumPy float64.
 
     Parameters
     ----------
     problem
-        The problem the solution claims to answer.
+        The problem that the solution answers.
     solution
         The answer; one without a subset is never valid.
 
     Returns
     -------
     Certificate
-        True in a bool context when everything holds.
+        What holds and what does not; as a bool it is True when all of it holds.
 
     Examples
     --------

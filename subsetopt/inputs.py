@@ -19,6 +19,7 @@ __all__ = [
     "as_float",
     "check_options",
     "checked_choice",
+    "checked_count",
     "checked_flag",
     "checked_fraction",
     "checked_integer",
@@ -206,10 +207,8 @@ def checked_integer(
 
     Parameters
     ----------
-    name
-        The argument's name in the message.
-    value
-        What the user passed.
+    name, value
+        The argument's name in the message, and what the user passed.
     least
         The smallest integer accepted.
     also
@@ -225,6 +224,11 @@ def checked_integer(
     if not is_integer(value) or value < least:
         raise error(f"{name} must be an integer >= {least}{also}, got {value!r}.")
     return int(value)
+
+
+def checked_count(name: str, value: object, least: int = 1) -> int | None:
+    """Return an option that must be an integer of at least ``least``, or None."""
+    return None if value is None else checked_integer(name, value, least, also=" or None")
 
 
 def checked_number(
@@ -281,16 +285,12 @@ def checked_choice(
 
     Parameters
     ----------
-    name
-        The argument's name in the message.
-    value
-        What the user passed.
+    name, value, error
+        As for :func:`checked_integer`.
     choices
         The words accepted, and None where it is.
     listed
         Whether the message reads "one of 'a', 'b'" instead of "'a' or 'b'".
-    error
-        The class to raise.
 
     Raises
     ------

@@ -61,17 +61,18 @@ class ActiveSet:
     Parameters
     ----------
     points
-        Shape (n, d).
+        The points, one per row, shape (n, d), float64.
     target
-        Shape (d,).
+        The vector to fit, shape (d,), float64.
     size
-        Most points that may be active.
+        The largest number of points that may be active.
     allowed
-        Positions that may join; None for all.
+        The positions of the points that may join; None lets all join.
     norms
-        Shape (n,), the norms of the points; None to compute them.
+        The norms of the points, shape (n,); None computes them.
     by_angle
-        Whether the nearest in angle joins, or else the one with the largest inner product.
+        Whether the point nearest in angle joins; otherwise it is the one with the largest inner
+        product.
     """
 
     def __init__(
@@ -101,7 +102,7 @@ class ActiveSet:
             self._lengthen(points, short)
         positive = norms > 0.0
         self.inverse_norms = np.divide(1.0, norms, out=np.zeros(n), where=positive)
-        # What a point is divided by before inner products are compared.
+        # Inner products with a point are divided by its length here before they are compared.
         lengths = norms if by_angle else np.full(n, norms.max(initial=0.0))
         self.scales = np.divide(1.0, lengths, out=np.zeros(n), where=positive)
         self.state = np.zeros(n, dtype=np.int8)
@@ -124,7 +125,7 @@ class ActiveSet:
             np.zeros((room, d)), np.zeros((room, room)), np.zeros(room), self.residual,
             np.zeros(room), np.empty(n),
         )  # fmt: skip
-        # Calls with plain tuples take less time than those with named ones.
+        # Calls take less time with plain tuples than with named ones.
         self._arrays = tuple(tuple(part) for part in (fitted, coded, self._active, basis))
 
     def _lengthen(self, points: NDArray[np.float64], short: NDArray[np.int64]) -> None:
@@ -153,13 +154,13 @@ class ActiveSet:
         return kernel.Coded(codes, units, errors, code, products, keys, candidates)
 
     def step(self, most: int = 1) -> tuple[int, int]:
-        """Let at most ``most`` points join; return what the kernel returns."""
+        """Let at most ``most`` points join; return the outcome, and how many joined."""
         steps: Callable[..., tuple[int, int]] = kernel.steps
         outcome, done = steps(*self._arrays, most)
         return int(outcome), int(done)
 
     def close_all_but(self, allowed: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Keep all open points but these from joining; return which those are."""
+        """Keep all open points but these from joining; return the positions that were closed."""
         may = np.zeros(self.state.size, dtype=np.bool_)
         may[allowed] = True
         closed = np.flatnonzero((self.state == kernel.OPEN) & ~may)
@@ -190,11 +191,11 @@ class ActiveSet:
     def dual_bound(self) -> float:
         r"""Return a lower bound on the residual over all allowed points, however many.
 
-        For a residual r no point forms an acute angle with, every weighted sum lies beyond the
+        Where no point forms an acute angle with the residual r, every weighted sum lies beyond the
         hyperplane through the fit: the distance is at least :math:`\langle t, r \rangle / \|r\|`.
         Where rounding leaves an acute angle, the bound loses its cosine times the largest weights
-        that a fit may need, which are large where points are nearly dependent. 0 where nothing is
-        left of it, and where the residual is rounding.
+        that a fit may need, which are large where points are nearly dependent. The bound is 0 where
+        nothing is left of it, and where the residual is rounding.
         """
         size = math.sqrt(float(self.residual @ self.residual))
         if size * size <= self.floor:
@@ -216,10 +217,10 @@ class ActiveSet:
 
 
 def _largest_weights(directions: NDArray[np.float64]) -> float:
-    """Return how large the weights of unit vectors can be whose sum has norm 1, about.
+    """Return about how large the weights of unit vectors can be whose weighted sum has norm 1.
 
-    Of dependent ones an independent part is enough. What lies within rounding of dependence is
-    counted as dependent.
+    Where vectors are dependent, an independent part of them is enough; those within rounding of
+    dependence count as dependent.
     """
     if not directions.size:
         return 1.0
@@ -246,10 +247,10 @@ def nonnegative_weights(
 def nonnegative_fit(
     points: NDArray[np.float64], target: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], float]:
-    """Return the weights of :func:`nonnegative_weights`, and what no weights can do better than.
+    """Return the weights of :func:`nonnegative_weights`, and a bound that holds for all weights.
 
-    The second is a lower bound on the distance from the target; 0 where the fit is too inexact to
-    prove one.
+    No weights bring the sum nearer to the target than the bound; it is 0 where the fit is too
+    inexact to prove one.
     """
     fit = ActiveSet(points, target, points.shape[0])
     fit.step(10 * points.shape[0] + 10)

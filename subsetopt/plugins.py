@@ -1,25 +1,29 @@
-"""Rows that other packages offer through entry points: loaded when first looked for."""
+"""The rules of a table of rows that users and other packages add to."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
+
+from subsetopt.errors import OptionError
 
 __all__ = ["Plugins"]
 
 
 class Plugins:
-    """The entries of one group, registered once.
+    """The rows that users add, and those of other packages: loaded when first looked for.
 
     Parameters
     ----------
+    noun
+        What a row stands for, as messages call it.
     group
         The entry-point group, such as ``"subsetopt.solvers"``.
     kind
         The class of a row. An entry names one row, or a list or tuple of them.
     rows
-        The table, by name.
+        The table, by name; what it holds at first is built in.
     register
         Adds a row to the table.
 
@@ -30,11 +34,54 @@ class Plugins:
     """
 
     def __init__(
-        self, group: str, kind: type[Any], rows: Mapping[str, Any], register: Callable[[Any], None]
+        self,
+        noun: str,
+        group: str,
+        kind: type[Any],
+        rows: dict[str, Any],
+        register: Callable[[Any], None],
     ) -> None:
-        self.group, self.kind, self.rows, self.register = group, kind, rows, register
+        self.noun, self.group, self.kind = noun, group, kind
+        self.rows, self.register = rows, register
+        self.builtin = frozenset(rows)
         self.broken: list[str] = []
         self._loaded = False
+
+    def check(self, row: object, *reserved: str) -> None:
+        """Raise if a row cannot be added.
+
+        Parameters
+        ----------
+        row
+            What the user passed.
+        reserved
+            Names that no row may have.
+
+        Raises
+        ------
+        OptionError
+            If it is no row, or its name is taken.
+        """
+        if not isinstance(row, self.kind):
+            raise OptionError(
+                f"register_{self.noun} takes a {self.kind.__name__}, got {type(row).__name__}."
+            )
+        if row.name in self.rows or row.name in reserved:
+            raise OptionError(
+                f"a {self.noun} named {row.name!r} is registered already; choose another name."
+            )
+
+    def remove(self, name: str) -> None:
+        """Remove a row, if there is one.
+
+        Raises
+        ------
+        OptionError
+            If it is built in.
+        """
+        if name in self.builtin:
+            raise OptionError(f"{name!r} is built in and cannot be removed.")
+        self.rows.pop(name, None)
 
     def load(self) -> None:
         """Register all entries, on the first call only; one that is broken is a warning."""

@@ -74,24 +74,17 @@ def register_solver(spec: SolverSpec) -> None:
     OptionError
         If the name is taken (``"auto"`` is), or the row is malformed.
     """
-    if not isinstance(spec, SolverSpec):
-        raise OptionError(f"register_solver takes a SolverSpec, got {type(spec).__name__}.")
-    if spec.name in _rows or spec.name == "auto":
-        raise OptionError(
-            f"a solver named {spec.name!r} is registered already; choose another name."
-        )
+    plugins.check(spec, "auto")
     _rows[spec.name] = spec
 
 
-#: The solvers of other packages.
-plugins = Plugins("subsetopt.solvers", SolverSpec, _rows, register_solver)
+#: The solvers that users and other packages add.
+plugins = Plugins("solver", "subsetopt.solvers", SolverSpec, _rows, register_solver)
 
 
 def unregister_solver(name: str) -> None:
     """Remove a row that user code added; for tests."""
-    if name in {spec.name for spec in BUILTIN}:
-        raise OptionError(f"{name!r} is built in and cannot be removed.")
-    _rows.pop(name, None)
+    plugins.remove(name)
     _defaults.pop(name, None)
 
 

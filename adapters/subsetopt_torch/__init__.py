@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from subsetopt_torch.model.scoring_pass import scoring_pass
     from subsetopt_torch.proxies.irreducible import irreducible_losses
     from subsetopt_torch.proxies.proxy import ProxyScores, train_proxy
+    from subsetopt_torch.recorded.records import RecordedUse
+    from subsetopt_torch.recorded.settings import RecordedScores
     from subsetopt_torch.selection.picked import Picked
     from subsetopt_torch.selection.presample import Presample
     from subsetopt_torch.selection.selector import BatchSelector, SelectionWarning
@@ -31,6 +33,8 @@ __all__ = [
     "Picked",
     "Presample",
     "ProxyScores",
+    "RecordedScores",
+    "RecordedUse",
     "SelectionWarning",
     "SelectiveStep",
     "StepResult",
@@ -48,6 +52,8 @@ _HOMES = {
     "Picked": "selection.picked",
     "Presample": "selection.presample",
     "ProxyScores": "proxies.proxy",
+    "RecordedScores": "recorded.settings",
+    "RecordedUse": "recorded.records",
     "SelectionWarning": "selection.selector",
     "SelectiveStep": "training.step",
     "StepResult": "training.result",

@@ -13,14 +13,7 @@ import subsetopt as so
 from benchmarks.harness.moments import Moment
 from benchmarks.rivals import published
 from benchmarks.rivals.peers import OF_SIMILARITIES, Peer, cosines, missing
-from subsetopt.policies import (
-    SolverChoice,
-    WithSolver,
-    WithWeigh,
-    has,
-    list_policies,
-    make_policy,
-)
+from subsetopt.policies import SolverChoice, WithSolver, WithWeigh, has, list_policies, make_policy
 
 __all__ = ["METHODS", "ORACLE", "Method", "Pick", "register"]
 

@@ -99,13 +99,23 @@ def _members(kind: type) -> Iterator[tuple[str, str]]:
         yield from ((member, "") for member in kind.__members__)
     elif dataclasses.is_dataclass(kind):
         yield from ((f.name, f": {f.type}") for f in dataclasses.fields(kind))
-    for name, value in sorted(vars(kind).items()):
+    for name, value in sorted(_own(kind).items()):
         if name.startswith("_") and name != "__call__":
             continue
         if isinstance(value, property):
             yield name, f": {signature_of(value.fget)[1]}"
         elif isinstance(value, (staticmethod, classmethod)) or inspect.isfunction(value):
             yield name, _call(getattr(kind, name))
+
+
+def _own(kind: type) -> dict[str, Any]:
+    """Return what a class defines, and what it has from small bases that add a few members."""
+    mixed_in = [
+        base
+        for base in kind.__bases__
+        if base.__bases__ == (object,) and base.__module__.startswith("subsetopt")
+    ]
+    return {name: value for base in [*mixed_in, kind] for name, value in vars(base).items()}
 
 
 def _call(function: Any) -> str:

@@ -12,7 +12,7 @@ try:
 except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]
 
-__all__ = ["locked", "require_locks"]
+__all__ = ["holding", "locked", "require_locks", "sole"]
 
 
 def require_locks(url: str) -> None:
@@ -39,3 +39,23 @@ def locked(handle: int) -> Iterator[None]:
         yield
     finally:
         fcntl.flock(handle, fcntl.LOCK_UN)
+
+
+def holding(handle: int) -> None:
+    """Hold the shared lock of an open file until it is closed."""
+    fcntl.flock(handle, fcntl.LOCK_SH)
+
+
+@contextmanager
+def sole(handle: int) -> Iterator[bool]:
+    """Turn a shared lock into the exclusive one for a while; yield whether nobody else has it."""
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        alone = False
+    else:
+        alone = True
+    try:
+        yield alone
+    finally:
+        fcntl.flock(handle, fcntl.LOCK_SH)

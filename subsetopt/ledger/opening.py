@@ -31,7 +31,13 @@ class _Scheme(NamedTuple):
 
 
 _DENSE = _Scheme("subsetopt.ledger.dense.medium:open_dense", ("capacity",))
-_SCHEMES = {"dense": _DENSE}
+_LMDB = _Scheme("subsetopt.ledger.lmdb_.medium:open_lmdb", ("map_size",), "lmdb")
+_REDIS = _Scheme("subsetopt.ledger.redis_.medium:open_redis", ("name", "timeout"), "redis")
+_SCHEMES = {
+    "dense": _DENSE,
+    "lmdb": _LMDB,
+    **dict.fromkeys(("redis", "rediss", "unix", "valkey", "valkeys"), _REDIS),
+}
 
 
 def open_medium(url: str, *, readonly: bool, durable: bool, options: dict[str, Any]) -> Medium[Any]:

@@ -24,7 +24,8 @@ class Objective(ABC):
     n
         Number of candidates.
     scale
-        What a relative gap is measured in, in units of the objective; None: the bound itself.
+        What a gap is divided by to be relative, in units of the objective; None stands for the
+        bound itself.
     tolerance
         The difference of two objectives that counts as none, in units of the objective.
     trivial_bound
@@ -63,16 +64,16 @@ class Objective(ABC):
     def centered(self) -> Objective:
         """Return an objective of the same value for every k samples, in numbers nearer to 0.
 
-        The objective itself where there is none. Solvers work on it, for sums of large numbers
-        near each other lose what tells these apart.
+        It is the objective itself where there is no other. Solvers work on it, because sums of
+        large numbers that are near each other lose the digits that tell them apart.
         """
         return self
 
     def for_fewer(self) -> Objective:
         """Return the objective for problems in which fewer than k may be chosen.
 
-        Its tolerance is a share of the numbers' magnitude: unlike those of k samples, the values of
-        fewer change where a constant is added to all numbers.
+        Its tolerance is a share of the numbers' magnitude: where a constant is added to all
+        numbers, the values of fewer than k samples change, unlike those of k samples.
         """
         return self
 
@@ -81,7 +82,7 @@ class Objective(ABC):
         return None
 
     def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64] | None:
-        """Return the training weights of a subset; None when the solver chooses them, too."""
+        """Return the training weights of a subset; None where the solver chooses them, too."""
         return np.full(indices.size, 1.0 / k if k else 0.0)
 
     def fit(self, indices: NDArray[np.int64], k: int) -> tuple[NDArray[np.float64], float]:
@@ -105,7 +106,7 @@ class Objective(ABC):
     def infeasibility(self, k: int) -> str | None:
         """Return why the objective's own constraints leave no subset of size k, or None.
 
-        Asked only where the objective ``restricts``, and only what needs no search.
+        It is asked only where the objective ``restricts``, and tells only what needs no search.
         """
         return None
 

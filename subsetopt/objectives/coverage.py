@@ -24,9 +24,9 @@ _CLIENTS = 4096
 _ROWS = 512
 # Entries of a matrix in a block of rows that stays in the cache while it is read several times.
 _CACHED = 1 << 16
-# Blocks that a thread takes at a time, at least.
+# The least number of blocks that a thread takes at a time.
 _TOGETHER = 64
-# Most parts that threads take; each needs a row of sums.
+# The largest number of parts that threads take, each of which needs a row of sums.
 _PARTS = 64
 # A squared distance that was made from squared norms and is below this share of them has lost so
 # many digits that its root is wrong by part of the tolerance, and by how much differs with the
@@ -61,10 +61,11 @@ class FacilityLocation(Objective):
         The similarities instead: shape (n, n), finite; ``similarity[i, j]`` tells how well j stands
         for i. A float32 or float64 array in C order that can be written to is kept without a copy.
     metric
-        Of features: ``"cosine"``, :math:`1 + \cos(x, y)`, shifted to be nonnegative (1 for a zero
-        vector); ``"euclidean"``, :math:`D - \|x - y\|` with D twice the largest distance from the
-        mean, at least the diameter; ``"rbf"``, :math:`\exp(-\|x - y\|^2 / (d\,v))` with the
-        features' variance v; ``"dot"``, :math:`x \cdot y`, where that is positive.
+        The similarity of features: ``"cosine"``, :math:`1 + \cos(x, y)`, shifted to be nonnegative
+        (1 for a zero vector); ``"euclidean"``, :math:`D - \|x - y\|` with D twice the largest
+        distance from the mean, at least the diameter; ``"rbf"``,
+        :math:`\exp(-\|x - y\|^2 / (d\,v))` with the features' variance v; ``"dot"``,
+        :math:`x \cdot y`, where that is positive.
 
     Raises
     ------
@@ -125,8 +126,8 @@ class FacilityLocation(Objective):
         # The objective of every single sample, known where the similarities are given.
         self.alone: NDArray[np.float64] | None = None
         self.width = self.error = 0.0
-        # What similarities of ``points`` are multiples of: a power of two, so that it costs no
-        # digits, with which no square of a point over- or underflows.
+        # Similarities of ``points`` are in this unit, with which no square of a point over- or
+        # underflows. It is a power of two, so that it costs no digits.
         self.unit = 1.0
         if features is not None:
             self.features = _matrix(features, "features")
@@ -289,7 +290,7 @@ class KCenter(Objective):
         points = self.features.astype(np.float64, copy=False)
         if self.n and not np.abs(points).max(initial=0.0) < 1e150:
             raise ProblemError("squared distances overflow float64; scale the features down.")
-        # What distances of ``points`` are multiples of, a power of two: no square vanishes.
+        # Distances of ``points`` are in this unit, a power of two with which no square vanishes.
         self.unit = 1.0
         if metric == "cosine":
             # Zero vectors get a coordinate of their own, at a squared distance of 2 from the rest.
@@ -308,7 +309,7 @@ class KCenter(Objective):
         return self.unit * math.sqrt(square) if self.metric == "euclidean" else 0.5 * square
 
     def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
-        """Return that there is no center, if there is none."""
+        """Return in words that there is no center, or nothing where there is one."""
         return ["no center is chosen"] if self.n and not indices.size else []
 
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:

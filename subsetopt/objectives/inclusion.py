@@ -25,12 +25,12 @@ def inclusion_probabilities(scores: ArrayLike, k: int) -> NDArray[np.float64]:
     scores
         Scores, shape (n,), any real dtype, finite, at least 0, in any unit.
     k
-        Expected, and then actual, size of the sample, 0 <= k <= n.
+        The expected size of the sample, which is its actual size, too; 0 <= k <= n.
 
     Returns
     -------
     ndarray
-        Probabilities (n,), float64, in [0, 1], summing to k up to rounding.
+        The probabilities, shape (n,), float64, in [0, 1]; they sum to k up to rounding.
 
     Raises
     ------
@@ -40,9 +40,9 @@ def inclusion_probabilities(scores: ArrayLike, k: int) -> NDArray[np.float64]:
 
     Notes
     -----
-    O(n log n): sorting finds at once where the capping would end. A score of 0 beside k or more
-    positive ones is never drawn, which biases any estimate of a total that it adds to: mix a
-    constant in, as in ``0.8 * s / s.mean() + 0.2``, unless that is meant.
+    It takes O(n log n): sorting finds at once where the capping would end. A candidate of score 0
+    beside k or more positive scores is never drawn, which biases any estimate of a total that it
+    adds to. Unless that is meant, mix a constant in, as in ``0.8 * s / s.mean() + 0.2``.
 
     References
     ----------

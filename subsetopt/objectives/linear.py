@@ -14,7 +14,7 @@ __all__ = ["LinearObjective", "TopScores"]
 
 
 class LinearObjective(Objective):
-    """A total score to maximize, whatever a subset must satisfy besides.
+    """A total score to maximize; what else a subset must satisfy is for subclasses to say.
 
     Attributes
     ----------

@@ -14,7 +14,8 @@ __all__ = ["LOSS_SCORES"]
 # One number per sample, shape (n,).
 Vector = NDArray[np.float64]
 
-# The largest loss is divided by this besides, to stay below 1, where AdaBoost's logarithm diverges.
+# Losses are divided by their largest magnitude and by this, so that all stay below 1, where the
+# logarithm of AdaBoost diverges.
 _BELOW_ONE = 1.0 + 1e-6
 
 
@@ -39,7 +40,7 @@ def _near_mean(losses: Vector) -> Vector:
     return -np.abs(losses - MeanMatching(losses).target)
 
 
-# The scores by which policies of these names choose, the largest first (AdaSelection, section 3.1).
+# The scores of the policies of these names, which choose the largest (AdaSelection, section 3.1).
 LOSS_SCORES: dict[str, Callable[[Vector], Vector]] = {
     "big-loss": lambda losses: losses,
     "small-loss": lambda losses: -losses,

@@ -21,11 +21,11 @@ __all__ = ["MeanMatching", "MeanMatchingRows"]
 
 # Relative rounding of float64 sums, which limits how well a target far beyond all losses is met.
 _ROUNDING = 1e-13
-# A sum to hit beyond this would leave distances from it that overflow.
+# Distances from a sum to hit that lies beyond this would overflow.
 _LARGEST_SUM = sys.float_info.max / 4.0
 # Losses are near each other where they span less than this share of their mean magnitude.
 _NEAR = 1.0 / 16.0
-# Weights that sum to 1 but for this are those of k samples.
+# Weights whose sum differs from 1 by at most this are those of k samples.
 _SUM_ROUNDING = 1e-12
 
 
@@ -46,8 +46,8 @@ class MeanMatching(Objective):
         Weights the batch already carries, shape (n,), at least 0, not all 0; None: 1 each. They
         are scaled to mean 1 and multiply the losses: the target becomes the weighted mean
         ``sum(b * l) / sum(b)``, a subset's mean ``(1/k) sum(b_i l_i)`` with the scaled ``b``,
-        and the solution's weights ``b_i / k``. Linear in the choice, hence unbiased under uniform
-        selection.
+        and the solution's weights ``b_i / k``. This is linear in the choice, hence unbiased under
+        uniform selection.
 
     Raises
     ------
@@ -56,12 +56,13 @@ class MeanMatching(Objective):
 
     Notes
     -----
-    ``tolerance``, the precision of the data: ``eps(float32) * mean|l|`` for float32 and narrower
-    input, ``1e-9 * mean|l|`` otherwise, and at least ``1e-13 |target|``. Where the losses span less
-    than a sixteenth of ``mean|l|``, as with a constant added to all of them, 16 times their span
-    takes its place, and the target's distance from the losses that of the target, unless fewer than
-    k may be chosen. The objective is bounded below by 0, so a subset within tolerance of 0 is
-    proved optimal. With fewer than k samples (``cardinality="at_most"``) the divisor stays k.
+    ``tolerance`` is the precision of the data: ``eps(float32) * mean|l|`` for float32 and narrower
+    input, ``1e-9 * mean|l|`` otherwise, and at least ``1e-13 |target|``. It is finer where the
+    losses span less than a sixteenth of ``mean|l|``, as with a constant added to all of them, and
+    exactly k samples are chosen: 16 times their span stands for ``mean|l|`` then, and the target's
+    distance from the losses for ``|target|``. The objective is bounded below by 0, so a subset
+    within tolerance of 0 is proved optimal. With fewer than k samples (``cardinality="at_most"``)
+    the divisor stays k.
 
     References
     ----------
@@ -93,10 +94,7 @@ class MeanMatching(Objective):
     scale: float
 
     def __init__(
-        self,
-        losses: ArrayLike,
-        target: float | None = None,
-        base_weights: ArrayLike | None = None,
+        self, losses: ArrayLike, target: float | None = None, base_weights: ArrayLike | None = None
     ) -> None:
         values, dtype = as_finite_vector(losses, "losses")
         self.n = n = values.size
@@ -110,13 +108,13 @@ class MeanMatching(Objective):
         self.scale = float(np.add.reduce(np.abs(values))) / n if n else 0.0
         self.single = is_single(dtype)
         self.relative_tolerance = relative_tolerance(self.single)
-        #: A loss that all others are near, 0 where they are not: all of them less it are exact.
+        #: A loss that all others are near, so that their differences from it are exact, or 0.
         self.base = 0.0
         #: The target less the base.
         self.offset = self.target
         #: What the tolerance is a share of: ``mean|l|``, or 16 times the span of the losses.
         self.spread = self.scale
-        # Two losses tell of nearly every batch that its losses are not near each other.
+        # In nearly every batch two losses show that not all are near each other.
         if n and abs(values.item(0) - values.item(-1)) < _NEAR * self.scale and self._near():
             self.base = float(values[0])
             self.offset -= self.base
@@ -142,7 +140,7 @@ class MeanMatching(Objective):
         return True
 
     def centered(self) -> MeanMatching:
-        """Return the objective of the losses less the base: the same for every k samples."""
+        """Return the objective of the losses less the base, of the same value for k samples."""
         if not self.base:
             return self
         twin = copy.copy(self)
@@ -160,14 +158,14 @@ class MeanMatching(Objective):
         return twin
 
     def target_sum(self, k: int) -> float:
-        """Return k times the target; at most a quarter of what float64 holds, beyond all sums."""
+        """Return k times the target, or the end of the range in which distances do not overflow."""
         return max(-_LARGEST_SUM, min(_LARGEST_SUM, k * self.target))
 
     def __repr__(self) -> str:
         return f"MeanMatching(n={self.n}, target={self.target!r})"
 
     def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-        """Return ``1/k`` each, times the base weights where the batch has them."""
+        """Return ``1/k`` for each, times the base weights where the batch has them."""
         uniform = np.empty(indices.size)
         uniform.fill(1.0 / k if k else 0.0)  # faster than np.full
         return uniform if self.base_weights is None else uniform * self.base_weights[indices]

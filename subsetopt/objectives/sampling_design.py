@@ -14,7 +14,8 @@ from subsetopt.objectives.base import Objective
 
 __all__ = ["SamplingDesign"]
 
-# How far a sum of probabilities may be off, per candidate drawn: they may be in single precision.
+# The error of a sum of probabilities that is accepted, per candidate drawn, because they may be in
+# single precision.
 _SUM_SLACK = 1e-6
 
 
@@ -42,7 +43,7 @@ class SamplingDesign(Objective):
         0. A float64 array that can be written to is kept without a copy.
     balance
         Balancing variables, shape (n,) or (n, p), finite, the most important first. The size is
-        balanced always and need not be named. None: nothing else to balance.
+        always balanced and need not be named. None balances nothing else.
     replacement
         Whether a candidate may be drawn more than once.
 
@@ -55,13 +56,13 @@ class SamplingDesign(Objective):
     Notes
     -----
     A deviation is relative to the total of the variable's magnitudes, which is the total itself
-    where the variable has one sign, and is not near 0 where positive and negative values cancel;
-    0.0 without balance or when a variable is 0 throughout.
+    where all values have one sign, and is not near 0 where they cancel. The deviation of a variable
+    that is 0 throughout is 0, and so is the objective without balance.
 
     A draw is never optimal: the status is FEASIBLE. A warm start is returned when no time is left
     to draw, and otherwise ignored, because preferring it would change the probabilities. Include
-    and exclude are probabilities of 1 and 0 (within 1e-12); a candidate with 0 is represented by
-    no one, so totals that it adds to are missed by its share. Constraints are refused.
+    and exclude are probabilities of 1 and 0 (within 1e-12). No other candidate stands for one of
+    probability 0, so that totals miss its share. Constraints are refused.
 
     References
     ----------
@@ -97,7 +98,7 @@ class SamplingDesign(Objective):
         self.inclusion, _ = as_finite_vector(inclusion, "inclusion")
         self.n = self.inclusion.size
         _check_range(self.inclusion, self.repeats)
-        #: Candidates that are in every draw without replacement: their probability is 1.
+        #: Candidates of probability 1, which are in every draw without replacement.
         self.certain = np.flatnonzero(self.inclusion >= 1.0 - DECIDED)
         #: Balancing variables (n, p), or None; their means and mean magnitudes (p,).
         self.balance = None if balance is None else _matrix(balance, self.n)
@@ -108,7 +109,7 @@ class SamplingDesign(Objective):
 
     @property
     def kinds(self) -> tuple[str, ...]:
-        """Return the names of its kind: with or without replacement, balanced or not."""
+        """Return the names of its kinds: with or without replacement, and balanced."""
         how = "with_replacement" if self.repeats else "without_replacement"
         balanced = () if self.balance is None else ("SamplingDesign[balanced]",)
         return (f"SamplingDesign[{how}]", *balanced, *super().kinds)
@@ -145,7 +146,7 @@ class SamplingDesign(Objective):
         return f"{self.certain.size} candidates have inclusion probability 1, k is {k}"
 
     def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
-        """Return why a subset can never be drawn."""
+        """Return every reason why a subset can never be drawn, in words."""
         broken = []
         never = indices[self.inclusion[indices] <= (0.0 if self.repeats else DECIDED)]
         if never.size:
@@ -183,7 +184,7 @@ class SamplingDesign(Objective):
         return None
 
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
-        """Return the largest relative deviation of a balance total; 0.0 without balance."""
+        """Return the largest relative deviation of a balance total, or 0.0 without balance."""
         if self.balance is None:
             return 0.0
         deviations = np.abs(weights @ self.balance[indices] - self.means)
@@ -218,7 +219,7 @@ def _matrix(balance: ArrayLike, n: int) -> NDArray[np.float64] | None:
 
 
 def _moments(balance: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the variables' means, and the mean magnitudes to divide by: infinity in place of 0."""
+    """Return the variables' means, and their mean magnitudes, with infinity in place of 0."""
     with np.errstate(over="ignore"):
         magnitudes = np.abs(balance).mean(axis=0)
     if not np.isfinite(magnitudes).all():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -27,9 +27,10 @@ class ScoredMatching(LinearObjective):
               \bigl| \bar l - \tfrac1k \sum_i z_i l_i \bigr| \le \varepsilon,
               \qquad z \in \{0, 1\}^n
 
-    Informative and representative at once: the scores of an importance rule, the mean loss of the
-    batch. The match is a constraint: a subset outside the band is infeasible, and where no subset
-    lies within it the status is INFEASIBLE, once a solver has proved that.
+    Such a subset is informative and representative at once: it has large scores by a rule of
+    importance, and the mean loss of the batch. The match is a constraint: a subset outside the band
+    is infeasible, and where no subset lies within it the status is INFEASIBLE, once a solver has
+    proved that.
 
     Parameters
     ----------
@@ -50,12 +51,12 @@ class ScoredMatching(LinearObjective):
     Notes
     -----
     The attribute ``tolerance`` is that of every objective: the difference of total scores that
-    counts as none, ``1e-9`` of the largest score's magnitude. The width given is ``band``. Sums
-    are rounded and losses have a precision, so the band is widened by half the ``tolerance`` of
-    :class:`MeanMatching` on the same losses (about 1e-7 of their mean magnitude in float32, 1e-9
-    in float64; of 16 times their span where that is less), and by the whole of it when a subset is
-    verified. Float64 arrays are kept without a copy: do not change them while the problem is in
-    use.
+    counts as none, ``1e-9`` of the largest score's magnitude. The tolerance given is the attribute
+    ``band``. Sums are rounded and losses have a precision, so solvers widen the band by half the
+    ``tolerance`` of :class:`MeanMatching` on the same losses, and a subset is verified with the
+    whole of it: about 1e-7 of the losses' mean magnitude in float32 and 1e-9 in float64, or of 16
+    times their span where that is less. Float64 arrays are kept without a copy: do not change them
+    while the problem is in use.
 
     With fewer than k samples (``cardinality="at_most"``) the divisor stays k. The mean of the
     empty subset is 0.
@@ -88,26 +89,26 @@ class ScoredMatching(LinearObjective):
         return self.matching.target
 
     def window(self, k: int) -> tuple[float, float]:
-        """Return the least and the greatest sum of k losses that is within the band."""
+        """Return the least and the greatest sum of k losses that lie within the band."""
         half_width = self.band + 0.5 * self.slack
         return k * (self.target - half_width), k * (self.target + half_width)
 
     def centered(self) -> ScoredMatching:
-        """Return the objective of the losses less a number: the same for every k samples."""
-        if not self.matching.base:
-            return self
-        twin = copy.copy(self)
-        twin.matching = self.matching.centered()
-        twin.losses = twin.matching.losses
-        return twin
+        """Return the objective of the losses less a number, of the same value for k samples."""
+        matching = self.matching.centered()
+        return self._around(matching, matching.losses, self.slack)
 
     def for_fewer(self) -> ScoredMatching:
         """Return the objective whose band is widened relative to the losses' mean magnitude."""
-        if not self.matching.base:
+        matching = self.matching.for_fewer()
+        return self._around(matching, self.losses, matching.tolerance)
+
+    def _around(self, matching: MeanMatching, losses: NDArray[Any], slack: float) -> ScoredMatching:
+        """Return the objective with another mean matching; this one where that is its own."""
+        if matching is self.matching:
             return self
         twin = copy.copy(self)
-        twin.matching = self.matching.for_fewer()
-        twin.slack = twin.matching.tolerance
+        twin.matching, twin.losses, twin.slack = matching, losses, slack
         return twin
 
     def residual(self, indices: NDArray[np.int64], k: int) -> float:
@@ -122,7 +123,7 @@ class ScoredMatching(LinearObjective):
         return self.residual(indices, k) <= self.band + 0.25 * self.slack
 
     def violations(self, indices: NDArray[np.int64], k: int) -> list[str]:
-        """Return that the mean loss lies outside the band, if it does."""
+        """Return how far the mean loss lies outside the band, in words; nothing if it does not."""
         residual = self.residual(indices, k)
         if residual <= self.band + self.slack:
             return []

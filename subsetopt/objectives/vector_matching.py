@@ -21,9 +21,9 @@ Weighting = Literal["uniform", "nonnegative"]
 # Vectors are near each other where none is farther from the first than this share of their mean
 # norm.
 _NEAR = 1.0 / 16.0
-# The mean of such vectors is at least this share of their mean norm.
+# The norm of the mean of such vectors is at least this share of their mean norm.
 _ALIKE = 1.0 - 2.0 * _NEAR
-# Weights that sum to 1 but for this are those of k samples.
+# Weights whose sum differs from 1 by at most this are those of k samples.
 _SUM_ROUNDING = 1e-12
 _WEIGHTINGS = ("uniform", "nonnegative")
 
@@ -53,15 +53,15 @@ class VectorMatching(Objective):
     ------
     ProblemError
         If the vectors are not a finite real matrix, the target does not fit them, or ``weights``
-        is neither of the two.
+        is not one of the two words.
 
     Notes
     -----
-    ``scale`` is the mean norm of the vectors. ``tolerance``, the precision of the data:
-    ``eps(float32) * scale`` for float32 and narrower input, ``1e-9 * scale`` otherwise. Where the
-    vectors, weighted uniformly, span less than a sixteenth of that, as with a constant added to all
-    of them, 16 times their span takes the place of the scale. Nonnegative weights for a given
-    subset are the solution of its nonnegative least squares problem.
+    ``scale`` is the mean norm of the vectors. ``tolerance`` is the precision of the data:
+    ``eps(float32) * scale`` for float32 and narrower input, ``1e-9 * scale`` otherwise. Where
+    weights are uniform and the vectors span less than a sixteenth of the scale, as with a constant
+    added to all of them, 16 times their span takes its place. Nonnegative weights of a given subset
+    solve its nonnegative least squares problem.
 
     References
     ----------
@@ -100,7 +100,7 @@ class VectorMatching(Objective):
         weights: Weighting = "uniform",
     ) -> None:
         checked_choice("weights", weights, _WEIGHTINGS, error=ProblemError)
-        #: The norm of every vector, shape (n,).
+        # The norms are those of the vectors, shape (n,).
         self.vectors, self.norms, total, dtype = _as_finite_matrix(vectors)
         self.n, self.d = self.vectors.shape
         self.weights = weights
@@ -135,7 +135,7 @@ class VectorMatching(Objective):
         self.offset = differences.mean(axis=0) if mean else self.target - self.base
 
     def centered(self) -> VectorMatching:
-        """Return the objective of the vectors less the base: the same for every k samples."""
+        """Return the objective of the vectors less the base, of the same value for k samples."""
         if self.base is None:
             return self
         twin = copy.copy(self)
@@ -163,7 +163,7 @@ class VectorMatching(Objective):
         return f"VectorMatching(n={self.n}, d={self.d}, weights={self.weights!r})"
 
     def weights_for(self, indices: NDArray[np.int64], k: int) -> NDArray[np.float64]:
-        """Return ``1/k`` each, or the nonnegative weights that match best."""
+        """Return ``1/k`` for each, or the nonnegative weights that match best."""
         if self.weights == "uniform" or not indices.size:
             return np.full(indices.size, 1.0 / k if k else 0.0)
         # Numba is loaded by what needs it, not by an import of the package.
@@ -254,7 +254,7 @@ def _scaled_norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
 def _as_finite_matrix(
     values: ArrayLike,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], np.dtype[Any]]:
-    """Return the vectors as a finite float64 matrix in C order, norms, sum and given dtype."""
+    """Return vectors as a finite float64 matrix in C order, their norms, sum and given dtype."""
     array = as_array(values, "vectors")
     if array.ndim != 2:
         raise ProblemError(

@@ -18,12 +18,12 @@ __all__ = ["WeightedScores", "curriculum_reward", "sample_importance"]
 
 
 class WeightedScores(TopScores):
-    r"""Choose the k samples with the largest total score, a score made of several methods' own.
+    r"""Choose the k samples with the largest total of a score that several methods make up.
 
     .. math:: \text{maximize} \quad \sum_i s_i z_i, \qquad
               s_i = r_i \sum_{m=1}^M w_m\, \alpha_i^m, \qquad z \in \{0, 1\}^n
 
-    Once put together the score is linear: every solver of :class:`TopScores` solves it.
+    The objective is linear in the choice: every solver of :class:`TopScores` solves it.
 
     Parameters
     ----------
@@ -51,10 +51,10 @@ class WeightedScores(TopScores):
 
     Notes
     -----
-    Computed once: ``names``, ``importances`` (M, n), ``weights`` (M,), ``reward`` (n,), and of
-    these ``scores`` (n,). A score of which all values are equal has equal importances. The
-    curriculum reward is not scale-free: with all losses near l its exponents are near
-    :math:`-a / (n l)`. Where all losses are 0 it is 1.
+    The attributes ``names``, ``importances`` (M, n), ``weights`` (M,), ``reward`` (n,) and
+    ``scores`` (n,) are computed once. Where all scores of a method are equal, so are its
+    importances. The curriculum reward depends on the unit of the losses: with all losses near l its
+    exponents are near :math:`-a / (n l)`. Where all losses are 0 it is 1.
 
     References
     ----------
@@ -84,7 +84,7 @@ class WeightedScores(TopScores):
         self.importances = _importances(self.losses, self.names, methods)
         self.weights = _checked_weights(weights, self.names)
         self.reward = _checked_reward(reward, self.losses)
-        # A matrix product would not give equal samples equal scores, to the last bit.
+        # A matrix product would give equal samples scores that differ in the last bit.
         parts = self.weights[:, None] * self.importances
         super().__init__(self.reward * np.add.reduce(parts, axis=0))
 
@@ -119,8 +119,8 @@ def sample_importance(scores: Any, xp: Any = np) -> Any:
 
     Notes
     -----
-    Scale and origin of the scores do not matter; they are first moved into [0, 1], so that no
-    square over- or underflows. The sum of the result is 1 up to rounding.
+    Scale and origin of the scores do not matter: the scores are first moved into [0, 1], so that no
+    square over- or underflows. The result sums to 1 up to rounding.
     """
     if scores.shape[-1] == 0:
         return scores

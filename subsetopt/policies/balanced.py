@@ -71,7 +71,7 @@ class Balanced(CappedPolicy, StatelessPolicy):
     Raises
     ------
     OptionError
-        If an option is out of range.
+        If ``mix`` is not from 0 to 1, ``max_weight`` below 1, or a name none of those above.
 
     Notes
     -----

@@ -19,6 +19,7 @@ class BigLoss(SignalPolicy):
 
     References
     ----------
+    Jiang et al., Accelerating Deep Learning by Focusing on the Biggest Losers, 2019, as read by
     Zhang et al., AdaSelection, section 3.1.
 
     Examples

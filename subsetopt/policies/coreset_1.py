@@ -32,10 +32,12 @@ class Coreset1(ScoredPolicy):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> losses = np.array([0.1, 0.5, 0.9, 4.0])
-    >>> Coreset1().scores({"losses": losses}, 2, np.random.default_rng(0))
+    >>> import numpy as np, subsetopt as so
+    >>> policy, losses = Coreset1(), np.array([0.1, 0.5, 0.9, 4.0])
+    >>> policy.scores({"losses": losses}, 3, np.random.default_rng(0))
     array([3., 1., 2., 4.])
+    >>> so.solve(policy.propose({"losses": losses}, 3, np.random.default_rng(0))).indices
+    array([0, 2, 3])
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"losses"})

@@ -20,21 +20,10 @@ from subsetopt.policies.base import Policy, SelectionState, Signals, StatelessPo
 from subsetopt.solution import Solution
 
 __all__ = [
-    "SolverChoice",
-    "WithCurves",
-    "WithDraw",
-    "WithEpochOrder",
-    "WithLearnsFrom",
-    "WithPresample",
-    "WithRefresh",
-    "WithScores",
-    "WithSolver",
-    "WithWantsRefresh",
-    "WithWeigh",
-    "check_members",
-    "has",
-    "listens",
-]
+    "SolverChoice", "WithCurves", "WithDraw", "WithEpochOrder", "WithLearnsFrom", "WithPresample",
+    "WithRefresh", "WithScores", "WithSolver", "WithWantsRefresh", "WithWeigh", "check_members",
+    "has", "listens",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,12 +8,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.inputs import checked_number
+from subsetopt.inputs import checked_count, checked_number
 from subsetopt.objectives import SamplingDesign, TopScores
 from subsetopt.policies.arrays import Array
 from subsetopt.policies.base import Signals
 from subsetopt.policies.parts.loss_order import LossOrder, rank_keys
-from subsetopt.policies.parts.memory import RememberingPolicy, checked_count, checked_ids
+from subsetopt.policies.parts.memory import RememberingPolicy, checked_ids
 from subsetopt.policies.parts.saved_state import SavedState
 from subsetopt.problem import Problem
 from subsetopt.solution import Solution
@@ -58,14 +58,14 @@ class OnlineBatch(RememberingPolicy):
     Attributes
     ----------
     step
-        Selections made so far: t.
+        Selections made so far: t, with which the pressure falls.
     memory
         The latest loss of every sample.
 
     Raises
     ------
     OptionError
-        If an option is out of range.
+        If a pressure is below 1, or ``steps`` or ``recompute_every`` is no positive integer.
 
     Notes
     -----

@@ -53,7 +53,7 @@ class Prioritized(RememberingPolicy):
     Attributes
     ----------
     step
-        Selections made so far: t.
+        Selections made so far: t, with which the exponent of the weights grows.
     memory
         The latest loss of every sample.
     largest_priority
@@ -62,7 +62,8 @@ class Prioritized(RememberingPolicy):
     Raises
     ------
     OptionError
-        If an option is out of range.
+        If ``alpha`` or ``beta`` is not from 0 to 1, ``epsilon`` not above 0, or ``steps`` no
+        positive integer.
 
     Notes
     -----

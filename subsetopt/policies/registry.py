@@ -157,6 +157,13 @@ _BUILTIN = (
         "weighted draws in proportion to a power of the latest known loss",
     ),
     PolicySpec(
+        "infobatch",
+        "subsetopt.policies.infobatch:InfoBatch",
+        ("losses",),
+        "Qin et al., InfoBatch, ICLR 2024",
+        "all at or above the mean loss, and a weighted random part of the rest",
+    ),
+    PolicySpec(
         "gradient-matching",
         "subsetopt.policies.gradient_matching:GradientMatching",
         ("logit_gradients",),
@@ -206,26 +213,19 @@ def register_policy(spec: PolicySpec) -> None:
         If the name is taken, the row is not a PolicySpec, or the class has a member with a
         misspelt name.
     """
-    if not isinstance(spec, PolicySpec):
-        raise OptionError(f"register_policy takes a PolicySpec, got {type(spec).__name__}.")
-    if spec.name in _rows:
-        raise OptionError(
-            f"a policy named {spec.name!r} is registered already; choose another name."
-        )
+    plugins.check(spec)
     if isinstance(spec.target, type):
         check_members(spec.target)
     _rows[spec.name] = spec
 
 
-#: The policies of other packages.
-plugins = Plugins("subsetopt.policies", PolicySpec, _rows, register_policy)
+#: The policies that users and other packages add.
+plugins = Plugins("policy", "subsetopt.policies", PolicySpec, _rows, register_policy)
 
 
 def unregister_policy(name: str) -> None:
     """Remove a row that user code added; for tests."""
-    if name in {spec.name for spec in _BUILTIN}:
-        raise OptionError(f"{name!r} is built in and cannot be removed.")
-    _rows.pop(name, None)
+    plugins.remove(name)
 
 
 def make_policy(name: str, **options: Any) -> Policy:

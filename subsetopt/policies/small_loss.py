@@ -26,10 +26,9 @@ class SmallLoss(ScoredPolicy):
 
     Examples
     --------
-    >>> import numpy as np, subsetopt as so
-    >>> losses = np.array([0.1, 3.0, 2.0])
-    >>> so.solve(SmallLoss().propose({"losses": losses}, 2, np.random.default_rng(0))).indices
-    array([0, 2])
+    >>> import numpy as np
+    >>> SmallLoss().scores({"losses": np.array([0.1, 3.0, 2.0])}, 2, np.random.default_rng(0))
+    array([-0.1, -3. , -2. ])
     """
 
     requires: ClassVar[frozenset[str]] = frozenset({"losses"})

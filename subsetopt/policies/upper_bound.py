@@ -27,7 +27,9 @@ class UpperBound(SignalPolicy):
     Examples
     --------
     >>> import numpy as np, subsetopt as so
-    >>> bounds = np.array([0.1, 3.0, 2.0])
+    >>> from subsetopt.policies import cross_entropy_gradients, row_norms
+    >>> logits, labels = np.array([[5.0, 0.0], [0.0, 2.0], [0.0, 0.0]]), np.array([0, 0, 1])
+    >>> bounds = row_norms(cross_entropy_gradients(logits, labels))
     >>> problem = UpperBound().propose({"upper_bound": bounds}, 2, np.random.default_rng(0))
     >>> so.solve(problem).indices
     array([1, 2])

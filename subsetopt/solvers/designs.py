@@ -20,13 +20,15 @@ from subsetopt.status import StopReason
 
 __all__ = ["Cube", "Flight", "Multinomial", "Systematic"]
 
-# Multiplications between two looks at the clock, which take about 50 microseconds.
+# The number of multiplications between two looks at the clock, which take about 50 microseconds.
 _CHUNK = 40_000
-# Entries of balancing variables between two looks at the clock, which take about a millisecond.
+# The number of entries of balancing variables that are read between two looks at the clock, which
+# takes about a millisecond.
 _ENTRIES = 100_000
-# A number of units to look at that is no limit.
+# The number of units to look at where there is no limit.
 _ALL = 1 << 62
-# Time per candidate that putting the units of a flight in order takes, with no look at the clock.
+# The seconds per candidate that it takes to put the units of a flight in order, without a look at
+# the clock.
 _SECONDS_PER_UNIT = 3e-7
 
 
@@ -36,7 +38,7 @@ class Multinomial:
 
     Notes
     -----
-    O(n + k log n). Balance is not looked at.
+    It takes O(n + k log n), and does not look at the balance.
 
     References
     ----------
@@ -69,11 +71,11 @@ class Systematic:
     Raises
     ------
     OptionError
-        If ``order`` is neither.
+        If ``order`` is not ``"random"`` or ``"given"``.
 
     Notes
     -----
-    O(n). The size is exact, balance is not looked at.
+    It takes O(n). The size is exact; the balance is not looked at.
 
     References
     ----------
@@ -107,19 +109,19 @@ class Cube:
     Parameters
     ----------
     order
-        In which order the flight looks at candidates. ``"closest-last"``: those whose ratios of
-        balancing variable to probability are typical last, so that the landing errs little;
+        The order in which the flight looks at candidates. ``"closest-last"``: those whose ratios of
+        balancing variable to probability are typical come last, so that the landing errs little;
         ``"random"``: a uniform permutation, for more entropy.
 
     Raises
     ------
     OptionError
-        If ``order`` is neither.
+        If ``order`` is not one of these two words.
 
     Notes
     -----
-    O(n p^2). One iteration is one candidate looked at. When a limit ends the flight early, a
-    systematic draw decides the rest: size and probabilities are right, balance is not. Linearly
+    It takes O(n p^2). One iteration is one candidate looked at. When a limit ends the flight early,
+    a systematic draw decides the rest: size and probabilities are right, balance is not. Linearly
     dependent balancing variables do no harm.
 
     References
@@ -157,7 +159,7 @@ def _at_once(
     limit: int | None,
     rng: NDArray[np.uint64],
 ) -> RawResult:
-    """Return the same draw as a flight's, from one call: many calls take longer than the work."""
+    """Return the draw of a flight from one call, because many calls take longer than the work."""
     inclusion = _design(problem).inclusion
     draw: Callable[..., Any] = kernel.draw
     most = _ALL if limit is None else limit
@@ -172,20 +174,20 @@ def _at_once(
 class Flight:
     """The arrays that the kernel works on, for the undecided units only.
 
-    Compiled code makes none of them: it does so by calls of Python, which can end the process while
-    an interrupt is pending.
+    They are not made by compiled code, which makes arrays by calls of Python: these can end the
+    process while an interrupt is pending.
 
     Attributes
     ----------
     certain
         Candidates that are in every sample.
     units, pi
-        Undecided candidates, shape (m,), and their probabilities now.
+        Undecided candidates, shape (m,), and their present probabilities.
     order
-        A permutation of the units: in which the flight looks at them from the last to the first,
-        unless typical ones come last, and in which a systematic draw decides.
+        A random permutation of the units. A systematic draw lays them out in this order; the flight
+        looks at them from its last to its first, unless typical ones come last.
     looked
-        Units looked at.
+        The number of units looked at.
     """
 
     __slots__ = (
@@ -216,7 +218,7 @@ class Flight:
         self.state: tuple[NDArray[Any], ...] = ()
 
     def run(self, context: SolveContext) -> StopReason:
-        """Fly until the end or a limit."""
+        """Fly until the end or a limit; return which of them it was."""
         try:
             if not self._prepare(context.deadline):
                 return StopReason.TIME
@@ -253,7 +255,7 @@ class Flight:
         return True
 
     def _fly(self, context: SolveContext) -> StopReason:
-        """Decide units until all are, or a limit."""
+        """Decide units until none is left to look at, or until a limit."""
         rows = self.columns.shape[1]
         chunk = _chunk(rows)
         ints = self.state[-1]
@@ -309,7 +311,7 @@ def _rounded(inclusion: NDArray[np.float64]) -> NDArray[np.float64]:
 def _take(
     pi: NDArray[np.float64], order: NDArray[np.int64], size: int, rng: NDArray[np.uint64]
 ) -> NDArray[np.int64]:
-    """Return a systematic draw."""
+    """Return the candidates that a systematic draw takes."""
     taken = np.empty(pi.size, dtype=np.bool_)
     systematic(pi, order, size, rng, taken)
     return np.flatnonzero(taken)
@@ -321,7 +323,7 @@ def _answer(
     reason: StopReason = StopReason.COMPLETED,
     iterations: int = 1,
 ) -> RawResult:
-    """Return a draw with its weights, so that the front door checks both."""
+    """Return a draw with its weights; ``solve`` checks both."""
     indices = np.sort(drawn)
     weights = problem.objective.weights_for(indices, problem.k)
     return RawResult(indices, weights, stop_reason=reason, iterations=iterations)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
-from subsetopt.inputs import checked_choice, checked_integer
+from subsetopt.inputs import checked_choice, checked_count, checked_integer
 from subsetopt.kernels.matching import swap as kernel
 from subsetopt.kernels.matching.quotas import quota_nodes, span_work
 from subsetopt.kernels.matching.swap_state import BUCKETS, MOVES, STATE, Subset, Table, reset
@@ -129,8 +129,7 @@ class Swap:
 
     def __post_init__(self) -> None:
         checked_integer("choices", self.choices, 1)
-        if self.looks is not None:
-            checked_integer("looks", self.looks, 1)
+        checked_count("looks", self.looks)
         checked_choice("start", self.start, ("stratified", "random", "window"))
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:

@@ -94,16 +94,21 @@ def test_an_iterator_state_that_lacks_its_entry() -> None:
         iter(sampler_of()).load_state_dict({})
 
 
+def epochs_of(sampler: st.SubsetBatchSampler, count: int) -> list[list[list[int]]]:
+    """Return the batches of some epochs, each observed before the next one is asked for."""
+    epochs: list[list[list[int]]] = []
+    for epoch in range(count):
+        sampler.set_epoch(epoch)
+        epochs.append([])
+        for batch in sampler:
+            sampler.observe(batch, loss_of(batch))
+            epochs[-1].append(batch)
+    return epochs
+
+
 @pytest.mark.parametrize("over", [False, True])
 def test_a_loader_that_counts_from_zero_again_goes_on(over: bool) -> None:
-    whole, run = sampler_of(), sampler_of()
-    epochs = []
-    for epoch in range(5):
-        whole.set_epoch(epoch)
-        epochs.append([])
-        for batch in whole:
-            whole.observe(batch, loss_of(batch))
-            epochs[-1].append(batch)
+    run, epochs = sampler_of(), epochs_of(sampler_of(), 5)
     for epoch in range(3):
         run.set_epoch(epoch)
         for t, batch in enumerate(run):
@@ -112,14 +117,7 @@ def test_a_loader_that_counts_from_zero_again_goes_on(over: bool) -> None:
                 break
     resumed = sampler_of()
     resumed.load_state_dict(run.state_dict())
-    seen = []
-    for epoch in range(2):
-        resumed.set_epoch(epoch)
-        seen.append([])
-        for batch in resumed:
-            resumed.observe(batch, loss_of(batch))
-            seen[-1].append(batch)
-    assert seen == ([epochs[3], epochs[4]] if over else [epochs[2][4:], epochs[3]])
+    assert epochs_of(resumed, 2) == ([epochs[3], epochs[4]] if over else [epochs[2][4:], epochs[3]])
     assert resumed.epoch == (4 if over else 3)
 
 

@@ -37,7 +37,7 @@ def test_the_table_is_the_contract() -> None:
     order = """
         uniform big-loss small-loss proportional-loss selective-backprop gradient-norm upper-bound
         adaboost coreset-1 coreset-2 obtf adaselection importance rho-loss online-batch prioritized
-        gradient-matching balanced uncertainty
+        infobatch gradient-matching balanced uncertainty
     """.split()
     assert [name for name in NAMES if name in order] == [name for name in order if name in NAMES]
     assert set(SCORED) <= set(NAMES) and "obtf" not in SCORED

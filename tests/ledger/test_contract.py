@@ -119,9 +119,9 @@ def test_a_scan_yields_every_record_once(ledger: Ledger) -> None:
         assert np.array_equal(chunk.model_versions, chunk.ids + 1)
 
 
-def test_a_scan_can_be_recorded_elsewhere(ledger: Ledger, url: str) -> None:
+def test_a_scan_can_be_recorded_elsewhere(ledger: Ledger, other_url: str) -> None:
     ledger.record([3, 1], [0.5, 0.25], [1.0, 2.0], step=[4, 5], model_version=[6, 7])
-    with Ledger.open(f"{url}-copy") as copy:
+    with Ledger.open(other_url) as copy:
         for ids, losses, scores, steps, versions in ledger.scan():
             copy.record(ids, losses, scores, step=steps, model_version=versions)
         for ours, theirs in zip(ledger.lookup([1, 3]), copy.lookup([1, 3]), strict=True):

@@ -54,6 +54,8 @@ OUTSIDE = {
     "torch": ("subsetopt_torch",),
     "sklearn": ("subsetopt_torch",),
     "pyarrow": ("subsetopt_torch",),
+    "lmdb": ("subsetopt.ledger.lmdb_",),
+    "redis": ("subsetopt.ledger.redis_",),
     "ml_dtypes": ("subsetopt.instances",),
     "matplotlib": ("subsetopt_torch",),
 }

@@ -172,27 +172,19 @@ def check_against_the_twin(
 
 
 @pytest.mark.parametrize("library", ["numpy", "torch"])
-@given(options=SETTINGS, batches=st.lists(EXTREME, min_size=1, max_size=6), k=st.integers(1, 9))
+@pytest.mark.parametrize(("dtype", "losses"), [("float64", EXTREME), ("float32", BATCH)])
+@given(options=SETTINGS, k=st.integers(1, 9), data=st.data())
 @settings(max_examples=100)
-def test_float64_against_the_twin(
+def test_against_the_twin(
     library: str,
+    dtype: str,
+    losses: st.SearchStrategy[list[float]],
     options: tuple[list[str], float, float | None, str],
-    batches: list[list[float]],
     k: int,
+    data: st.DataObject,
 ) -> None:
-    check_against_the_twin(options, batches, k, f"{library} float64")
-
-
-@pytest.mark.parametrize("library", ["numpy", "torch"])
-@given(options=SETTINGS, batches=st.lists(BATCH, min_size=1, max_size=6), k=st.integers(1, 9))
-@settings(max_examples=50)
-def test_float32_against_the_twin(
-    library: str,
-    options: tuple[list[str], float, float | None, str],
-    batches: list[list[float]],
-    k: int,
-) -> None:
-    check_against_the_twin(options, batches, k, f"{library} float32")
+    batches = data.draw(st.lists(losses, min_size=1, max_size=6))
+    check_against_the_twin(options, batches, k, f"{library} {dtype}")
 
 
 @pytest.mark.parametrize("kind", ["numpy float64", "torch float64"])

@@ -40,6 +40,13 @@ LOSSES = hnp.arrays(
     st.integers(1, 12),
     elements=st.one_of(st.floats(0.0, 20.0, width=32), st.sampled_from([0.0, 1.0, 1e-30, 1e30])),
 )
+
+
+def on_losses(test: Callable[..., None]) -> Callable[..., None]:
+    """Give a test losses of every kind and dtype."""
+    return every_kind(every_dtype(given(values=LOSSES)(test)))
+
+
 LOGITS = hnp.arrays(
     np.float64,
     st.tuples(st.integers(1, 6), st.integers(2, 5)),
@@ -47,9 +54,7 @@ LOGITS = hnp.arrays(
 )
 
 
-@every_kind
-@every_dtype
-@given(values=LOSSES)
+@on_losses
 def test_adaboost_is_equation_1(kind: str, dtype: str, values: np.ndarray) -> None:
     values = values.astype(dtype)
     found = scores("adaboost", losses=KINDS[kind](values))
@@ -99,9 +104,7 @@ def test_coreset_1_takes_half_of_the_largest_and_half_of_the_smallest(
     assert sorted(values[chosen].astype(np.float64)) == sorted(expected)
 
 
-@every_kind
-@every_dtype
-@given(values=LOSSES)
+@on_losses
 def test_coreset_2_is_the_distance_from_the_mean(kind: str, dtype: str, values: np.ndarray) -> None:
     values = values.astype(dtype)
     found = scores("coreset-2", losses=KINDS[kind](values))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -66,8 +67,12 @@ def weighted(draw: st.DrawFn) -> tuple[np.ndarray, so.VectorMatching, int]:
     return vectors, objective, draw(st.integers(1, n))
 
 
-@given(drawn=weighted())
-@settings(max_examples=60)
+def on_weighted(test: Callable[..., None]) -> Callable[..., None]:
+    """Give a test what ``weighted`` draws, 60 times."""
+    return settings(max_examples=60)(given(drawn=weighted())(test))
+
+
+@on_weighted
 def test_giga_is_the_published_algorithm(drawn: tuple[np.ndarray, so.VectorMatching, int]) -> None:
     vectors, objective, k = drawn
     answer = so.solve(so.Problem(objective, k), "giga")
@@ -89,8 +94,7 @@ def test_giga_equals_the_published_algorithm_in_general_position() -> None:
         assert np.allclose(answer.weights, weights[answer.indices], rtol=1e-9)
 
 
-@given(drawn=weighted())
-@settings(max_examples=60)
+@on_weighted
 def test_omp_is_no_worse_than_published(drawn: tuple[np.ndarray, so.VectorMatching, int]) -> None:
     vectors, objective, k = drawn
     answer = so.solve(so.Problem(objective, k), "omp")

@@ -223,16 +223,26 @@ class OwnBound:
         return so.RawResult(indices, bound=problem.objective.evaluate(indices, weights))
 
 
+def keep_busy(seconds: float) -> None:
+    """Use the processor for a time."""
+    end = time.thread_time() + seconds
+    while time.thread_time() < end:
+        pass
+
+
+def start_or_first(problem: so.Problem, context: so.SolveContext) -> so.RawResult:
+    """Return the warm start, or the first k candidates."""
+    start = context.warm_start
+    return so.RawResult(np.arange(problem.k) if start is None else start)
+
+
 @dataclass(frozen=True)
 class Deaf:
     """Never looks at its deadline."""
 
     def solve(self, problem: so.Problem, context: so.SolveContext) -> so.RawResult:
-        end = time.thread_time() + 0.01
-        while time.thread_time() < end:
-            pass
-        start = context.warm_start
-        return so.RawResult(np.arange(problem.k) if start is None else start)
+        keep_busy(0.01)
+        return start_or_first(problem, context)
 
 
 @dataclass(frozen=True)
@@ -241,18 +251,14 @@ class Late:
 
     def solve(self, problem: so.Problem, context: so.SolveContext) -> so.RawResult:
         context.deadline.expired()
-        end = time.thread_time() + 0.1
-        while time.thread_time() < end:
-            pass
-        start = context.warm_start
-        return so.RawResult(np.arange(problem.k) if start is None else start)
+        keep_busy(0.1)
+        return start_or_first(problem, context)
 
 
 @dataclass(frozen=True)
 class Honest:
     def solve(self, problem: so.Problem, context: so.SolveContext) -> so.RawResult:
-        start = context.warm_start
-        return so.RawResult(np.arange(problem.k) if start is None else start)
+        return start_or_first(problem, context)
 
 
 SMALL = so.Problem(so.MeanMatching([1.0, 2.0, 3.0, 6.0, 4.5, 0.2]), 2)

@@ -38,26 +38,14 @@ _MNIST_FILES = (
 
 @dataclass(frozen=True, slots=True)
 class DataSet:
-    """A classification data set in memory.
+    """A classification data set in memory."""
 
-    Attributes
-    ----------
-    name
-        The name to pass to ``--data``.
-    train_x, test_x
-        Features in [0, 1], float32, shape (samples, features).
-    train_y, test_y
-        Class numbers, int64, shape (samples,).
-    classes
-        Number of classes.
-    """
-
-    name: str
-    train_x: Tensor
-    train_y: Tensor
-    test_x: Tensor
-    test_y: Tensor
-    classes: int
+    name: str  #: the name to pass to ``--data``
+    train_x: Tensor  #: (samples, features) features in [0, 1], float32
+    train_y: Tensor  #: (samples,) class numbers, int64
+    test_x: Tensor  #: (samples, features) features in [0, 1], float32
+    test_y: Tensor  #: (samples,) class numbers, int64
+    classes: int  #: number of classes
 
 
 def check_data_name(name: str) -> None:

@@ -16,21 +16,11 @@ __all__ = ["IssuedBatch", "IssuedBatches", "checked_waiting"]
 
 @dataclass(frozen=True, slots=True)
 class IssuedBatch:
-    """One batch of a sampler.
+    """One batch of a sampler."""
 
-    Attributes
-    ----------
-    number
-        The number of the selection, counted from 0 over all epochs.
-    ids
-        Sample ids, shape (k,), int64, ascending.
-    weights
-        The training weight of each sample, shape (k,), float64.
-    """
-
-    number: int
-    ids: NDArray[np.int64]
-    weights: NDArray[np.float64]
+    number: int  #: the number of the selection, counted from 0 over all epochs
+    ids: NDArray[np.int64]  #: (k,) the sample ids, ascending
+    weights: NDArray[np.float64]  #: (k,) the training weight of each sample
 
     def weights_of(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return the weights of the batch in the order in which ``ids`` has its samples."""

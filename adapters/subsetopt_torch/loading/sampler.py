@@ -32,7 +32,7 @@ from subsetopt_torch.loading.map_style import MapStyle
 from subsetopt_torch.loading.translation import IdTranslation
 from subsetopt_torch.loading.with_ids import returned_ids
 from subsetopt_torch.selection.answers import training_weights
-from subsetopt_torch.selection.named_policy import NamedPolicy, SolverLike
+from subsetopt_torch.selection.named_policy import HasNamedPolicy, NamedPolicy, SolverLike
 
 __all__ = ["SubsetBatchSampler"]
 
@@ -72,7 +72,7 @@ class BatchIterator(Iterator[list[int]]):
         self._sampler.skip_until(int(state["selections"]))
 
 
-class SubsetBatchSampler(Sampler[list[int]]):
+class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
     """Batches of sample ids that a policy chooses over a whole map-style data set.
 
     For ``DataLoader(dataset, batch_sampler=sampler)``: what is not chosen is never loaded. The
@@ -102,6 +102,10 @@ class SubsetBatchSampler(Sampler[list[int]]):
 
     Attributes
     ----------
+    policy
+        The policy, with what it remembers.
+    policy_name
+        Its registered name, or the name of its class.
     epoch
         The epoch in progress, or the last one.
     issued
@@ -225,16 +229,6 @@ class SubsetBatchSampler(Sampler[list[int]]):
             if batch.number < selection:
                 self._waiting.remove(batch)
         self._resumed = self.waiting > 0 or 0 < self.issued < self._length
-
-    @property
-    def policy(self) -> Policy:
-        """The policy, with what it remembers."""
-        return self._named.policy
-
-    @property
-    def policy_name(self) -> str:
-        """The policy's registered name, or the name of its class."""
-        return self._named.name
 
     @property
     def waiting(self) -> int:

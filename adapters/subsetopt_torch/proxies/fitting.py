@@ -32,21 +32,8 @@ _MOMENTUM = 0.9
 class Fit:
     """How a small model is trained, and how it scores.
 
-    Attributes
-    ----------
-    loss_fn
-        ``loss_fn(outputs, targets)``, one loss per sample; training minimizes their mean.
-    epochs
-        Passes over the data, at least 0.
-    batch_size
-        Samples per batch, at least 1. In training a last batch of a single sample, which BatchNorm
-        refuses, joins the batch before.
-    lr
-        Learning rate of SGD with momentum 0.9; None where there is an optimizer.
-    optimizer
-        An optimizer of the model's parameters; None for SGD.
-    seed
-        A nonnegative int that decides the order of the samples and what random layers draw.
+    Training minimizes the mean loss. Where the last batch is a single sample, which BatchNorm
+    refuses, it joins the batch before.
 
     Raises
     ------
@@ -54,12 +41,12 @@ class Fit:
         If a value is out of range, or lr and optimizer are both given, or neither.
     """
 
-    loss_fn: LossFunction
-    epochs: int
-    batch_size: int
-    lr: float | None
-    optimizer: torch.optim.Optimizer | None
-    seed: int
+    loss_fn: LossFunction  #: ``loss_fn(outputs, targets)``, one loss per sample
+    epochs: int  #: passes over the data, at least 0
+    batch_size: int  #: samples per batch, at least 1
+    lr: float | None  #: learning rate of SGD with momentum 0.9; None where there is an optimizer
+    optimizer: torch.optim.Optimizer | None  #: an optimizer of the parameters; None for SGD
+    seed: int  #: decides the order of samples and what random layers draw, at least 0
 
     def __post_init__(self) -> None:
         """Look at every value before any work begins."""

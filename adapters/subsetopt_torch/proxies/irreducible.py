@@ -24,11 +24,11 @@ def irreducible_losses(
     data: Pairs,
     *,
     epochs: int,
+    keep: Literal["best", "last"] = "best",
     lr: float | None = None,
     optimizer: torch.optim.Optimizer | None = None,
     batch_size: int = 128,
     loss_fn: LossFunction | None = None,
-    keep: Literal["best", "last"] = "best",
     seed: int = 0,
     device: torch.device | str | None = None,
     workers: int = 0,
@@ -44,12 +44,12 @@ def irreducible_losses(
         The held-out data and the training data, as for :func:`train_proxy`. They must not overlap.
     epochs
         Passes over the held-out data, at least 0.
-    lr, optimizer, batch_size, loss_fn, seed, device, workers, on_epoch
-        As for :func:`train_proxy`. The loss function must be the one of the training later on.
     keep
         ``"best"`` returns the losses after the epoch whose mean loss on the training data is the
         lowest (the authors' rule), at the price of a forward pass over these data per epoch;
         ``"last"`` those after the last epoch.
+    lr, optimizer, batch_size, loss_fn, seed, device, workers, on_epoch
+        As for :func:`train_proxy`. The loss function must be the one of the training later on.
 
     Returns
     -------

@@ -56,9 +56,9 @@ class Samples:
         Parameters
         ----------
         rows
-            One int64 tensor of row numbers per batch.
+            The row numbers of each batch, shape (batch size,), int64.
         seed
-            Seed of the random streams of the loading processes.
+            The seed of the random streams of the loading processes.
         """
         if self._in_memory:
             x, y = self.data

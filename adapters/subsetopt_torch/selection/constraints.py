@@ -14,7 +14,7 @@ from subsetopt_torch.arguments import Constraints
 from subsetopt_torch.selection.named_policy import NamedPolicy
 from subsetopt_torch.selection.transfer import constraints_to_host
 
-__all__ = ["Rules", "checked_constraints", "constrained", "merged_rules"]
+__all__ = ["Rules", "checked_constraints", "constrained", "included_rows", "merged_rules"]
 
 
 class Rules(TypedDict, total=False):
@@ -59,7 +59,7 @@ def merged_rules(named: NamedPolicy, own: Rules, constraints: Constraints | None
         If the policy draws random designs, which take no constraints; also while it draws none.
     """
     rules: Rules = {**own, **checked_constraints(constraints)}
-    if getattr(named.policy, "draws_designs", False):
+    if named.draws_designs:
         present = {
             "include": np.size(rules.get("include", ())) > 0,
             "exclude": np.size(rules.get("exclude", ())) > 0,
@@ -72,6 +72,18 @@ def merged_rules(named: NamedPolicy, own: Rules, constraints: Constraints | None
                 "out, or take a policy that takes it, such as 'obtf' or 'proportional-loss'."
             )
     return rules
+
+
+def included_rows(rules: Rules, n: int) -> NDArray[np.int64]:
+    """Return which of n samples must be chosen, ascending; none without such a rule.
+
+    Raises
+    ------
+    ProblemError
+        If the rule does not fit n samples.
+    """
+    problem = so.Problem(so.TopScores(np.zeros(n)), 0, include=rules.get("include"))
+    return np.empty(0, dtype=np.int64) if problem.include is None else problem.include
 
 
 def constrained(problem: so.Problem, rules: Rules, bad: NDArray[np.int64]) -> so.Problem:

@@ -54,18 +54,14 @@ class Hearing:
 
 
 def feedback_on(
-    named: NamedPolicy,
-    picked: Picked,
-    losses: Signal,
-    logits: Signal,
-    targets: Signal,
+    named: NamedPolicy, picked: Picked, losses: Signal, logits: Signal, targets: Signal
 ) -> Feedback:
     """Return the feedback on a selection of at least one sample.
 
     Parameters
     ----------
     named
-        The policy that is to hear it.
+        The policy that hears it.
     picked
         The selection.
     losses, logits, targets

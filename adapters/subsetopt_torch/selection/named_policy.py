@@ -22,7 +22,7 @@ from subsetopt.registry import create
 from subsetopt.seeding import Seed
 from subsetopt.solvers.base import Solver
 
-__all__ = ["NamedPolicy", "SolverLike"]
+__all__ = ["HasNamedPolicy", "NamedPolicy", "SolverLike"]
 
 # ``"auto"``, a registered name, a solver object, or a list of these to fall over along.
 SolverLike: TypeAlias = str | Solver | Sequence[str | Solver]
@@ -30,18 +30,15 @@ SolverLike: TypeAlias = str | Solver | Sequence[str | Solver]
 
 @dataclass(frozen=True, slots=True)
 class NamedPolicy:
-    """A policy, and the name that messages and saved states have for it.
+    """A policy, and the name that messages and saved states have for it."""
 
-    Attributes
-    ----------
-    policy
-        The policy object.
-    name
-        Its registered name, or the name of its class.
-    """
+    policy: Policy  #: the policy object
+    name: str  #: its registered name, or the name of its class
 
-    policy: Policy
-    name: str
+    @property
+    def draws_designs(self) -> bool:
+        """Whether it makes random draws with given probabilities, which take no constraints."""
+        return bool(getattr(self.policy, "draws_designs", False))
 
     @classmethod
     def of(cls, policy: str | Policy, options: Mapping[str, Any] | None) -> NamedPolicy:
@@ -109,3 +106,19 @@ class NamedPolicy:
         if isinstance(choice, SolverChoice):
             return create(choice.name, choice.options) if choice.options else choice.name
         return choice
+
+
+class HasNamedPolicy:
+    """What works with a policy, and shows which."""
+
+    _named: NamedPolicy
+
+    @property
+    def policy(self) -> Policy:
+        """The policy, with what it remembers."""
+        return self._named.policy
+
+    @property
+    def policy_name(self) -> str:
+        """The policy's registered name, or the name of its class."""
+        return self._named.name

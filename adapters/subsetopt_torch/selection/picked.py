@@ -92,6 +92,12 @@ class Picked:
             self._solution = self._solution()
         return self._solution
 
+    def capped(self, limit: float) -> Picked:
+        """Return the pick with every weight above a limit cut down to it."""
+        weights = self.weights.clamp(max=limit)
+        values = (self.indices, weights, self.n, self._solution, self.excluded, self.fallback)
+        return Picked(*values, self.origin)
+
     def __len__(self) -> int:
         return self.indices.shape[0]
 

@@ -15,7 +15,7 @@ from subsetopt.policies import SelectionState, WithPresample, has, to_host
 from subsetopt.policies.arrays import Array
 from subsetopt_torch.arguments import Signal
 from subsetopt_torch.model.batches import take
-from subsetopt_torch.selection.constraints import Rules
+from subsetopt_torch.selection.constraints import Rules, included_rows
 from subsetopt_torch.selection.named_policy import NamedPolicy
 
 __all__ = ["Presample", "presampled"]
@@ -112,10 +112,7 @@ def presampled(
     if drawn is None:
         return None
     positions = _checked(to_host(drawn), named.name, state.n)
-    included = so.Problem(so.TopScores(np.zeros(state.n)), 0, include=rules.get("include")).include
-    if included is not None:
-        positions = np.union1d(positions, included)
-    return Presample(positions, state.n)
+    return Presample(np.union1d(positions, included_rows(rules, state.n)), state.n)
 
 
 def _checked(drawn: Array, name: str, n: int) -> NDArray[np.int64]:

@@ -24,10 +24,11 @@ from subsetopt_torch.arguments import (
     process_rank,
 )
 from subsetopt_torch.model.losses import as_loss_vector, weight_dtype
+from subsetopt_torch.selection.annealing import first_full
 from subsetopt_torch.selection.answers import no_answer, training_weights, uniform_draw
 from subsetopt_torch.selection.constraints import Rules, merged_rules
 from subsetopt_torch.selection.hearing import Hearing, feedback_on, finite
-from subsetopt_torch.selection.named_policy import NamedPolicy, SolverLike
+from subsetopt_torch.selection.named_policy import HasNamedPolicy, NamedPolicy, SolverLike
 from subsetopt_torch.selection.picked import Origin, Picked, first_of
 from subsetopt_torch.selection.presample import Presample, presampled
 from subsetopt_torch.selection.proposal import (
@@ -50,7 +51,7 @@ class SelectionWarning(RuntimeWarning):
     """A selection went wrong and training went on with a uniform draw."""
 
 
-class BatchSelector:
+class BatchSelector(HasNamedPolicy):
     """Choose the samples of a batch that deserve a backward pass.
 
     Parameters
@@ -90,6 +91,8 @@ class BatchSelector:
 
     Attributes
     ----------
+    policy, policy_name
+        The policy, with what it remembers, and its registered name or the name of its class.
     step
         Selections made so far.
     fallbacks
@@ -139,6 +142,8 @@ class BatchSelector:
         backend_params: Mapping[str, Any] | None = None,
         constraints: Constraints | None = None,
         rank: int | None = None,
+        full_after: float | None = None,
+        total_steps: int | None = None,
     ) -> None:
         checked_choice("nonfinite", nonfinite, ("raise", "exclude"), listed=True)
         self._named = NamedPolicy.of(policy, policy_options)
@@ -148,6 +153,7 @@ class BatchSelector:
         self.nonfinite = nonfinite
         self.constraints = merged_rules(self._named, {}, constraints)
         self.rank = rank
+        self.full_from = first_full(full_after, total_steps, "total_steps")
         self.seed = checked_seed(seed)
         self.step = 0
         self.fallbacks = 0
@@ -168,18 +174,10 @@ class BatchSelector:
         size = f"k={self.k}" if self.rate is None else f"rate={self.rate}"
         return f"BatchSelector({self.policy_name!r}, {size}, solver={self.solver!r})"
 
-    @property
-    def policy(self) -> Policy:
-        """The policy, with what it remembers."""
-        return self._named.policy
-
-    @property
-    def policy_name(self) -> str:
-        """The policy's registered name, or the name of its class."""
-        return self._named.name
-
     def size(self, n: int) -> int:
         """Return how many of n candidates are chosen."""
+        if self.step >= self.full_from:
+            return n
         k = int(self.k) if self.k is not None else so.size_from_rate(n, self.rate or 0.0)
         return min(max(k, self.floor), n) if k else 0
 

@@ -56,12 +56,7 @@ class OutputLayer:
         self._looked_at_norms = False
 
     def gradients(
-        self,
-        loss_fn: LossFunction,
-        outputs: object,
-        targets: Targets,
-        n: int,
-        traced: Trace,
+        self, loss_fn: LossFunction, outputs: object, targets: Targets, n: int, traced: Trace
     ) -> tuple[Tensor, Tensor]:
         """Return losses and their gradients, by one call of autograd that stops at the outputs.
 
@@ -114,12 +109,7 @@ class OutputLayer:
         return losses, torch.cat([part.reshape(n, -1) for part in parts], 1)
 
     def before_activation(
-        self,
-        output: Tensor,
-        gradients: Tensor,
-        number: int,
-        n: int,
-        traced: Trace,
+        self, output: Tensor, gradients: Tensor, number: int, n: int, traced: Trace
     ) -> Tensor:
         """Return gradients with respect to what the activation of an output was applied to.
 

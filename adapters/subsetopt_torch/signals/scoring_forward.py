@@ -54,26 +54,13 @@ _NEED_GRADIENTS = _OF_LOGITS | {"last_layer_gradients"}
 
 @dataclass(frozen=True, slots=True)
 class ScoringForward:
-    """The forward of a scoring pass, with the signals that follow from it.
+    """The forward of a scoring pass, with the signals that follow from it."""
 
-    Attributes
-    ----------
-    model
-        The model that scores.
-    loss_fn
-        ``loss_fn(outputs, targets)``, one loss per sample.
-    last_layer
-        The linear layer whose input is ``features``.
-    mode
-        The mode of the scoring pass, ``"eval"`` (the default) or ``"train"``.
-    output_layer
-        What is known of the outputs and the loss; by default nothing yet.
-    """
-
-    model: nn.Module
-    loss_fn: LossFunction
-    last_layer: LastLayer
-    mode: ScoringMode = "eval"
+    model: nn.Module  #: the model that scores
+    loss_fn: LossFunction  #: ``loss_fn(outputs, targets)``, one loss per sample
+    last_layer: LastLayer  #: the linear layer whose input is ``features``
+    mode: ScoringMode = "eval"  #: the mode of the modules in the pass, ``"eval"`` or ``"train"``
+    #: what is known of the outputs and the loss; by default nothing yet
     output_layer: OutputLayer = field(default_factory=OutputLayer)
 
     def __call__(
@@ -187,14 +174,8 @@ def learned(
     ----------
     output_layer
         What is known of the outputs and the loss.
-    loss_fn
-        ``loss_fn(outputs, targets)``, one loss per sample.
-    outputs
-        What the model returned for n samples.
-    targets
-        The targets of these samples.
-    n
-        The number of samples.
+    loss_fn, outputs, targets, n
+        As for :meth:`OutputLayer.gradients`.
     wanted
         Names of the signals: any of ``upper_bound`` and ``logit_gradients``.
 

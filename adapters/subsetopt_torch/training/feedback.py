@@ -21,24 +21,12 @@ __all__ = ["Reporting"]
 
 @dataclass(frozen=True, slots=True)
 class Reporting:
-    """Makes the feedback of a training forward.
+    """Makes the feedback of a training forward."""
 
-    Attributes
-    ----------
-    loss_fn
-        ``loss_fn(outputs, targets)``, one loss per sample.
-    autocast
-        Makes the context that derived signals are made in.
-    learns_from
-        Names of the derived signals that the policy learns from.
-    output_layer
-        What is known of the outputs and the loss.
-    """
-
-    loss_fn: LossFunction
-    autocast: Autocast
-    learns_from: frozenset[str]
-    output_layer: OutputLayer
+    loss_fn: LossFunction  #: ``loss_fn(outputs, targets)``, one loss per sample
+    autocast: Autocast  #: makes the context that derived signals are made in
+    learns_from: frozenset[str]  #: names of the derived signals that the policy learns from
+    output_layer: OutputLayer  #: what is known of the outputs and the loss
 
     def __call__(self, forward: ForwardResult, step: int) -> Feedback:
         """Return the feedback to selection number ``step``."""

@@ -24,21 +24,11 @@ __all__ = ["ForwardResult", "TrainingForward"]
 
 @dataclass(frozen=True, slots=True)
 class ForwardResult:
-    """What a training forward gave.
+    """What a training forward gave."""
 
-    Attributes
-    ----------
-    selected
-        The batch, with the k picked samples whose losses are finite.
-    losses
-        Per-sample losses, shape (r,), with gradients: of the k samples, then of their repeats.
-    outputs
-        What the model returned for these r samples.
-    """
-
-    selected: SelectedBatch
-    losses: Tensor
-    outputs: object
+    selected: SelectedBatch  #: the batch, with the k picked samples whose losses are finite
+    losses: Tensor  #: (r,) per-sample losses with gradients: the k samples, then their repeats
+    outputs: object  #: what the model returned for these r samples
 
     def is_finite(self) -> bool:
         """Return whether the losses of all picked samples are finite."""
@@ -55,33 +45,15 @@ class ForwardResult:
 
 @dataclass(frozen=True, slots=True)
 class TrainingForward:
-    """Makes the training forward of a step.
+    """Makes the training forward of a step."""
 
-    Attributes
-    ----------
-    model
-        The model that is trained.
-    loss_fn
-        ``loss_fn(outputs, targets)``, one loss per sample.
-    autocast
-        Makes the context that the forward runs in.
-    selector
-        Says what happens to samples whose loss is not finite.
-    notices
-        Says once what the user should know.
-    rows
-        What the first batch showed of its parts.
-    size
-        The number of samples that repeats fill up to; 0 for no repeats.
-    """
-
-    model: nn.Module
-    loss_fn: LossFunction
-    autocast: Autocast
-    selector: BatchSelector
-    notices: Notices
-    rows: KnownRows
-    size: int = 0
+    model: nn.Module  #: the model that is trained
+    loss_fn: LossFunction  #: ``loss_fn(outputs, targets)``, one loss per sample
+    autocast: Autocast  #: makes the context that the forward runs in
+    selector: BatchSelector  #: says what happens to samples whose loss is not finite
+    notices: Notices  #: says once what the user should know
+    rows: KnownRows  #: what the first batch showed of its parts
+    size: int = 0  #: the number of samples that repeats fill up to; 0 for no repeats
 
     def __call__(self, selected: SelectedBatch) -> ForwardResult:
         """Return losses and outputs of the picked samples."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
+from subsetopt_torch.recorded.records import RecordedUse
 from subsetopt_torch.selection.picked import Picked
 from subsetopt_torch.training.timings import Timings
 
@@ -24,15 +25,15 @@ class StepResult:
     batch_loss
         Mean loss of all scored samples, a detached scalar: the honest curve. With all samples
         chosen it is the mean of the training forward; the mean of the losses that the
-        caller passed, where he did; nan where no forward over the batch was made
-        (``uniform`` below rate 1).
+        caller passed, or that were recorded, where they were not computed; nan where no forward
+        over the batch was made (``uniform`` below rate 1).
     picked
         The samples chosen from this batch.
     timings
         Seconds spent in each part of the step.
     losses
         Per-sample losses of the scoring pass, shape (m,), detached; None without such a pass. m is
-        n, or less where the policy presamples.
+        n, or less where the policy presamples or most losses were recorded.
     scored_indices
         Positions in the batch that ``losses`` belong to, shape (m,), int64, ascending; None when
         they belong to all n samples.
@@ -43,6 +44,8 @@ class StepResult:
     trained
         How many samples had a backward pass: those picked from this batch or, with
         ``accumulate=True``, those gathered for the updates of this step.
+    recorded
+        With a ledger, how many samples had a record, and of what age; otherwise None.
     """
 
     loss: Tensor
@@ -53,3 +56,4 @@ class StepResult:
     scored_indices: Tensor | None = field(default=None, repr=False)
     updated: bool = True
     trained: int = 0
+    recorded: RecordedUse | None = None

@@ -12,6 +12,7 @@ from torch import Tensor
 from subsetopt_torch.arguments import Ids
 from subsetopt_torch.model.batches import Rows, take, take_rows
 from subsetopt_torch.model.losses import weight_dtype
+from subsetopt_torch.recorded.records import RecordedUse
 from subsetopt_torch.selection.picked import Picked
 from subsetopt_torch.training.result import StepResult
 from subsetopt_torch.training.timings import Timings
@@ -66,7 +67,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The losses of a scoring pass.
+    """The losses that a selection was made from.
 
     Attributes
     ----------
@@ -74,10 +75,26 @@ class Scores:
         Per-sample losses, shape (m,), detached.
     indices
         Positions of the m samples in the batch, shape (m,), int64; None for all of them.
+    recorded
+        What a ledger had of them; None where all are of a scoring pass, or given by the caller.
+    rows
+        Which of the m samples had a scoring pass although there is a ledger, ascending; None where
+        there is none.
     """
 
     losses: Tensor
     indices: Tensor | None
+    recorded: RecordedUse | None = None
+    rows: Tensor | None = None
+
+    def of_pass(self) -> tuple[Tensor | None, Tensor | None]:
+        """Return the losses of a scoring pass made now, and their positions in the batch."""
+        if self.rows is None:
+            return self.losses, self.indices
+        if not self.rows.numel():
+            return None, None
+        at = self.rows if self.indices is None else self.indices[self.rows]
+        return self.losses[self.rows], at
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,15 +176,16 @@ class SelectedBatch:
             that forward was not made of these samples.
         """
         nan = torch.full((), float("nan"), device=self.batch.device)
+        scored = (None, None) if self.scores is None else self.scores.of_pass()
         return StepResult(
             nan if loss is None else loss,
             self._batch_loss(nan if losses is None else losses),
             self.picked,
             timings,
-            None if self.scores is None else self.scores.losses,
-            None if self.scores is None else self.scores.indices,
+            *scored,
             updated=updated,
             trained=trained,
+            recorded=None if self.scores is None else self.scores.recorded,
         )
 
     def _batch_loss(self, losses: Tensor) -> Tensor:

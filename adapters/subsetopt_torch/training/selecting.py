@@ -5,14 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from subsetopt.policies.base import FORWARD_SIGNALS
 from subsetopt_torch.arguments import Constraints, Signal
 from subsetopt_torch.model.losses import as_loss_vector
+from subsetopt_torch.selection.constraints import checked_constraints, included_rows
+from subsetopt_torch.selection.picked import Picked
 from subsetopt_torch.selection.selector import BatchSelector
 from subsetopt_torch.signals.scoring_forward import DERIVED
+from subsetopt_torch.training.recorded_scoring import RecordedScoring
 from subsetopt_torch.training.scoring import Scoring
 from subsetopt_torch.training.selected import Batch, Scores, SelectedBatch
 from subsetopt_torch.training.timings import Clock
@@ -22,19 +27,11 @@ __all__ = ["FullSizes", "Selecting"]
 
 @dataclass(slots=True)
 class FullSizes:
-    """The sizes of a full batch and of a full presample.
+    """The sizes of a full batch and of a full presample."""
 
-    Attributes
-    ----------
-    fixed
-        The size of a full batch; None takes the largest seen so far.
-    largest_batch, largest_presample
-        The largest numbers of samples and of presampled candidates seen so far.
-    """
-
-    fixed: int | None
-    largest_batch: int = 0
-    largest_presample: int = 0
+    fixed: int | None  #: the size of a full batch; None takes the largest seen so far
+    largest_batch: int = 0  #: the largest number of samples seen so far
+    largest_presample: int = 0  #: the largest number of presampled candidates seen so far
 
     @property
     def batch(self) -> int:
@@ -53,24 +50,13 @@ class FullSizes:
 
 @dataclass(frozen=True, slots=True)
 class Selecting:
-    """Picks the samples to train on, after a scoring pass where the policy wants one.
+    """Picks the samples to train on, after a scoring pass where the policy wants one."""
 
-    Attributes
-    ----------
-    selector
-        Chooses the samples.
-    scoring
-        Makes the scoring pass.
-    sizes
-        The sizes that padding fills up to.
-    dtype
-        The dtype of the weights where no losses are known.
-    """
-
-    selector: BatchSelector
-    scoring: Scoring
-    sizes: FullSizes
-    dtype: torch.dtype
+    selector: BatchSelector  #: chooses the samples
+    scoring: Scoring | RecordedScoring  #: makes the scoring pass, or looks up records
+    sizes: FullSizes  #: the sizes that padding fills up to
+    dtype: torch.dtype  #: the dtype of the weights where no losses are known
+    max_weight: float | None = None  #: a cap where records are used, in units of 1/k
 
     def __call__(
         self,
@@ -134,16 +120,41 @@ class Selecting:
         given = known.pop("losses")
         passed = {name for name, value in known.items() if value is not None}
         wanted = (DERIVED & self.selector.policy.requires) - passed
-        losses, derived = self.scoring(candidates, full, wanted)
+        scored = self.scoring(candidates, full, wanted)
+        losses = scored.losses
         clock.lap("scoring")
-        signals: dict[str, Signal] = {**derived, **known}
+        signals: dict[str, Signal] = {**scored.signals, **known}
         picked = self.selector(
             losses if given is None else as_loss_vector(given).to(losses.device),
             presample=presample,
-            constraints=constraints,
+            constraints=self._with_taken(constraints, scored.taken, batch.n),
             **signals,
         )
-        return SelectedBatch.scored(batch, picked, Scores(losses, indices))
+        if scored.recorded is None:
+            return SelectedBatch.scored(batch, picked, Scores(losses, indices))
+        assert scored.rows is not None
+        rows = torch.from_numpy(scored.rows).to(losses.device)
+        scores = Scores(losses, indices, scored.recorded, rows)
+        return SelectedBatch.scored(batch, self._capped(picked), scores)
+
+    def _with_taken(
+        self, constraints: Constraints | None, taken: NDArray[np.int64] | None, n: int
+    ) -> Constraints | None:
+        """Return constraints that also include the first of the samples to take, at most k."""
+        if taken is None or not taken.size:
+            return constraints
+        included = included_rows(
+            {**self.selector.constraints, **checked_constraints(constraints)}, n
+        )
+        room = max(0, self.selector.size(n) - included.size)
+        rows = np.union1d(included, np.setdiff1d(taken, included)[:room])
+        return {**(constraints or {}), "include": rows}
+
+    def _capped(self, picked: Picked) -> Picked:
+        """Return a pick without weights above the cap for records."""
+        if self.max_weight is None or not len(picked):
+            return picked
+        return picked.capped(self.max_weight / len(picked))
 
 
 def _with_samples(signals: Mapping[str, Signal], batch: Batch) -> dict[str, Signal]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from subsetopt import OptionError, ProblemError
 from subsetopt.inputs import checked_choice
+from subsetopt.ledger import Ledger
 from subsetopt.policies.parts.saved_state import SavedState
 from subsetopt_torch.arguments import Autocast, Constraints, Ids, Signal, check_state
 from subsetopt_torch.model.batches import Rows, batch_size, per_sample
@@ -20,6 +21,9 @@ from subsetopt_torch.model.known_rows import KnownRows
 from subsetopt_torch.model.losses import LossFunction
 from subsetopt_torch.model.parameters import device_of, model_weight_dtype
 from subsetopt_torch.model.scoring_pass import ScoringMode
+from subsetopt_torch.recorded.records import BatchRecords
+from subsetopt_torch.recorded.settings import RecordedScores
+from subsetopt_torch.selection.named_policy import NamedPolicy
 from subsetopt_torch.selection.proposal import NonfiniteError
 from subsetopt_torch.selection.selector import BatchSelector
 from subsetopt_torch.signals.last_layer import LastLayer
@@ -30,6 +34,7 @@ from subsetopt_torch.training.finite import FiniteCheck
 from subsetopt_torch.training.forward import ForwardResult, TrainingForward
 from subsetopt_torch.training.gathering import Gathering, checked_gathered, combined
 from subsetopt_torch.training.notices import Notices
+from subsetopt_torch.training.recorded_scoring import RecordedScoring
 from subsetopt_torch.training.result import StepResult
 from subsetopt_torch.training.scoring import Scoring
 from subsetopt_torch.training.selected import Batch, SelectedBatch
@@ -42,21 +47,11 @@ __all__ = ["SelectiveStep"]
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What became of an update.
+    """What became of an update."""
 
-    Attributes
-    ----------
-    forward
-        The training forward.
-    loss
-        Its weighted loss, a detached scalar; None where no sample was left to train on.
-    updated
-        Whether the optimizer changed the parameters.
-    """
-
-    forward: ForwardResult
-    loss: Tensor | None
-    updated: bool
+    forward: ForwardResult  #: the training forward
+    loss: Tensor | None  #: its weighted loss, a detached scalar; None where no sample was left
+    updated: bool  #: whether the optimizer changed the parameters
 
     @property
     def selected(self) -> SelectedBatch:
@@ -107,12 +102,15 @@ class SelectiveStep:
     synchronize
         Whether to wait for a CUDA device at the end of each part, so that ``timings`` says where
         time went. Off by default, since it costs speed.
+    recorded
+        A ledger, or :class:`RecordedScores` of one. Losses and scores are then looked up by ids in
+        place of a scoring pass, and what was trained on is recorded.
 
     Raises
     ------
     OptionError
-        If an option has none of its values, ``last_layer`` is no linear layer of the model, or the
-        optimizer needs a closure.
+        If an option has none of its values, ``last_layer`` is no linear layer of the model, the
+        optimizer needs a closure, or the policy requires signals that are not recorded.
 
     Notes
     -----
@@ -159,6 +157,7 @@ class SelectiveStep:
         scaler: torch.amp.GradScaler | None = None,
         autocast: Autocast | None = None,
         synchronize: bool = False,
+        recorded: Ledger | RecordedScores | None = None,
     ) -> None:
         checked_choice("scoring_mode", scoring_mode, ("eval", "train"), listed=True)
         checked_choice("update_bn", update_bn, ("picked", "scored"), listed=True)
@@ -179,12 +178,14 @@ class SelectiveStep:
         self.synchronize = synchronize
         self._last_layer = LastLayer(model, last_layer)
         self._output_layer = OutputLayer()
+        self._named = NamedPolicy(selector.policy, selector.policy_name)
         self._learns_from = learns_from(selector.policy)
         self._sizes = FullSizes(batch_size)
         self._gathering = Gathering()
         selector.hear(None)
         self._notices = Notices()
         self._rows = KnownRows()
+        self._records = None if recorded is None else self._of_ledger(recorded)
 
     @property
     def batch_size(self) -> int:
@@ -213,7 +214,7 @@ class SelectiveStep:
             Tensors, or tuples, lists and dicts of them, nested, samples along dimension 0; or lists
             of one entry per sample, which the model gets as they are.
         ids
-            Sample ids, shape (n,), for policies that remember samples.
+            Sample ids, shape (n,), for policies that remember samples, and for records.
         constraints
             Constraints for this batch, as for :meth:`BatchSelector.__call__`.
         signals
@@ -233,6 +234,8 @@ class SelectiveStep:
                 "a step makes gradients, and they are switched off here (torch.no_grad or "
                 "torch.inference_mode): call it outside."
             )
+        if self._records is not None:
+            self._records.check_ids(ids)
         n = batch_size(targets, inputs)
         self._sizes.see_batch(n)
         self._set_floor(n)
@@ -320,6 +323,22 @@ class SelectiveStep:
                 "larger rate or k, or last_batch='drop'.",
             )
 
+    def _of_ledger(self, recorded: Ledger | RecordedScores) -> BatchRecords:
+        """Return what looks batches up and records them.
+
+        Raises
+        ------
+        OptionError
+            If the policy requires signals that are not recorded, or the statistics of BatchNorm are
+            to come from a scoring pass, which there is none of.
+        """
+        if self.update_bn == "scored":
+            raise OptionError(
+                "update_bn='scored' takes running statistics from the scoring pass, which recorded="
+                " does without: leave update_bn at 'picked'."
+            )
+        return BatchRecords.of(recorded, self._named)
+
     # The parts of a step are made for every batch, so that they follow the attributes above.
 
     def _scoring(self) -> Scoring:
@@ -334,8 +353,15 @@ class SelectiveStep:
         )
 
     def _selecting(self) -> Selecting:
-        dtype = model_weight_dtype(self.model)
-        return Selecting(self.selector, self._scoring(), self._sizes, dtype)
+        dtype, scoring = model_weight_dtype(self.model), self._scoring()
+        records = self._records
+        if records is None:
+            return Selecting(self.selector, scoring, self._sizes, dtype)
+        lookup = RecordedScoring(
+            scoring, records, records.now(self.selector.step), self._named.draws_designs
+        )
+        cap = records.settings.max_weight
+        return Selecting(self.selector, lookup, self._sizes, dtype, cap)
 
     def _forward(self, full: int) -> TrainingForward:
         size = full if self.last_batch == "pad" else 0
@@ -347,7 +373,10 @@ class SelectiveStep:
         return Update(self.optimizer, self.scaler)
 
     def _reporting(self) -> Reporting:
-        return Reporting(self.loss_fn, self.autocast, self._learns_from, self._output_layer)
+        wanted = self._learns_from
+        if self._records is not None:
+            wanted = wanted | self._records.learns_from
+        return Reporting(self.loss_fn, self.autocast, wanted, self._output_layer)
 
     def _train(self, selected: SelectedBatch, clock: Clock) -> StepResult:
         """Make an update on the picked samples of a batch."""
@@ -415,9 +444,15 @@ class SelectiveStep:
         return Fitted(forward, loss.detach(), updated)
 
     def _report(self, fitted: Fitted) -> None:
-        """Tell the policy what the training forward gave, where there was an update."""
-        if fitted.loss is not None and self.selector.listens:
-            self.selector.hear(self._reporting()(fitted.forward, self.selector.step - 1))
+        """Tell policy and ledger what the training forward gave, where there was an update."""
+        listens, records = self.selector.listens, self._records
+        if fitted.loss is None or not (listens or records is not None):
+            return
+        feedback = self._reporting()(fitted.forward, self.selector.step - 1)
+        if listens:
+            self.selector.hear(feedback)
+        if records is not None:
+            records.hear(feedback)
 
     def _norms_kept(self, selected: SelectedBatch) -> AbstractContextManager[object]:
         """Keep the running statistics where they come from the scoring pass."""

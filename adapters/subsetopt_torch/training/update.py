@@ -15,18 +15,10 @@ __all__ = ["Update", "check_needs_no_closure", "innermost"]
 
 @dataclass(frozen=True, slots=True)
 class Update:
-    """Turns a loss into a change of the parameters.
+    """Turns a loss into a change of the parameters."""
 
-    Attributes
-    ----------
-    optimizer
-        The optimizer of the model's parameters.
-    scaler
-        Scales the loss of a forward in half precision; None for none.
-    """
-
-    optimizer: torch.optim.Optimizer
-    scaler: torch.amp.GradScaler | None
+    optimizer: torch.optim.Optimizer  #: the optimizer of the model's parameters
+    scaler: torch.amp.GradScaler | None  #: scales the loss of a forward in half precision
 
     def clear(self) -> None:
         """Drop the gradients of the last update."""

@@ -32,8 +32,8 @@ _SMALLEST_PIVOT = 1e-3
 _RESIDUAL = 1e-12
 
 N_INTS = 3
-# Where the counts of a flight stand: units in the queue, pivots since the inverse was set up, free
-# rows.
+# The positions of the counts of a flight: units in the queue, pivots since the inverse was set up,
+# and free rows.
 I_QUEUED, I_PIVOTS, I_FREE = range(N_INTS)
 
 _ALL = 1 << 62
@@ -69,14 +69,15 @@ def add_column(balance, j, units, pi, columns, rows, distances):
     pi
         Their inclusion probabilities, shape (m,).
     columns
-        The columns, shape (m, q), of which the first ``rows`` are there; the first of all is 1.
+        The columns, shape (m, q), of which the first ``rows`` are written; the first of all is 1.
     distances
-        How far the columns of each unit are from typical, squared, shape (m,); added to.
+        The squared distance of each unit's columns from typical ones, shape (m,), to which that of
+        the new column is added.
 
     Returns
     -------
     bool
-        Whether there is such a column: not where the ratios do not differ.
+        Whether the column was added: it is not where all ratios are equal.
     """
     m = units.size
     largest = 0.0
@@ -117,7 +118,7 @@ def restart(rows, inverse, basis, ints):
 
 @njit(cache=True, forceinline=True)
 def _times(inverse, vector, rows, out):
-    """Write ``E vector``; the inverse is stored transposed, so that the inner loop is an axpy."""
+    """Write ``E vector``; E is stored transposed, so that the inner loop adds multiples of rows."""
     for i in range(rows):
         out[i] = 0.0
     for k in range(rows):
@@ -233,7 +234,7 @@ def _release(unit, pi, rows, c, queue, inverse, basis, ints):
 
 @njit(cache=True, forceinline=True)
 def _refined(unit, columns, rows, inverse, basis, c, missed, more):
-    """Whether the unit's column in the basis is as precise as the residual asks, refined if not."""
+    """Refine the unit's column in the basis where it is imprecise; return whether it is precise."""
     for _ in range(3):
         if _missed(unit, columns, rows, c, basis, missed) <= _RESIDUAL:
             return True
@@ -296,12 +297,12 @@ def fly(columns, pi, rows, state, rng, limit):
     rng
         State of the generator.
     limit
-        Most units to look at.
+        The largest number of units to look at.
 
     Returns
     -------
     int
-        Units looked at.
+        The number of units looked at.
     """
     state = State(*state)
     done, queue, ints = 0, state.queue, state.ints
@@ -329,7 +330,7 @@ def land(columns, pi, rows, state, rng, size):
             fly(columns, pi, fewer, state, rng, _ALL)
             _requeue(fewer, queue, basis, ints)
     undecided = ints[I_QUEUED]
-    # One unit is undecided, whose probability is 0 or 1 but for rounding.
+    # At most one unit is still undecided, and its probability is 0 or 1 but for rounding.
     for i in range(undecided):
         pi[queue[i]] = 0.0
     chosen = 0
@@ -351,15 +352,15 @@ def draw(inclusion, balance, size, closest_last, limit, rng, taken):
     Parameters
     ----------
     inclusion
-        Inclusion probabilities, shape (n,); those within ``DECIDED`` of 0 or 1 are these.
+        Inclusion probabilities, shape (n,); those within ``DECIDED`` of 0 or 1 count as 0 or 1.
     balance
         Balancing variables, shape (n, p).
     size
         Size of the sample.
     closest_last
-        Whether units with typical columns are looked at last; in a random order otherwise.
+        Whether units with typical columns are looked at last; otherwise the order is random.
     limit
-        Most units to look at; a systematic draw decides what is left then.
+        The largest number of units to look at; a systematic draw decides those that are left.
     rng
         State of the generator.
     taken
@@ -368,7 +369,7 @@ def draw(inclusion, balance, size, closest_last, limit, rng, taken):
     Returns
     -------
     tuple
-        Units looked at; whether the flight ended.
+        The number of units looked at, and whether the flight ended.
     """
     n, m, certain = inclusion.size, 0, 0
     units = np.empty(n, dtype=np.int64)

@@ -30,15 +30,15 @@ def systematic(pi, order, size, rng, taken):
     Parameters
     ----------
     pi
-        Inclusion probabilities (n,), summing to ``size`` but for rounding.
+        Inclusion probabilities, shape (n,), which sum to ``size`` but for rounding.
     order
-        The order of the intervals (n,).
+        The candidates in the order of their intervals, shape (n,).
     size
-        How many to take: exactly that many are, whatever the rounding.
+        How many to take; rounding never changes how many are taken.
     rng
         State of the generator.
     taken
-        Written: whether each candidate is taken, (n,) bool.
+        Written: whether each candidate is taken, shape (n,), bool.
     """
     missing = size
     for i in range(pi.size):

@@ -16,7 +16,7 @@ from subsetopt.kernels.vectors.quantized import SCALE, code_vector, reach
 __all__ = ["Atoms", "Walk", "geodesic_steps", "start_products"]
 
 _FAST = {"contract", "reassoc", "nsz", "arcp", "nnan"}
-# Atoms this near to the point reached, as a squared sine, are taken for that point.
+# An atom is taken for the point reached where the squared sine of their angle is at most this.
 _SAME = 1e-6
 # An angle whose sine is below this is rounding.
 _FLAT = 1e-14

@@ -1,4 +1,4 @@
-"""The squared norms and the sum of vectors, in one pass: what reading them costs is paid once."""
+"""The squared norms and the sum of vectors in one pass, which reads them from memory once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from subsetopt.kernels.compiling import njit
 __all__ = ["squares_and_sum"]
 
 
-# Sums in any order, so that they are done several at a time; inf and nan keep their meaning.
+# Terms are added in any order, so that several are added at a time; inf and nan keep their meaning.
 @njit(cache=True, fastmath={"contract", "reassoc", "nsz", "arcp"})
 def squares_and_sum(vectors, squares, total):
     """Write the squared norms of the rows to ``squares`` (n,), add the rows to ``total`` (d,)."""

@@ -23,23 +23,24 @@ __all__ = [
     "correlate", "steps",
 ]  # fmt: skip
 
-# Why a step ends: a point joined, none lowers the residual, one does but has no room.
+# A step ends because a point joined, none lowers the residual, or one does but has no room.
 MOVED, CONVERGED, FULL = 0, 1, 2
 
-# What a point is: it may join, is active, is of no use until the next change, may never join.
+# A point may join, is active, is of no use until the next change, or may never join.
 OPEN, _ACTIVE, _IDLE, CLOSED = 0, 1, 2, 3
 
-# Sums in any order, so that they are done several at a time; inf and nan keep their meaning.
+# Terms are added in any order, so that several are added at a time; inf and nan keep their meaning.
 _FAST = {"contract", "reassoc", "nsz", "arcp"}
-# Below this share of its squared norm, what a point adds to the span of the others is rounding.
+# What a point adds to the span of the others is rounding where its square is below this share of
+# the point's squared norm.
 _DEPENDENT = 1e-13
-# Below this share, it is made orthogonal once more.
+# Where that square is below this share, the point is made orthogonal to the others once more.
 _CANCELED = 0.01
 # A gradient below this share of the largest possible is rounding.
 _FLAT = 1e-14
-# Keys are in single precision, and lie this near to what they stand for.
+# Keys are in single precision, and differ by less than this from what they stand for.
 _SLACK = 1e-6
-# Keys looked through at once.
+# The number of keys that are looked through at once.
 _GROUP = 64
 
 
@@ -113,7 +114,7 @@ def correlate(points, x, out):
 def _project(basis, count, v, coordinates):
     """Take the span of the basis out of v; add what was taken to the coordinates.
 
-    Four vectors at a time: both passes over them are made while they lie in the cache.
+    Four vectors are taken out at a time, so that the second pass over them finds them in the cache.
     """
     a = 0
     while a + 4 <= count:
@@ -152,7 +153,7 @@ def _square_and_product(v, r):
 
 @uncounted(fastmath=_FAST)
 def _extend(basis, count, point):
-    """Let a point into the factorization; False when it depends on those before it."""
+    """Add a point to the factorization; return False when it depends on those before it."""
     v, column, r = basis.vectors[count], basis.columns[count], basis.residual
     point_square = 0.0
     for c in range(v.size):
@@ -230,7 +231,7 @@ def _best(scores, scales, state):
 
 @uncounted
 def _any_at_least(keys, bound):
-    """Whether any key is at least a bound: much cheaper than which."""
+    """Return whether any key is at least a bound, which takes far less time than finding it."""
     count = np.int32(0)
     for i in range(keys.size):
         if keys[i] >= bound:
@@ -257,7 +258,7 @@ def _at_least(keys, bound, candidates):
 
 @uncounted
 def _best_coded(points, coded, state, r, size):
-    """Return what :func:`_best` does, looking at those in double precision that may be the best."""
+    """Return what :func:`_best` does; only points that may be the best are read in full."""
     rows, scales, keys, candidates = points.rows, points.scales, coded.keys, coded.candidates
     code_vector(r, size, coded.code)
     multiply(coded.codes, coded.code, coded.products)
@@ -265,7 +266,7 @@ def _best_coded(points, coded, state, r, size):
     count, best = _at_least(keys, bound, candidates)
     if best < 0:
         return -1, -np.inf
-    # The most promising one first: few of the others can still be better.
+    # The most promising point comes first, because few of the others can still be better then.
     value = _dot(rows[best], r) * scales[best]
     first, limit = best, value / size - _SLACK
     for a in range(count):
@@ -289,7 +290,7 @@ def _any_above(points, r, bound, state):
 
 @uncounted
 def _wake(active):
-    """Let the points that were of no use join again, but for the active ones."""
+    """Let the points that were of no use join again, unless they are active by now."""
     for a in range(active.idle_size[0]):
         i = active.idle[a]
         if active.state[i] == _IDLE:
@@ -307,7 +308,7 @@ def _rest(j, active):
 
 @uncounted
 def _join(points, coded, active, basis, bound):
-    """Let the point with the largest score above a bound join; False when there is none."""
+    """Let the point with the largest score above a bound join; return whether there is one."""
     state, r = active.state, basis.residual
     j, score = -1, 0.0
     exact = coded.codes.shape[0] == 0
@@ -385,13 +386,13 @@ def steps(points, coded, active, basis, most):
         The fields of Points, Coded, Active and Basis, as plain tuples: calls with named ones take
         longer.
     most
-        Largest number of points that join.
+        The largest number of points that join.
 
     Returns
     -------
     outcome, done
-        MOVED; CONVERGED when no point lowers the residual; FULL when one does, but has no room. And
-        how many joined.
+        MOVED; CONVERGED when no point lowers the residual; FULL when one does, but has no room; and
+        the number of points that joined.
     """
     points, coded = Points(*points), Coded(*coded)
     active, basis = Active(*active), Basis(*basis)

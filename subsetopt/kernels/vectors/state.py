@@ -10,7 +10,7 @@ from subsetopt.kernels.array_types import Floats, Ints, Singles
 
 __all__ = ["POOL", "STATE", "First", "Points", "Pool", "Scratch", "Subset", "Table"]
 
-# How many of the likeliest points to take out, and to put in, the first swaps are made among.
+# The first swaps are made among this many of the likeliest points to take out, and to put in.
 POOL = 8
 
 

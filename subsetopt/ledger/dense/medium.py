@@ -86,15 +86,12 @@ class DenseMedium:
 
     def write(self, keys: NDArray[np.int64], rows: Rows) -> int:
         """Store what has no later record, through the journal."""
-        try:
-            with self._writing():
-                self._file.reserve(int(keys.max()) + 1)
-                batch = self._newer(Batch(keys, seal(rows, keys)))
-                if batch.ids.size:
-                    self._journal.write(batch, durable=self._durable)
-                    self._settle(batch)
-        except OSError as error:
-            raise refusal(self._path, error, "be written") from error
+        with self._writing():
+            self._file.reserve(int(keys.max()) + 1)
+            batch = self._newer(Batch(keys, seal(rows, keys)))
+            if batch.ids.size:
+                self._journal.write(batch, durable=self._durable)
+                self._settle(batch)
         return int(batch.ids.size)
 
     def read(self, keys: NDArray[np.int64]) -> Rows:
@@ -179,15 +176,18 @@ class DenseMedium:
             self._file.close()
             self._journal.close()
             self._open()  # A forked child shares the lock of its parent unless it opens the file.
-        with self._threads, locked(self._file.handle):
-            if (left := self._journal.pending()) is not None:
-                self._file.reserve(int(left.ids.max()) + 1)
-                self._settle(self._newer(left))
-                self.recovered = (
-                    f"a writer ended while it put a batch of {left.ids.size} records in place; the "
-                    "batch is complete now."
-                )
-            yield
+        try:
+            with self._threads, locked(self._file.handle):
+                if (left := self._journal.pending()) is not None:
+                    self._file.reserve(int(left.ids.max()) + 1)
+                    self._settle(self._newer(left))
+                    self.recovered = (
+                        f"a writer ended while it put a batch of {left.ids.size} records in place; "
+                        "the batch is complete now."
+                    )
+                yield
+        except OSError as error:
+            raise refusal(self._path, error, "be written") from error
 
     def _newer(self, batch: Batch) -> Batch:
         """Return the part of a batch that has no intact record of a later step in its place."""

@@ -198,7 +198,7 @@ def row_norms(gradients: Array) -> Array:
     Raises
     ------
     ProblemError
-        If there is no dimension of samples.
+        If they are a single number.
 
     Examples
     --------

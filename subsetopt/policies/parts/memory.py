@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import checked_integer
+from subsetopt.inputs import checked_count
 from subsetopt.policies.arrays import Array, to_host
 from subsetopt.policies.base import Feedback, Signals, StatelessPolicy, signal
 from subsetopt.policies.parts.saved_state import SavedState
 
-__all__ = ["LossMemory", "RememberingPolicy", "checked_count", "checked_ids"]
+__all__ = ["LossMemory", "RememberingPolicy", "checked_ids"]
 
 # Ids lie below this number. The memory is an array indexed by id, so that a larger id, which is
 # surely a mistake, would take 16 GiB and more.
@@ -238,17 +238,6 @@ def checked_ids(ids: Array) -> NDArray[np.int64]:
             "indexed by id. Number the samples from 0."
         )
     return array.astype(np.int64, copy=False)
-
-
-def checked_count(name: str, value: object) -> int | None:
-    """Return an option that is a number of steps, or None.
-
-    Raises
-    ------
-    OptionError
-        If it is neither None nor an integer of at least 1.
-    """
-    return None if value is None else checked_integer(name, value, 1, also=" or None")
 
 
 def _checked_losses(losses: Array, ids: NDArray[np.int64]) -> NDArray[np.float64]:

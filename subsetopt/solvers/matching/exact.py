@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
-from subsetopt.inputs import checked_integer
+from subsetopt.inputs import checked_count, checked_integer
 from subsetopt.kernels.matching.branch import branch, open_distance
 from subsetopt.kernels.matching.branch_constrained import (
     branch_constrained,
@@ -107,8 +107,7 @@ class Exact:
 
     def __post_init__(self) -> None:
         checked_integer("meet_limit", self.meet_limit, 0)
-        if self.branch_limit is not None:
-            checked_integer("branch_limit", self.branch_limit, 0)
+        checked_count("branch_limit", self.branch_limit, 0)
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the proved optimum, or the best subset and bound at the limit."""

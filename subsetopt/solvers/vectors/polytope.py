@@ -21,21 +21,21 @@ __all__ = ["CappedSimplex", "End", "Polytope", "Variant", "Vertex", "WeightedCon
 
 Variant = Literal["plain", "away", "pairwise"]
 
-# A vertex whose share of the weight is below this leaves; the share is rounding.
+# A vertex leaves where its share of the weight is at most this, since such a share is rounding.
 _GONE = 1e-15
 
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Vertex:
-    """A vertex: which candidates have a weight there, how much each, and the weighted sum."""
+    """A vertex: some candidates with equal weights."""
 
-    indices: NDArray[np.int64]
-    weight: float
-    point: NDArray[np.float64]
+    indices: NDArray[np.int64]  #: (m,) the candidates that have a weight
+    weight: float  #: the weight of each of them
+    point: NDArray[np.float64]  #: (d,) their weighted sum
 
     @property
     def key(self) -> bytes:
-        """Return what tells vertices apart."""
+        """Return what tells this vertex from others."""
         return self.indices.tobytes()
 
 
@@ -44,10 +44,12 @@ class Polytope(Protocol):
 
     Attributes
     ----------
-    n, target
-        Number of weights, and the vector that their weighted sum should be.
+    n
+        The number of weights.
+    target
+        The vector that the weighted sum should be, shape (d,).
     room
-        Most vertices that may be active at once.
+        The largest number of vertices that may be active at once.
     """
 
     n: int
@@ -96,15 +98,15 @@ class CappedSimplex:
     def within_reach(
         self, vertex: Vertex, residual: NDArray[np.float64], active: Iterable[Vertex]
     ) -> Vertex:
-        """Return the oracle's vertex: every vertex may join."""
+        """Return the oracle's vertex, since every vertex may join."""
         return vertex
 
 
 class WeightedCone:
     r"""The Hilbert coreset polytope: :math:`w \ge 0`, :math:`\sum_i \sigma_i w_i = \sigma / n`.
 
-    Every vertex is one vector, stretched to the mean norm (for a target of its own, to at least
-    the target's length, without which it could not be reached). Included vectors, quotas and a
+    Every vertex is one vector, scaled to the mean norm of all vectors, or to the norm of the target
+    where that is larger: shorter vertices could not reach it. Included vectors, quotas and a
     capacity say which vertices may be active together.
     """
 
@@ -163,13 +165,13 @@ class WeightedCone:
 
 @dataclass(frozen=True, eq=False, slots=True)
 class End:
-    """Where Frank-Wolfe ended: weights, half the squared residual, gap, oracle calls, reason."""
+    """Where Frank-Wolfe ended."""
 
-    weights: NDArray[np.float64]
-    value: float
-    gap: float
-    steps: int
-    stop: StopReason
+    weights: NDArray[np.float64]  #: (n,) the weight of every candidate
+    value: float  #: half the squared residual at the last point that the oracle was asked at
+    gap: float  #: the Frank-Wolfe gap at that point; infinite where there is none
+    steps: int  #: the number of calls of the oracle
+    stop: StopReason  #: why it ended
 
 
 def minimize(
@@ -182,19 +184,19 @@ def minimize(
     polytope
         The weights to choose from.
     variant
-        ``"plain"``, ``"away"`` or ``"pairwise"``.
+        ``"plain"`` walks toward a vertex; ``"away"`` walks away from the worst active vertex where
+        that promises more; ``"pairwise"`` moves weight from the worst active vertex to another.
     context
         Its deadline is looked at before every step.
     limit
-        Most calls of the oracle.
+        The largest number of calls of the oracle.
     enough
-        A gap that is taken for 0.
+        A gap of at most this is taken for 0.
 
     Returns
     -------
     End
-        ``gap`` is the Frank-Wolfe gap at the last point the oracle was asked at, infinite before;
-        ``value`` is f there, so that ``value - gap`` bounds the minimum from below.
+        Its ``value`` is f, and ``value - gap`` bounds the minimum from below.
     """
     start = polytope.first()
     if start is None:
@@ -243,7 +245,7 @@ class _Active:
     def move(
         self, vertex: Vertex, residual: NDArray[np.float64], variant: Variant, room: int
     ) -> bool:
-        """Make one step with exact line search; False when there is no step to make."""
+        """Make one step with exact line search; return whether there was one to make."""
         here = self.point()
         ahead = vertex.point - here
         worst = min(self.shares, key=lambda key: float(residual @ self.vertices[key].point))

@@ -1,0 +1,1 @@
+"""Recorded scores in place of a scoring pass."""

@@ -1,0 +1,1 @@
+"""Ids of any kind as keys, and records as their values."""

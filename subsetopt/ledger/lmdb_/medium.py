@@ -1,0 +1,136 @@
+"""The medium in an LMDB database."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from subsetopt.inputs import checked_integer
+from subsetopt.ledger.keyed.keys import decoded, encoded
+from subsetopt.ledger.keyed.values import from_values, sift, to_values
+from subsetopt.ledger.lmdb_.environment import acquire
+from subsetopt.ledger.lmdb_.tables import Tables, Transaction
+from subsetopt.ledger.locks import require_locks
+from subsetopt.ledger.records import RECORD_SIZE, LedgerStats, Rows
+
+__all__ = ["LmdbMedium", "open_lmdb"]
+
+_LEAST_MAP = 1 << 16
+# The key of an integer.
+_NATIVE_SIZE = 8
+
+
+def open_lmdb(url: str, *, readonly: bool, durable: bool, map_size: int = 1 << 30) -> LmdbMedium:
+    """Open the folder of a URL ``lmdb:FOLDER``."""
+    require_locks(url)
+    checked_integer("map_size", map_size, _LEAST_MAP)
+    return LmdbMedium(url.partition(":")[2], readonly=readonly, durable=durable, map_size=map_size)
+
+
+class LmdbMedium:
+    """Records in an LMDB database.
+
+    Parameters
+    ----------
+    folder
+        The folder of the database.
+    readonly
+        Whether nothing will be written.
+    durable
+        Whether a commit waits until it would outlast a loss of power.
+    map_size
+        Bytes of address space to begin with.
+    """
+
+    def __init__(self, folder: str, *, readonly: bool, durable: bool, map_size: int) -> None:
+        self.url = f"lmdb:{folder}"
+        self.damaged = 0
+        self.recovered = ""  # LMDB has nothing to repair: a commit that is not whole is not seen.
+        self._environment = acquire(
+            Path(folder), readonly=readonly, durable=durable, map_size=map_size
+        )
+
+    def keys(self, ids: Any) -> list[bytes]:
+        """Return ids as keys."""
+        return encoded(ids)
+
+    def write(self, keys: list[bytes], rows: Rows) -> int:
+        """Store what has no later record, in one transaction."""
+        order = sorted(range(len(keys)), key=keys.__getitem__)
+        ordered, steps = [keys[place] for place in order], rows["step"][order]
+        values = to_values(rows[order])
+
+        def store(transaction: Transaction, tables: Tables) -> int:
+            there = tables.fetch(transaction, ordered)
+            sift(there)
+            wins = (steps >= there["step"]).tolist()
+            tables.store(transaction, ordered, values, wins)
+            return sum(wins)
+
+        return self._environment.write(store)
+
+    def read(self, keys: list[bytes]) -> Rows:
+        """Return the records as one commit left them."""
+        rows = self._environment.read(lambda transaction, tables: tables.fetch(transaction, keys))
+        self.damaged += sift(rows).size
+        return rows
+
+    def scan(self, size: int) -> Iterator[tuple[NDArray[Any], Rows]]:
+        """Yield the records by ascending key, each chunk as one commit left it."""
+        for keys, rows in self._chunks(size):
+            broken = sift(rows)
+            self.damaged += broken.size
+            if broken.size:
+                kept = np.flatnonzero(rows["check"])
+                keys, rows = [keys[place] for place in kept], rows[kept]
+            if keys:
+                yield decoded(keys), rows
+
+    def flush(self) -> None:
+        """Wait for the disk."""
+        self._environment.sync()
+
+    def compact(self) -> None:
+        """Delete records that are damaged, and write the database anew without free pages."""
+        for keys, rows in self._chunks(1 << 16):
+            broken = [keys[place] for place in sift(rows)]
+            if broken:
+                self._environment.write(partial(_delete, keys=broken))
+        self._environment.compact()
+
+    def stats(self) -> LedgerStats:
+        """Return what LMDB counts itself."""
+        count = self._environment.read(lambda transaction, tables: tables.count(transaction))
+        size = self._environment.bytes_used()
+        one = _NATIVE_SIZE + RECORD_SIZE
+        return LedgerStats(self.url, count, one, size, self.recovered, self.damaged)
+
+    def close(self) -> None:
+        """Wait for the disk and let the environment go."""
+        self.flush()
+        self._environment.release()
+
+    def _chunks(self, size: int) -> Iterator[tuple[list[bytes], Rows]]:
+        """Yield keys and records, each chunk in a transaction of its own.
+
+        A transaction that stays open would keep pages from being used again.
+        """
+        last: bytes | None = None
+        while items := self._environment.read(partial(_after, key=last, size=size)):
+            yield [key for key, _ in items], from_values([value for _, value in items])
+            last = items[-1][0]
+
+
+def _delete(transaction: Transaction, tables: Tables, keys: list[bytes]) -> None:
+    tables.delete(transaction, keys)
+
+
+def _after(
+    transaction: Transaction, tables: Tables, key: bytes | None, size: int
+) -> list[tuple[bytes, bytes]]:
+    return tables.after(transaction, key, size)

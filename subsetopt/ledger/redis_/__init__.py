@@ -1,0 +1,1 @@
+"""Redis and Valkey: records of any id on a server, for many machines."""
