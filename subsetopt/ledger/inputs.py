@@ -63,10 +63,12 @@ def keep_last(keys: Any, rows: Rows) -> tuple[Any, Rows]:
         Their records, shape (n,).
     """
     if isinstance(keys, np.ndarray):
+        ordered = np.sort(keys)  # a third of the time of sorting by steps, too
+        if (ordered[1:] != ordered[:-1]).all():
+            return keys, rows
         order = np.lexsort((rows["step"], keys))
-        ordered = keys[order]
-        last = np.append(ordered[1:] != ordered[:-1], True) if keys.size else ordered.astype(bool)
-        return (keys, rows) if last.all() else (ordered[last], rows[order[last]])
+        last = np.append(ordered[1:] != ordered[:-1], True)
+        return ordered[last], rows[order[last]]
     if len(set(keys)) == len(keys):
         return keys, rows
     steps = rows["step"].tolist()

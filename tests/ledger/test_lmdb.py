@@ -143,6 +143,24 @@ def test_a_reader_and_then_a_writer_in_one_process(filled: Path) -> None:
         assert reader.lookup([1]).losses[0] == 0.5
 
 
+def test_what_one_ledger_of_a_process_asks_for_holds_for_all(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[bool] = []
+    original = lmdb.open
+
+    def spy(path: str, **options: Any) -> Any:
+        opened.append(options["metasync"])
+        return original(path, **options)
+
+    monkeypatch.setattr(lmdb, "open", spy)
+    with open_lmdb(filled) as first, open_lmdb(filled, durable=True) as second:
+        with open_lmdb(filled):
+            assert opened == [False, True]
+        assert first.record([1], [0.5], step=6) == 1
+        assert second.lookup([1]).losses[0] == 0.5
+
+
 def test_compacting_needs_the_folder_alone(filled: Path) -> None:
     with open_lmdb(filled) as ledger:
 

@@ -40,8 +40,7 @@ def acquire(folder: Path, *, readonly: bool, durable: bool, map_size: int) -> En
         if shared is None:
             shared = Environment(path, readonly=readonly, durable=durable, map_size=map_size)
             _SHARED[path] = shared
-        elif shared.readonly and not readonly:
-            shared.make_writable()
+        shared.serve(readonly=readonly, durable=durable)
         shared.users += 1
         return shared
 
@@ -126,12 +125,14 @@ class Environment:
         with self._threads, self._translated("be read"):
             return _used(self._opened())
 
-    def make_writable(self) -> None:
-        """Open it again for writing, too."""
+    def serve(self, *, readonly: bool, durable: bool) -> None:
+        """Open it again where a ledger asks for more than those before: to write, to be durable."""
         with self._threads:
-            self.close()
-            self.readonly = False
-            self._opened()
+            wanted = (self.readonly and readonly, self._durable or durable)
+            if wanted != (self.readonly, self._durable):
+                self.close()
+                self.readonly, self._durable = wanted
+                self._opened()
 
     def release(self) -> None:
         """Let one ledger go, and close the environment with the last."""
@@ -278,4 +279,7 @@ def _after_fork() -> None:
     _SHARING.release()
 
 
-os.register_at_fork(before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork)
+if hasattr(os, "register_at_fork"):  # Windows has no forks.
+    os.register_at_fork(
+        before=_before_fork, after_in_parent=_after_fork, after_in_child=_after_fork
+    )
