@@ -21,7 +21,8 @@ from subsetopt import OptionError
 __all__ = ["ledger"]
 
 _MEDIA = ("dense", "lmdb", "redis")
-# The longest median time of a random lookup, in seconds.
+# The longest median time of a random lookup, in seconds. It is the processor time of the process,
+# which does all the work in these media; on a busy machine the clock shows the others' work, too.
 _TARGETS = {"dense": 0.25e-3, "lmdb": 10e-3}
 
 
@@ -62,13 +63,13 @@ def _speed(names: list[str], records: int, batch: int, repeats: int, seed: int) 
             alone = floor(url, records, batch, repeats, seed)
     rows = [
         [name, s.promised, f"{s.used:.1f}", f"{records / s.fill:,.0f}", ms(median(s.lookups)),
-         ms(min(s.lookups)), ms(median(s.writes)), f"{s.scan:.1f}"]
+         ms(median(s.processor)), ms(median(s.writes)), f"{s.scan:.1f}"]
         for name, s in found.items()
     ]  # fmt: skip
     result.table(
         f"{records:,} records; lookups and batches of {batch:,} random instances",
         ("medium", "bytes of a record", "bytes used per record", "recorded per s", "lookup",
-         "least lookup", "batch", "scan, s"),
+         "its processor time", "batch", "scan, s"),
         rows,
     )  # fmt: skip
     if alone:
@@ -78,13 +79,14 @@ def _speed(names: list[str], records: int, batch: int, repeats: int, seed: int) 
     for name, speed in found.items():
         if name in _TARGETS and records >= 1_000_000:
             target = 1e3 * _TARGETS[name]
-            what = f"{name}: lookup of {batch:,} of {records:,}, median"
-            result.check(what, 1e3 * median(speed.lookups), target, "ms", least=False)
+            what = f"{name}: lookup of {batch:,} of {records:,}, processor time, median"
+            result.check(what, 1e3 * median(speed.processor), target, "ms", least=False)
     result.refuted = sum(speed.wrong for speed in found.values())
     result.notes.append(
         "Bytes of a record are those that the ledger stores, with the key of an integer; bytes "
         "used are the medium's. Instances of lmdb and redis have ids above 2**40. A batch is "
-        "committed; that of lmdb waits for the disk. Recording starts with ascending ids."
+        "committed; that of lmdb waits for the disk. Recording starts with ascending ids. The "
+        "server of redis works in a process of its own, whose time is not in the processor time."
     )
     return result
 

@@ -34,6 +34,8 @@ class Speed:
         Seconds for all records.
     lookups, writes
         Seconds of every lookup, and of every batch recorded.
+    processor
+        Seconds of this process's processor time of every lookup.
     wrong
         Losses that a lookup returned and that were not recorded.
     """
@@ -44,6 +46,7 @@ class Speed:
     scan: float
     lookups: list[float] = field(default_factory=list)
     writes: list[float] = field(default_factory=list)
+    processor: list[float] = field(default_factory=list)
     wrong: int = 0
 
 
@@ -70,9 +73,10 @@ def measure(url: str, filled: float, records: int, batch: int, repeats: int, see
         for _ in range(repeats):
             numbers = rng.integers(0, records, batch)
             ids = _ids(url, numbers)
-            begin = time.perf_counter()
+            begin, worked = time.perf_counter(), time.process_time()
             found = ledger.lookup(ids)
             speed.lookups.append(time.perf_counter() - begin)
+            speed.processor.append(time.process_time() - worked)
             speed.wrong += int((found.losses != _losses(numbers)).sum())
         for step in range(repeats):
             numbers = rng.integers(0, records, batch)

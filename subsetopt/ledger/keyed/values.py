@@ -25,10 +25,10 @@ def to_values(rows: Rows) -> list[bytes]:
 
 def from_values(values: Sequence[bytes | None]) -> Rows:
     """Return the records of values, as they are; one of a wrong length does not pass its check."""
-    joined = b"".join(
-        [MISSING if value is None else value[:RECORD_SIZE].ljust(RECORD_SIZE) for value in values]
-    )
-    return np.frombuffer(bytearray(joined), dtype=RECORD)
+    filled = [MISSING if value is None else value for value in values]
+    if set(map(len, filled)) - {RECORD_SIZE}:
+        filled = [value[:RECORD_SIZE].ljust(RECORD_SIZE) for value in filled]
+    return np.frombuffer(bytearray(b"".join(filled)), dtype=RECORD)
 
 
 def sift(rows: Rows) -> NDArray[np.intp]:
