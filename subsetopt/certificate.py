@@ -57,9 +57,10 @@ def check_indices(problem: Problem, indices: NDArray[np.int64]) -> list[str]:
     violations: list[str] = []
     size = indices.size
     if size:
-        if indices[0] < 0 or indices[-1] >= problem.n:
+        if indices.item(0) < 0 or indices.item(-1) >= problem.n:
             return [f"indices outside 0 to {problem.n - 1}: {indices[0]} to {indices[-1]}"]
-        if size > 1 and not bool((indices[1:] > indices[:-1]).all()):
+        # Counting takes half the time of all() for a small subset.
+        if size > 1 and np.count_nonzero(indices[1:] > indices[:-1]) < size - 1:
             if not problem.objective.repeats or not bool((indices[1:] >= indices[:-1]).all()):
                 return ["indices repeat or are not sorted"]
     if problem.constrained:

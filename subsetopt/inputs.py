@@ -13,10 +13,12 @@ from subsetopt.errors import OptionError, ProblemError, did_you_mean
 
 __all__ = [
     "DECIDED",
+    "UNTHREADED",
     "as_array",
     "as_carray",
     "as_finite_vector",
     "as_float",
+    "as_vector",
     "check_options",
     "checked_choice",
     "checked_count",
@@ -27,6 +29,7 @@ __all__ = [
     "checked_positive",
     "is_integer",
     "is_number",
+    "require_finite",
 ]
 
 # An inclusion probability that is nearer to 0 or to 1 than this counts as 0 or as 1.
@@ -34,7 +37,7 @@ DECIDED = 1e-12
 
 # The largest size of a vector whose dot product BLAS computes without its threads. Waking them
 # takes milliseconds where another process keeps a core busy.
-_UNTHREADED = 8192
+UNTHREADED = 8192
 
 _Scalar = TypeVar("_Scalar", bound=np.generic)
 
@@ -119,6 +122,17 @@ def as_finite_vector(values: ArrayLike, name: str) -> tuple[NDArray[np.float64],
     ProblemError
         If the values are not real, not a vector, hidden or not finite, or their sum overflows.
     """
+    vector, source = as_vector(values, name)
+    if not _surely_finite(vector, source):
+        require_finite(vector, name)
+    return vector, source
+
+
+def as_vector(values: ArrayLike, name: str) -> tuple[NDArray[np.float64], np.dtype[Any]]:
+    """Return values as :func:`as_finite_vector` does, unchecked for being finite.
+
+    It serves callers that compute sums anyway, which tell whether all values are finite.
+    """
     array = as_array(values, name)
     source = array.dtype
     if source.kind not in "fiub" and not _is_extension_float(source):
@@ -136,23 +150,20 @@ def as_finite_vector(values: ArrayLike, name: str) -> tuple[NDArray[np.float64],
                 else "flatten it or pass one row at a time."
             )
         )
-    vector: NDArray[np.float64] = as_carray(array.astype(np.float64, copy=False))
-    if not _surely_finite(vector, source):
-        _require_finite(vector, name)
-    return vector, source
+    return as_carray(array.astype(np.float64, copy=False)), source
 
 
 def _surely_finite(vector: NDArray[np.float64], source: np.dtype[Any]) -> bool:
     """Whether a sum over the values is finite; then every value is."""
-    if source.itemsize <= 4 and vector.size <= _UNTHREADED:
+    if source.itemsize <= 4 and vector.size <= UNTHREADED:
         return math.isfinite(vector.dot(vector))  # squares of float32 values cannot overflow
     with np.errstate(over="ignore", invalid="ignore"):
-        if vector.size <= _UNTHREADED:
+        if vector.size <= UNTHREADED:
             return math.isfinite(vector.dot(vector))
         return math.isfinite(float(np.add.reduce(vector)))
 
 
-def _require_finite(vector: NDArray[np.float64], name: str) -> None:
+def require_finite(vector: NDArray[np.float64], name: str) -> None:
     """Raise unless every value, and the sum of their magnitudes, is finite."""
     bad = np.flatnonzero(~np.isfinite(vector))
     if bad.size:

@@ -20,6 +20,7 @@ _TINY = float(np.finfo(np.float64).tiny)
 _SHORT = 1e-140
 # The largest weight: half of the largest float64, so that sums of a few stay finite.
 _LARGEST = float(np.finfo(np.float64).max) / 2.0
+_NO_POINTS = np.empty(0, dtype=np.int64)
 # The largest cosine that rounding can leave where an angle is a right one.
 _RIGHT = 1e-9
 # Points whose cosine with the residual is below the negative of this take no part in a better fit.
@@ -42,11 +43,13 @@ def unit_for(norms: NDArray[np.float64], target: NDArray[np.float64]) -> float:
     target
         (d,) the vector to fit.
     """
-    largest = max(
-        float(norms.max()) if norms.size else 0.0,
-        float(np.abs(target).max()) if target.size else 0.0,
-    )
+    largest = max(_largest(norms), _largest(np.abs(target)))
     return 1.0 if 1e-60 < largest < 1e60 or largest < _TINY else largest
+
+
+def _largest(values: NDArray[np.float64]) -> float:
+    """Return the largest value, 0 for none; argmax takes a fifth of the time of max."""
+    return float(values[values.argmax()]) if values.size else 0.0
 
 
 class ActiveSet:
@@ -94,7 +97,9 @@ class ActiveSet:
         self.unit = unit
         #: What the weights of points are to be multiplied by; None where it is 1 for all.
         self.factors: NDArray[np.float64] | None = None
-        short = np.flatnonzero((norms > 0.0) & (norms < _SHORT * unit))
+        short = _NO_POINTS
+        if n and norms.min() < _SHORT * unit:
+            short = np.flatnonzero((norms > 0.0) & (norms < _SHORT * unit))
         norms = norms if unit == 1.0 else norms / unit
         if short.size:
             norms = norms.copy()
@@ -103,8 +108,10 @@ class ActiveSet:
         positive = norms > 0.0
         self.inverse_norms = np.divide(1.0, norms, out=np.zeros(n), where=positive)
         # Inner products with a point are divided by its length here before they are compared.
-        lengths = norms if by_angle else np.full(n, norms.max(initial=0.0))
-        self.scales = np.divide(1.0, lengths, out=np.zeros(n), where=positive)
+        lengths, self.scales = norms, self.inverse_norms
+        if not by_angle:
+            lengths = np.full(n, norms.max(initial=0.0))
+            self.scales = np.divide(1.0, lengths, out=np.zeros(n), where=positive)
         self.state = np.zeros(n, dtype=np.int8)
         if allowed is not None:
             self.state[:] = kernel.CLOSED
@@ -148,7 +155,8 @@ class ActiveSet:
         width = padded(d)
         codes = np.empty((n, width), dtype=np.int8)
         units, errors, keys = np.empty((3, n), dtype=np.float32)
-        code_bytes(self.points[:n], norms[:n], lengths[:n], codes, units, errors)
+        if n:
+            code_bytes(self.points, norms, lengths, codes, units, errors)
         code = np.empty(width, dtype=np.int16)
         products, candidates = np.empty((2, n), dtype=np.int32)
         return kernel.Coded(codes, units, errors, code, products, keys, candidates)

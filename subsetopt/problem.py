@@ -96,8 +96,10 @@ class Problem:
                 f"objective must be an objective such as MeanMatching(losses), got "
                 f"{type(objective).__name__}."
             )
-        checked_choice("cardinality", cardinality, ("exact", "at_most"), error=ProblemError)
-        self.objective = objective if cardinality == "exact" else objective.for_fewer()
+        if not isinstance(cardinality, str) or cardinality != "exact":
+            checked_choice("cardinality", cardinality, ("exact", "at_most"), error=ProblemError)
+            objective = objective.for_fewer()
+        self.objective = objective
         self.n = n = objective.n
         self.k = _checked_size(k, n, objective.repeats)
         if (size_problem := objective.size_problem(self.k)) is not None:

@@ -46,6 +46,8 @@ def entropy_from(seed: Seed) -> int:
     OptionError
         If the seed is none of these.
     """
+    if type(seed) is int and seed >= 0:
+        return _absorb(1, (seed,))
     if seed is None:
         return int.from_bytes(os.urandom(8), "little")
     if isinstance(seed, np.random.Generator):

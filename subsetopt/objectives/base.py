@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from functools import cache
 from typing import ClassVar, Literal
 
 import numpy as np
@@ -54,7 +55,7 @@ class Objective(ABC):
     @property
     def kinds(self) -> tuple[str, ...]:
         """Return the names under which a solver's row may list it, the narrowest first."""
-        return tuple(base.__name__ for base in type(self).__mro__)
+        return _class_names(type(self))
 
     @property
     def trivial_bound(self) -> float:
@@ -124,3 +125,9 @@ class Objective(ABC):
     @abstractmethod
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
         """Return the objective of a weighted subset in float64."""
+
+
+@cache
+def _class_names(kind: type) -> tuple[str, ...]:
+    """Return the names of a class and its bases, the narrowest first."""
+    return tuple(base.__name__ for base in kind.__mro__)

@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from subsetopt.errors import ProblemError
-from subsetopt.inputs import as_array, as_finite_vector, as_float
+from subsetopt.inputs import (
+    UNTHREADED,
+    as_array,
+    as_finite_vector,
+    as_float,
+    as_vector,
+    require_finite,
+)
 from subsetopt.objectives.base import Objective
 from subsetopt.objectives.precision import SMALLEST_TOLERANCE, is_single, relative_tolerance
 
@@ -23,6 +30,8 @@ __all__ = ["MeanMatching", "MeanMatchingRows"]
 _ROUNDING = 1e-13
 # Distances from a sum to hit that lies beyond this would overflow.
 _LARGEST_SUM = sys.float_info.max / 4.0
+# The number of losses from which on reading all of them takes longer than a call of NumPy does.
+_MANY = 4096
 # Losses are near each other where they span less than this share of their mean magnitude.
 _NEAR = 1.0 / 16.0
 # Weights whose sum differs from 1 by at most this are those of k samples.
@@ -96,16 +105,18 @@ class MeanMatching(Objective):
     def __init__(
         self, losses: ArrayLike, target: float | None = None, base_weights: ArrayLike | None = None
     ) -> None:
-        values, dtype = as_finite_vector(losses, "losses")
+        values, dtype = as_vector(losses, "losses")
         self.n = n = values.size
         self.losses = values
+        total, magnitude = _finite_sums(values, "losses", narrow=dtype.itemsize <= 4)
         self.base_weights: NDArray[np.float64] | None = None
         if base_weights is not None:
             self.base_weights = _mean_one_weights(base_weights, n)
-            values, _ = as_finite_vector(values * self.base_weights, "losses * base_weights")
+            values = values * self.base_weights
+            total, magnitude = _finite_sums(values, "losses * base_weights", narrow=False)
         self.values = values
-        self.target = _target(target, values)
-        self.scale = float(np.add.reduce(np.abs(values))) / n if n else 0.0
+        self.target = _target(target, total, n)
+        self.scale = magnitude / n if n else 0.0
         self.single = is_single(dtype)
         self.relative_tolerance = relative_tolerance(self.single)
         #: A loss that all others are near, so that their differences from it are exact, or 0.
@@ -173,11 +184,11 @@ class MeanMatching(Objective):
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
         """Return ``|target - sum_i w_i l_i|`` over the chosen indices."""
         if not self.base:
-            return abs(self.target - float(weights.dot(self.losses[indices])))
+            return abs(self.target - _weighted_sum(weights, self.losses[indices]))
         missing = 1.0 - float(np.add.reduce(weights))
         if abs(missing) <= _SUM_ROUNDING:
             missing = 0.0
-        residual = float(weights.dot(self.losses[indices] - self.base))
+        residual = _weighted_sum(weights, self.losses[indices] - self.base)
         return abs(self.offset - residual + missing * self.base)
 
 
@@ -289,17 +300,57 @@ class MeanMatchingRows:
         return objective
 
 
-def _target(target: object, values: NDArray[np.float64]) -> float:
+def _weighted_sum(weights: NDArray[np.float64], values: NDArray[np.float64]) -> float:
+    """Return the sum of values times weights, without waking the threads of BLAS."""
+    if values.size <= UNTHREADED:
+        return float(weights.dot(values))
+    return float(np.add.reduce(weights * values))
+
+
+def _finite_sums(values: NDArray[np.float64], name: str, *, narrow: bool) -> tuple[float, float]:
+    """Return the sum of values and the sum of their magnitudes, which prove all values finite.
+
+    Parameters
+    ----------
+    values
+        The values, shape (n,).
+    name
+        What messages call them.
+    narrow
+        Whether the values come from a dtype of at most 32 bits, whose sums cannot overflow.
+
+    Raises
+    ------
+    ProblemError
+        If a value, or the sum of the magnitudes, is not finite.
+    """
+    if narrow and values.size < _MANY:
+        magnitude = float(np.add.reduce(np.abs(values)))
+        if math.isfinite(magnitude):
+            return float(np.add.reduce(values)), magnitude
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.add.reduce(values))
+        # Losses are rarely negative, and their minimum takes less time than their magnitudes.
+        if values.size >= _MANY and values.min() >= 0.0:
+            magnitude = total
+        else:
+            magnitude = float(np.add.reduce(np.abs(values)))
+    if not math.isfinite(magnitude):
+        require_finite(values, name)
+    return total, magnitude
+
+
+def _target(target: object, total: float, n: int) -> float:
     """Return the number to match: the mean unless one is given; 0 for an empty batch."""
     if target is None:
-        return float(np.add.reduce(values)) / values.size if values.size else 0.0
+        return total / n if n else 0.0
     try:
         number = as_float(target)
     except (TypeError, ValueError):
         raise ProblemError(f"target must be a number or None, got {target!r}.") from None
     if not math.isfinite(number):
         raise ProblemError(f"target must be finite, got {number}.")
-    return number if values.size else 0.0
+    return number if n else 0.0
 
 
 def _mean_one_weights(base_weights: ArrayLike, n: int) -> NDArray[np.float64]:

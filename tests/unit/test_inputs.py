@@ -55,6 +55,35 @@ def test_a_column_of_a_matrix_and_a_list_are_vectors_too() -> None:
     assert np.array_equal(column.indices, listed.indices)
 
 
+@pytest.mark.parametrize("n", [128, 10_000])
+@pytest.mark.parametrize("shift", [0.0, -0.5])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_target_and_scale_are_the_means_of_losses_and_magnitudes(n, shift, dtype) -> None:
+    losses = (np.random.default_rng(n).exponential(size=n) + shift).astype(dtype)
+    objective = so.MeanMatching(losses)
+    assert objective.target == losses.astype(np.float64).mean()
+    assert objective.scale == np.abs(losses.astype(np.float64)).mean()
+
+
+@pytest.mark.parametrize("n", [4, 10_000])
+@pytest.mark.parametrize(
+    ("pattern", "dtype", "message"),
+    [
+        ([1.0, np.nan], np.float32, "not finite at positions 1 "),
+        ([np.inf, -np.inf], np.float32, "not finite at positions 0 "),
+        ([1.0, np.nan], np.float64, "not finite at positions 1 "),
+        ([-np.inf, np.inf], np.float64, "not finite at positions 0 "),
+        ([1.5e308, -1.5e308], np.float64, "the sum of losses overflows"),
+        ([1.5e308, 1.5e308], np.float64, "the sum of losses overflows"),
+    ],
+)
+def test_neither_a_loss_nor_the_sum_of_magnitudes_may_be_infinite(
+    n: int, pattern: list[float], dtype: type, message: str
+) -> None:
+    with pytest.raises(so.ProblemError, match=message):
+        so.MeanMatching(np.resize(np.array(pattern, dtype=dtype), n))
+
+
 def test_large_magnitudes_and_tiny_ones() -> None:
     base = np.random.default_rng(4).exponential(size=64)
     for scale in (1e280, 1e-280, 1e-310):

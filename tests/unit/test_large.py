@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import pickle
 from typing import Any
 
@@ -111,3 +112,14 @@ def test_ties_of_many_are_ordered_by_group_and_cost() -> None:
     expected = np.lexsort((np.arange(n), costs, np.where(groups == 0, 0, 1), losses))
     assert np.array_equal(pool.items, expected)
     assert np.array_equal(pool.values, losses[expected])
+
+
+@pytest.mark.parametrize("shift", [0.0, 1e6])
+def test_the_objective_of_a_large_subset_is_that_of_its_exact_sum(shift: float) -> None:
+    n, k = 60_000, 20_000
+    losses = np.random.default_rng(0).exponential(size=n) + shift
+    problem = so.Problem(so.MeanMatching(losses), k)
+    indices = np.arange(k)
+    value = problem.objective.evaluate(indices, np.full(k, 1.0 / k))
+    exact = abs(math.fsum(losses) / n - math.fsum(losses[:k]) / k)
+    assert value == pytest.approx(exact, abs=1e-14 * max(1.0, shift))

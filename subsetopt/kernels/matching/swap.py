@@ -25,6 +25,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from subsetopt.kernels.compiling import njit, uncounted
+from subsetopt.kernels.limits import Limits
 from subsetopt.kernels.matching.draws import stratified_start, uniform_start
 from subsetopt.kernels.matching.swap_moves import (
     NONE,
@@ -35,7 +36,7 @@ from subsetopt.kernels.matching.swap_moves import (
     swap_positions,
     walk,
 )
-from subsetopt.kernels.matching.swap_state import BUCKETS, MANTISSA_BITS, MOVES
+from subsetopt.kernels.matching.swap_state import BUCKETS, MANTISSA_BITS, MOVES, Subset, Table
 from subsetopt.kernels.random_ import next_below, next_bits
 
 __all__ = [
@@ -364,8 +365,8 @@ def search(values, subset, limits, table, state, rng, work):
     values
         Values of the pool, shape (m,), float64, ascending unless ``unsorted`` of the state is set.
     subset, limits, table
-        A :class:`Subset`, :class:`Limits` and :class:`Table`; the subset and the table are
-        written to.
+        The fields of a :class:`Subset`, :class:`Limits` and :class:`Table`, best as plain tuples:
+        calls with named ones take longer. The subset and the table are written to.
     state
         Array of one ``STATE``, written to.
     rng
@@ -379,6 +380,7 @@ def search(values, subset, limits, table, state, rng, work):
         REACHED when the best subset is within the goal of the target, STUCK when there is no move
         at all, UNFINISHED otherwise.
     """
+    subset, limits, table = Subset(*subset), Limits(*limits), Table(*table)
     now = state[0]
     stop = now.work + work
     while now.work < stop:

@@ -209,7 +209,7 @@ def ascending(objective: MeanMatching) -> tuple[NDArray[np.float64], NDArray[np.
     """Return an objective's values in ascending order, and their positions."""
     values = objective.values
     if values.size < _RADIX or not objective.single or objective.base_weights is not None:
-        order = np.argsort(values)
+        order = values.argsort()
         return values[order], order
     # The values came in single precision, and radix sort is fast on these.
     return radix.ascending(values)

@@ -31,6 +31,9 @@ _CHUNK = 2_000_000
 _LONG_CHUNK = 20 * _CHUNK
 # A cosine with the target so low that the kernel never looks at the atom.
 _BEHIND = -8.0
+# No weight is near the largest float64 where the target is at most this many times longer than
+# the shortest vector.
+_LONGER = 1e280
 # A share of the target below this is rounding.
 _NOTHING = 1e-12
 # The largest weight: half of the largest float64, so that sums of a few stay finite.
@@ -98,7 +101,7 @@ class GeodesicAscent:
         if walk.limits is not None:
             return RawResult(walk.limits.completed(), stop_reason=stop, iterations=done)
         weights = walk.weights()
-        support = np.flatnonzero(weights)
+        support = weights.nonzero()[0]
         chosen = allowed[support]
         if self.refit:
             return RawResult(chosen, stop_reason=stop, iterations=done)
@@ -203,6 +206,8 @@ class _Walk:
         The weight that a denormal vector would need may not fit into float64; it gets the largest.
         """
         reach = max(0.0, float(self.target @ self.y)) * self.length
+        if self.norms.size and reach < _LONGER * self.norms[self.norms.argmin()]:
+            return np.asarray(self.shares * (reach / self.norms))
         with np.errstate(over="ignore"):
             each = np.minimum(reach / np.maximum(self.norms, _SMALLEST), _LARGEST)
             return np.minimum(self.shares * each, _LARGEST)

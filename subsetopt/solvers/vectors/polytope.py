@@ -209,14 +209,15 @@ def minimize(
             stop = StopReason.TIME
             break
         step += 1
-        residual = polytope.target - active.point()
+        here = active.point()
+        residual = polytope.target - here
         vertex = polytope.oracle(residual)
         value = 0.5 * float(residual @ residual)
-        gap = max(0.0, float(residual @ (vertex.point - active.point())))
+        gap = max(0.0, float(residual @ (vertex.point - here)))
         if gap <= enough:
             break
         vertex = polytope.within_reach(vertex, residual, active.vertices.values())
-        if not active.move(vertex, residual, variant, polytope.room):
+        if not active.move(vertex, here, residual, variant, polytope.room):
             break
     return End(active.weights(polytope.n), value, gap, step, stop)
 
@@ -231,7 +232,7 @@ class _Active:
     def point(self) -> NDArray[np.float64]:
         """Return the weighted sum of the vertices' points."""
         shares = np.fromiter(self.shares.values(), np.float64, len(self.shares))
-        points = np.stack([self.vertices[key].point for key in self.shares])
+        points = np.array([self.vertices[key].point for key in self.shares])
         return np.asarray(shares @ points)
 
     def weights(self, n: int) -> NDArray[np.float64]:
@@ -243,23 +244,42 @@ class _Active:
         return total
 
     def move(
-        self, vertex: Vertex, residual: NDArray[np.float64], variant: Variant, room: int
+        self,
+        vertex: Vertex,
+        here: NDArray[np.float64],
+        residual: NDArray[np.float64],
+        variant: Variant,
+        room: int,
     ) -> bool:
-        """Make one step with exact line search; return whether there was one to make."""
-        here = self.point()
+        """Make one step with exact line search; return whether there was one to make.
+
+        Parameters
+        ----------
+        vertex
+            The vertex to walk to.
+        here, residual
+            What :meth:`point` returns, and the target less it, shape (d,).
+        variant
+            ``"plain"``, ``"away"`` or ``"pairwise"``.
+        room
+            Most vertices that may be active.
+        """
         ahead = vertex.point - here
-        worst = min(self.shares, key=lambda key: float(residual @ self.vertices[key].point))
-        share = self.shares[worst]
-        away = here - self.vertices[worst].point
-        if variant == "away" and share < 1.0 and residual @ away > residual @ ahead:
-            length = _line_search(residual, away, share / (1.0 - share))
-            self._scale(1.0 + length)
-            self._give(worst, -length)
-            return length > 0.0
-        if vertex.key not in self.vertices and len(self.shares) >= room:
+        if variant != "plain":
+            worst = min(self.shares, key=lambda key: float(residual @ self.vertices[key].point))
+            share, worst_point = self.shares[worst], self.vertices[worst].point
+        if variant == "away" and share < 1.0:
+            away = here - worst_point
+            if residual @ away > residual @ ahead:
+                length = _line_search(residual, away, share / (1.0 - share))
+                self._scale(1.0 + length)
+                self._give(worst, -length)
+                return length > 0.0
+        key = vertex.key
+        if key not in self.vertices and len(self.shares) >= room:
             return False
         if variant == "pairwise":
-            length = _line_search(residual, vertex.point - self.vertices[worst].point, share)
+            length = _line_search(residual, vertex.point - worst_point, share)
         else:
             length = _line_search(residual, ahead, 1.0)
         if length <= 0.0:
@@ -268,8 +288,8 @@ class _Active:
             self._give(worst, -length)
         else:
             self._scale(1.0 - length)
-        self.vertices[vertex.key] = vertex
-        self._give(vertex.key, length)
+        self.vertices[key] = vertex
+        self._give(key, length)
         return True
 
     def _scale(self, factor: float) -> None:
