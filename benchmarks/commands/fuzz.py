@@ -36,27 +36,17 @@ _SHOWN = 20
 
 @dataclass(slots=True)
 class Piece:
-    """The problems with the numbers ``first`` to ``stop - 1``, and what came of them.
+    """The problems with the numbers ``first`` to ``stop - 1``, and what came of them."""
 
-    Attributes
-    ----------
-    backends
-        Whether mixed-integer backends were asked, not the native solvers.
-    counts
-        What the problems consisted of, and how many answers each solver gave.
-    failures
-        Number, solver, kind and what is wrong, of each.
-    seconds
-        The time it took.
-    """
-
-    seed: int
-    first: int
-    stop: int
-    backends: bool
+    seed: int  #: the seed that problems are made from, with their numbers
+    first: int  #: the number of the first problem
+    stop: int  #: the number after the last one
+    backends: bool  #: whether mixed-integer backends were asked, not the native solvers
+    #: what the problems consisted of, and how many answers each solver gave
     counts: dict[str, int] = field(default_factory=dict)
+    #: the problem's number, the solver, the kind of each failure, and what is wrong
     failures: list[tuple[int, str, str, str]] = field(default_factory=list)
-    seconds: float = 0.0
+    seconds: float = 0.0  #: the time it took
 
     @property
     def key(self) -> tuple[int, int, int, bool]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness.check import Instance
+from benchmarks.harness.fuzz_rules import quotas_around
 from subsetopt import instances
 
 __all__ = ["brute_force", "draw"]
@@ -105,14 +106,6 @@ def _constraints(rng: np.random.Generator, n: int, k: int) -> dict[str, Any]:
 
 
 def _quotas(rng: np.random.Generator, n: int, k: int) -> dict[str, Any]:
-    """Return quotas around those of a random subset; a fifth of them at random."""
+    """Return quotas around what a random subset has."""
     groups = rng.integers(0, 3, size=n)
-    counts = np.bincount(groups[rng.choice(n, k, replace=False)], minlength=3)
-    quotas: dict[int, int | tuple[int, int]] = {}
-    for label in range(3):
-        if rng.random() < 0.3:
-            continue
-        count = int(counts[label]) if rng.random() < 0.8 else int(rng.integers(0, 4))
-        low, high = max(0, count - int(rng.integers(0, 2))), count + int(rng.integers(0, 2))
-        quotas[label] = (low, high) if low < high else low
-    return {"groups": groups, "quotas": quotas}
+    return quotas_around(rng, groups, rng.choice(n, k, replace=False), 1)

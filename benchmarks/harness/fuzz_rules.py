@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["RULES", "constraints"]
+__all__ = ["RULES", "constraints", "quotas_around"]
 
 Generator = np.random.Generator
 Subset = NDArray[np.int64]
@@ -60,18 +60,37 @@ def _quotas_of_one(rng: Generator, n: int, k: int, witness: Subset) -> Rules:
     return {"groups": groups, "quotas": {g: q for g, q in quotas.items() if rng.random() < 0.8}}
 
 
-def _quotas(rng: Generator, n: int, k: int, witness: Subset) -> Rules:
-    """Return quotas (low, high) around what a subset has; a fifth of them at random."""
-    groups = rng.integers(0, 3, n)
-    counts = np.bincount(groups[witness], minlength=3)
+def quotas_around(rng: Generator, groups: Subset, members: Subset, widest: int) -> Rules:
+    """Return quotas (low, high) around what a subset has; a fifth of them at random.
+
+    Parameters
+    ----------
+    rng
+        A generator.
+    groups
+        The group of every candidate, 0 to 2, shape (n,).
+    members
+        The candidates in the subset.
+    widest
+        The most that a quota's upper end lies above what the subset has.
+    """
+    counts = np.bincount(groups[members], minlength=3)
     quotas: dict[int, int | tuple[int, int]] = {}
     for label in range(3):
         if rng.random() < 0.3:
             continue
         count = int(counts[label]) if rng.random() < 0.8 else int(rng.integers(0, 4))
-        low, high = max(0, count - int(rng.integers(0, 2))), count + int(rng.integers(0, 3))
+        low, high = (
+            max(0, count - int(rng.integers(0, 2))),
+            count + int(rng.integers(0, widest + 1)),
+        )
         quotas[label] = (low, high) if low < high else low
     return {"groups": groups, "quotas": quotas}
+
+
+def _quotas(rng: Generator, n: int, k: int, witness: Subset) -> Rules:
+    """Return quotas around what a subset has."""
+    return quotas_around(rng, rng.integers(0, 3, n), witness, 2)
 
 
 _LABELS: tuple[list[Any], ...] = (

@@ -62,12 +62,9 @@ class Licensed(Protocol):
 
     @staticmethod
     def license_problem(problem: Problem | None = None) -> str | None:
-        """Return why the license here does not do, or None when it does.
+        """Return why the license here does not cover a problem, or None when it does.
 
-        Parameters
-        ----------
-        problem
-            What it is to cover; None asks only whether there is a valid license.
+        Without a problem, return why there is no valid license, or None when there is one.
         """
 
 

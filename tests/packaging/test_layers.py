@@ -42,22 +42,16 @@ LAYERS = {
 FACADE = "subsetopt"
 
 # Where a package from outside may be imported at all.
-OUTSIDE = {
+OUTSIDE: dict[str, tuple[str, ...]] = {
     "numpy": ("subsetopt", "subsetopt_torch"),
     "array_api_compat": ("subsetopt.policies", "subsetopt_torch"),
-    "numba": ("subsetopt.kernels",),
-    "llvmlite": ("subsetopt.kernels",),
-    "gurobipy": ("subsetopt.solvers.mip",),
-    "ortools": ("subsetopt.solvers.mip",),
-    "rich": ("subsetopt.cli", "subsetopt_torch"),
-    "typer": ("subsetopt.cli", "subsetopt_torch"),
-    "torch": ("subsetopt_torch",),
-    "sklearn": ("subsetopt_torch",),
-    "pyarrow": ("subsetopt_torch",),
+    **dict.fromkeys(["numba", "llvmlite"], ("subsetopt.kernels",)),
+    **dict.fromkeys(["gurobipy", "ortools"], ("subsetopt.solvers.mip",)),
+    **dict.fromkeys(["rich", "typer"], ("subsetopt.cli", "subsetopt_torch")),
+    **dict.fromkeys(["torch", "sklearn", "pyarrow", "matplotlib"], ("subsetopt_torch",)),
     "lmdb": ("subsetopt.ledger.lmdb_",),
     "redis": ("subsetopt.ledger.redis_",),
     "ml_dtypes": ("subsetopt.instances",),
-    "matplotlib": ("subsetopt_torch",),
 }
 
 

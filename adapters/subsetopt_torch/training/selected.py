@@ -164,7 +164,7 @@ class SelectedBatch:
         Parameters
         ----------
         timings
-            Seconds spent in the step.
+            The seconds spent in each part of the step.
         loss
             The loss of the update; None where there was none.
         trained

@@ -139,8 +139,10 @@ def quota_span(a, b, k, limits, groups, counts, spans):
 
     Parameters
     ----------
-    a, b, k
-        The window of positions, b exclusive, and how many of its values to choose.
+    a, b
+        The window of positions, b exclusive.
+    k
+        How many of the window to choose.
     limits, groups
         :class:`Limits`, of which the capacity is not looked at, and :class:`Groups`.
     counts
