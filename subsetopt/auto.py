@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import chain
 from math import comb
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from subsetopt import registry
 from subsetopt.budget import Deadline
@@ -131,6 +133,10 @@ def choose_solver(problem: Problem, time_limit: float | Deadline | None = None) 
     )
 
 
+# A solver after the first: name, maker, work limit and deadline.
+_Step = tuple[str, Callable[[], Solver], int | None, Deadline]
+
+
 @dataclass(frozen=True, slots=True)
 class Auto:
     """The chosen solver first, then those that can still prove or improve within the limits.
@@ -184,37 +190,42 @@ class Auto:
         if best.stop_reason is StopReason.TARGET and not problem.constrained:
             return best
         fallbacks: list[tuple[str, str]] = []
-        best = _believed(problem, _incumbent(problem, context), best, fallbacks)
-        if not _closed(problem, best):
-            best = self._improved(problem, context, first, best, fallbacks)
+        following = self._following(problem, context, first, fallbacks)
+        step = None if context.deadline.expired() else next(following, None)
+        if step is None and best.indices is not None and wrong_subset(problem, best) is None:
+            return best  # nothing follows: the front door judges it
+        values = _Values(problem)
+        best = _believed(values, _incumbent(problem, context), best, fallbacks)
+        if step is not None and not _closed(values, best):
+            best = self._improved(values, context, best, chain((step,), following), fallbacks)
         if fallbacks:
             best.extras["fallbacks"] = fallbacks
         return best
 
     def _improved(
         self,
-        problem: Problem,
+        values: _Values,
         context: SolveContext,
-        first: str,
         best: RawResult,
+        following: Iterable[_Step],
         fallbacks: list[tuple[str, str]],
     ) -> RawResult:
         """Return the best answer of the solvers after the first; their failures are added."""
-        for name, solver, work, deadline in self._following(problem, context, first, fallbacks):
+        for name, solver, work, deadline in following:
             if best.stop_reason is StopReason.INTERRUPTED or context.deadline.expired():
                 break
             start = None if best.indices is None else np.sort(best.indices)
             entropy = context.entropy ^ 1
             try:
-                raw = solver().solve(problem, SolveContext(deadline, entropy, work, start))
+                raw = solver().solve(values.problem, SolveContext(deadline, entropy, work, start))
             except SubsetOptError as error:
                 fallbacks.append((name, str(error)))
                 continue
             except KeyboardInterrupt:
                 return replace(best, stop_reason=StopReason.INTERRUPTED)
             raw.solver = raw.solver or name
-            best = _believed(problem, best, raw, fallbacks)
-            if _closed(problem, best):
+            best = _believed(values, best, raw, fallbacks)
+            if _closed(values, best):
                 break
         return best
 
@@ -227,8 +238,8 @@ class Auto:
         context: SolveContext,
         first: str,
         failures: list[tuple[str, str]],
-    ) -> Iterator[tuple[str, Callable[[], Solver], int | None, Deadline]]:
-        """Yield the solvers after the first: name, maker, work limit and deadline of each.
+    ) -> Iterator[_Step]:
+        """Yield the solvers after the first.
 
         This is a generator, so that the remaining time and the failures are looked at when a solver
         is due.
@@ -361,29 +372,41 @@ def _subsets(problem: Problem) -> int:
     return sum(comb(free, size) for size in range(need + 1)) if free <= 64 else 1 << 62
 
 
-def _objective(problem: Problem, raw: RawResult) -> float:
-    """Return the objective of a raw result, smaller is better; infinity without indices."""
-    if raw.indices is None:
-        return np.inf
-    weights = raw.weights
-    if weights is None:
-        weights = problem.objective.weights_for(raw.indices, problem.k)
-    if weights is None:
-        return np.inf
-    sign = 1.0 if problem.objective.sense == "minimize" else -1.0
-    return sign * problem.objective.evaluate(raw.indices, weights)
+class _Values:
+    """The objectives of subsets, smaller is better, each computed once: some take long."""
+
+    def __init__(self, problem: Problem) -> None:
+        self.problem = problem
+        self.sign = 1.0 if problem.objective.sense == "minimize" else -1.0
+        # By identity, with the subset itself, so that no other one takes its place in memory.
+        self._known: dict[int, tuple[NDArray[np.int64], float]] = {}
+
+    def of(self, raw: RawResult) -> float:
+        """Return the objective of a raw result; infinity without indices."""
+        if raw.indices is None:
+            return np.inf
+        known = self._known.get(id(raw.indices))
+        if known is None:
+            known = self._known[id(raw.indices)] = raw.indices, self._computed(raw, raw.indices)
+        return known[1]
+
+    def _computed(self, raw: RawResult, indices: NDArray[np.int64]) -> float:
+        objective, weights = self.problem.objective, raw.weights
+        if weights is None:
+            weights = objective.weights_for(indices, self.problem.k)
+        return np.inf if weights is None else self.sign * objective.evaluate(indices, weights)
 
 
-def _closed(problem: Problem, raw: RawResult) -> bool:
+def _closed(values: _Values, raw: RawResult) -> bool:
     """Whether nothing is left to prove: infeasible, or objective and bound within tolerance."""
     if raw.infeasible:
         return True
     if raw.indices is None:
         return False
-    value = _objective(problem, raw)
-    bound = problem.objective.trivial_bound if raw.bound is None else raw.bound
-    sign = 1.0 if problem.objective.sense == "minimize" else -1.0
-    return not problem.objective.provable or value - sign * bound <= problem.objective.tolerance
+    objective = values.problem.objective
+    bound = objective.trivial_bound if raw.bound is None else raw.bound
+    near = values.of(raw) - values.sign * bound <= objective.tolerance
+    return near or not objective.provable
 
 
 def _incumbent(problem: Problem, context: SolveContext) -> RawResult:
@@ -400,34 +423,33 @@ def _incumbent(problem: Problem, context: SolveContext) -> RawResult:
 
 
 def _believed(
-    problem: Problem, old: RawResult, new: RawResult, failures: list[tuple[str, str]]
+    values: _Values, old: RawResult, new: RawResult, failures: list[tuple[str, str]]
 ) -> RawResult:
     """Return the better of two results; what is false about the new one is left out and told."""
+    problem = values.problem
     wrong = wrong_subset(problem, new)
     if wrong is not None:
         failures.append((str(new.solver), f"returned an infeasible subset: {wrong}"))
         new = replace(new, indices=None, weights=None, bound=None, infeasible=False)
     known = [
-        _objective(problem, raw)
+        values.sign * values.of(raw)
         for raw in (old, new)
         if raw.indices is not None and problem.objective.clearly_allows(raw.indices, problem.k)
     ]
-    if problem.objective.sense == "maximize":
-        known = [-value for value in known]
     claim = false_claim(problem, new, known)
     if claim is not None:
         failures.append((str(new.solver), claim))
         new = replace(new, bound=None, infeasible=False)
-    return _better(problem, old, new)
+    return _better(values, old, new)
 
 
-def _better(problem: Problem, old: RawResult, new: RawResult) -> RawResult:
+def _better(values: _Values, old: RawResult, new: RawResult) -> RawResult:
     """Return the better subset of two results, with the tighter of their bounds."""
-    best, other = (new, old) if _objective(problem, new) < _objective(problem, old) else (old, new)
+    best, other = (new, old) if values.of(new) < values.of(old) else (old, new)
     bounds = [raw.bound for raw in (old, new) if raw.bound is not None]
     tightest = None
     if bounds:
-        tightest = max(bounds) if problem.objective.sense == "minimize" else min(bounds)
+        tightest = max(bounds) if values.sign > 0.0 else min(bounds)
     return replace(
         best,
         bound=tightest,

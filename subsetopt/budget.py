@@ -8,11 +8,15 @@ from collections.abc import Callable
 
 from subsetopt.errors import OptionError
 
-__all__ = ["Deadline"]
+__all__ = ["Deadline", "OutOfTimeError"]
 
 # Seconds of the longest limit, about 32 years: a longer one, and its arithmetic, do not fit into
 # the integers of the backends.
 _LONGEST = 1e9
+
+
+class OutOfTimeError(Exception):
+    """Time is up in the midst of work that is of no use by halves; caught where it was begun."""
 
 
 class Deadline:
@@ -97,6 +101,11 @@ class Deadline:
     def expired(self) -> bool:
         """Return whether the time is up."""
         return self.limited and self.clock() >= self.end
+
+    def check(self) -> None:
+        """Raise OutOfTimeError where the time is up."""
+        if self.expired():
+            raise OutOfTimeError
 
     def __repr__(self) -> str:
         return f"Deadline(seconds={self.seconds})"

@@ -40,6 +40,10 @@ _JUDGING = 250e-6
 _JUDGING_PER_CANDIDATE = 4e-9
 # The largest share of a time limit that is kept back.
 _JUDGING_SHARE = 0.125
+# With more candidates than this the check of the constraints can take all of the time, and seconds
+# per candidate that preparing a search takes at least.
+_MANY = 10_000
+_PREPARING = 5e-8
 # The largest work limit that is handed down; a larger one is none, but may not fit into 64 bits.
 _MOST_WORK = 1 << 53
 
@@ -213,15 +217,19 @@ def solve(
         if solution is None:
             searching = deadline
             if deadline.limited:
-                searching = deadline.less(_judging_time(problem, deadline))
-            context = SolveContext(
-                searching,
-                entropy,
-                max_iterations,
-                start,
-                backend_params or {},
-            )
-            solution = _run(problem, plan, context)
+                searching = deadline.less(_judging_time(problem, deadline, start))
+            raw = _without_search(problem, searching, start)
+            if raw is not None:
+                solution = judge(problem, raw, plan[0][0], deadline, start)
+            else:
+                context = SolveContext(
+                    searching,
+                    entropy,
+                    max_iterations,
+                    start,
+                    backend_params or {},
+                )
+                solution = _run(problem, plan, context)
     except KeyboardInterrupt as interrupt:
         # The solver did not stop by itself: what is left is the warm start.
         raw = RawResult(None, stop_reason=StopReason.INTERRUPTED)
@@ -274,13 +282,39 @@ def _at_once(
     return judge(problem, raw, name, deadline, None)
 
 
-def _judging_time(problem: Problem, deadline: Deadline) -> float:
+def _without_search(
+    problem: Problem, searching: Deadline, start: NDArray[np.int64] | None
+) -> RawResult | None:
+    """Return the subset that the check of the constraints found, where that took most of the time.
+
+    Preparing a search of many candidates takes as long again. None where a search is due, and where
+    the subset does not do for the objective.
+    """
+    if not (searching.limited and problem.constrained and problem.n > _MANY):
+        return None
+    if searching.remaining() > max(searching.elapsed(), _PREPARING * problem.n):
+        return None
+    if start is not None:
+        return RawResult(None, stop_reason=StopReason.TIME)
+    cheapest = problem.constraints.cheapest
+    if isinstance(cheapest, str) or problem.objective.at_most:
+        return None
+    if problem.objective.violations(cheapest, problem.k):
+        return None
+    return RawResult(cheapest, stop_reason=StopReason.TIME, solver="greedy")
+
+
+def _judging_time(problem: Problem, deadline: Deadline, start: NDArray[np.int64] | None) -> float:
     """Return the seconds kept back from a solver, to sort, check and recompute its answer.
 
     After a long search this code is out of the processor's caches and takes five times as long.
+    The objective of a warm start is recomputed, too.
     """
     seconds = _JUDGING + _JUDGING_PER_CANDIDATE * problem.n
-    return min(seconds, _JUDGING_SHARE * deadline.seconds)
+    evaluating = problem.objective.evaluation_time(problem.k, deadline.clock)
+    if start is not None:
+        evaluating *= 2.0
+    return min(seconds, _JUDGING_SHARE * deadline.seconds) + evaluating
 
 
 def size_of(n: int, k: int | None, rate: float | None) -> int:

@@ -120,7 +120,10 @@ def value_of(problem: Problem, indices: NDArray[np.int64]) -> float | None:
 
 def wrong_subset(problem: Problem, raw: RawResult) -> str | None:
     """Return what is wrong with the subset of a result, or None; also where there is none."""
-    return None if raw.indices is None else _checked(problem, raw.indices, raw.weights)[1]
+    if raw.indices is None:
+        return None
+    subset = _weighted(problem, raw.indices, raw.weights)
+    return subset if isinstance(subset, str) else None
 
 
 def false_claim(problem: Problem, raw: RawResult, known: list[float]) -> str | None:
@@ -201,22 +204,32 @@ def _certified(
 def _checked(
     problem: Problem, chosen: NDArray[np.int64], weights: NDArray[np.float64] | None
 ) -> tuple[_Answer | None, str | None]:
+    """Return a subset, sorted, with weights and objective, or what is wrong with it."""
+    subset = _weighted(problem, chosen, weights)
+    if isinstance(subset, str):
+        return None, subset
+    return (*subset, problem.objective.evaluate(*subset)), None
+
+
+def _weighted(
+    problem: Problem, chosen: NDArray[np.int64], weights: NDArray[np.float64] | None
+) -> tuple[NDArray[np.int64], NDArray[np.float64]] | str:
     """Return a subset, sorted, with its weights, or what is wrong with it."""
     objective = problem.objective
     if type(chosen) is not np.ndarray or chosen.dtype != _INT64 or chosen.ndim != 1:
         if not isinstance(chosen, np.ndarray) or chosen.ndim != 1 or chosen.dtype.kind not in "iu":
-            return None, f"it is no vector of integers but {chosen!r:.80}"
+            return f"it is no vector of integers but {chosen!r:.80}"
         chosen = np.array(chosen, dtype=np.int64)
     if weights is None:
         indices = chosen.copy()
         indices.sort()  # takes half the time of np.sort for a small subset
         own = objective.weights_for(indices, problem.k)
         if own is None:
-            return None, "it has no weights"
+            return "it has no weights"
         violations = check_indices(problem, indices)
     else:
         if weights.shape != chosen.shape:
-            return None, f"{weights.size} weights for {chosen.size} indices"
+            return f"{weights.size} weights for {chosen.size} indices"
         order = chosen.argsort(kind="stable")
         indices, own = chosen[order], weights[order]
         violations = check_indices(problem, indices)
@@ -224,8 +237,8 @@ def _checked(
             wrong = objective.weight_problem(indices, own, problem.k)
             violations = [wrong] if wrong else []
     if violations:
-        return None, "; ".join(violations)
-    return (indices, own, objective.evaluate(indices, own)), None
+        return "; ".join(violations)
+    return indices, own
 
 
 def _empty(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from functools import cache
 from typing import ClassVar, Literal
 
@@ -121,6 +122,23 @@ class Objective(ABC):
         Only such a subset refutes a solver's proof.
         """
         return not self.violations(indices, k)
+
+    def evaluation_time(self, size: int, clock: Callable[[], float]) -> float:
+        """Return the seconds to keep back for one evaluation of a subset, under a time limit.
+
+        Parameters
+        ----------
+        size
+            Size of the subset.
+        clock
+            Monotonic clock in seconds.
+
+        Returns
+        -------
+        float
+            About how long it takes; 0 where that is nothing to speak of.
+        """
+        return 0.0
 
     @abstractmethod
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:

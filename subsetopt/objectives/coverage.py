@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -12,16 +13,27 @@ from subsetopt.errors import ProblemError, did_you_mean
 from subsetopt.inputs import as_array, as_carray
 from subsetopt.kernels.threads import share
 from subsetopt.objectives.base import Objective, Sense
+from subsetopt.objectives.nearest import (
+    PIECE,
+    farthest_square,
+    largest_products,
+    mend,
+    nearest_squares,
+    sampled,
+    seconds_for_all,
+    sum_of_parts,
+)
 
 __all__ = ["FacilityLocation", "KCenter"]
 
 Similarity = Literal["cosine", "euclidean", "rbf", "dot"]
 Distance = Literal["euclidean", "cosine"]
 
-# Samples for which facility location is evaluated at a time: 3 MiB for a hundred chosen.
-_CLIENTS = 4096
-# Samples for which k-center is evaluated at a time.
-_ROWS = 512
+# Rows of a k-center problem that the time of its evaluation is measured with: so many that the
+# first ones, which take longest, count for little.
+_TIMED = 1024
+# Multiplications that take as long as looking up a similarity.
+_LOOKED_UP = 64
 # Entries of a matrix in a block of rows that stays in the cache while it is read several times.
 _CACHED = 1 << 16
 # The least number of blocks that a thread takes at a time.
@@ -223,21 +235,56 @@ class FacilityLocation(Objective):
         distances = np.maximum(sizes - 2.0 * products, 0.0)
         if self.metric == "euclidean":
             if chosen.dtype == np.float64:
-                _mend(distances, distances < _CANCELLED * sizes, chosen, clients)
-            near: NDArray[Any] = self.width - np.sqrt(distances)
-            return near
-        kernel: NDArray[Any] = np.exp(-distances / self.width)
-        return kernel
+                mend(distances, distances < _CANCELLED * sizes, chosen, clients)
+        return self._of_squares(distances)
 
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
         """Return the sum over all samples of the similarity to the nearest chosen one."""
         if not indices.size:
             return 0.0
-        total = 0.0
-        for start in range(0, self.n, _CLIENTS):
-            block = self.similarities(indices, slice(start, start + _CLIENTS))
-            total += float(np.maximum(block.max(axis=0), 0.0).sum(dtype=np.float64))
-        return total
+        return sum_of_parts(self._covered_by(indices), self.n, self._work(indices.size))
+
+    def evaluation_time(self, size: int, clock: Callable[[], float]) -> float:
+        """Return about how many seconds the evaluation of a subset takes, measured on a part."""
+        chosen = sampled(self.n, size)
+        return seconds_for_all(self._covered_by(chosen), self.n, self._work(size), clock)
+
+    def _work(self, size: int) -> int:
+        """Return what the similarities of one client to a subset take, in multiplications."""
+        return size * (_LOOKED_UP if self.points is None else self.points.shape[1])
+
+    def _covered_by(self, indices: NDArray[np.int64]) -> Callable[[slice], float]:
+        """Return what sums up the similarities of some clients to their nearest chosen ones."""
+        if self.points is None:
+            return lambda part: _positive_sum(self.similarities(indices, part).max(axis=0))
+        chosen, points = self.points[indices], self.points
+
+        def covered(part: slice) -> float:
+            return self.unit * _positive_sum(self._nearest(chosen, points[part]))
+
+        return covered
+
+    def _nearest(
+        self, chosen: NDArray[np.float64], clients: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Return the similarity of some points to the nearest of the chosen ones, in units."""
+        if self.metric in ("cosine", "dot"):
+            return largest_products(clients, chosen)
+        squares, magnitudes = nearest_squares(clients, chosen)
+        near = self._of_squares(np.maximum(squares, 0.0))
+        if self.metric == "euclidean":
+            rough = np.flatnonzero(squares < _CANCELLED * magnitudes)
+            step = max(1, PIECE // max(chosen.size, 1))
+            for first in range(0, rough.size, step):
+                few = rough[first : first + step]
+                near[few] = self.between(chosen, clients[few]).max(axis=0)
+        return near
+
+    def _of_squares(self, distances: NDArray[Any]) -> NDArray[Any]:
+        """Return similarities in units for squared distances."""
+        if self.metric == "euclidean":
+            return np.asarray(self.width - np.sqrt(distances))
+        return np.asarray(np.exp(-distances / self.width))
 
     def __repr__(self) -> str:
         source = "similarity" if self.similarity is not None else f"metric={self.metric!r}"
@@ -314,35 +361,15 @@ class KCenter(Objective):
 
     def evaluate(self, indices: NDArray[np.int64], weights: NDArray[np.float64]) -> float:
         """Return the largest distance of a sample from its nearest chosen one."""
-        worst = 0.0
-        for start in range(0, self.n, _ROWS):
-            rows = self.points[start : start + _ROWS]
-            rows = rows[self._suspects(rows, indices, worst)]
-            nearest = np.full(rows.shape[0], np.inf)
-            for j in indices if rows.size else ():
-                difference = rows - self.points[j]
-                squares = np.einsum("ij,ij->i", difference, difference)
-                np.minimum(nearest, squares, out=nearest)
-            worst = max(worst, float(nearest.max(initial=0.0)))
-        return self.distance(worst)
+        return self.distance(farthest_square(self.points, self.points[indices]))
 
-    def _suspects(
-        self, rows: NDArray[np.float64], indices: NDArray[np.int64], worst: float
-    ) -> NDArray[np.bool_]:
-        """Return which rows may be the farthest, and farther than ``worst``, a squared distance.
-
-        Squared distances are made from products here, which is fast, but rounds too much for the
-        objective itself.
-        """
-        centers = self.points[indices]
-        squares, center_squares = (np.einsum("ij,ij->i", x, x) for x in (rows, centers))
-        nearest = (center_squares - 2.0 * (rows @ centers.T)).min(axis=1, initial=np.inf) + squares
-        magnitude = squares + center_squares.max(initial=0.0)
-        slack = 8.0 * (rows.shape[1] + 4) * _DOUBLE * magnitude
-        suspects: NDArray[np.bool_] = nearest + slack >= max(
-            worst, float((nearest - slack).max(initial=0.0))
+    def evaluation_time(self, size: int, clock: Callable[[], float]) -> float:
+        """Return about how many seconds the evaluation of a subset takes, measured on a part."""
+        chosen = self.points[sampled(self.n, size)]
+        work = size * self.points.shape[1]
+        return seconds_for_all(
+            lambda part: farthest_square(self.points[part], chosen), self.n, work, clock, _TIMED
         )
-        return suspects
 
     def __repr__(self) -> str:
         return f"KCenter(n={self.n}, metric={self.metric!r})"
@@ -392,14 +419,9 @@ def _unit(
     return out
 
 
-def _mend(
-    squares: NDArray[Any], cancelled: NDArray[np.bool_], rows: NDArray[Any], columns: NDArray[Any]
-) -> None:
-    """Compute squared distances of near points anew, by differences."""
-    for i in np.flatnonzero(cancelled.any(axis=1)):
-        near = np.flatnonzero(cancelled[i])
-        difference = columns[near] - rows[i]
-        squares[i, near] = np.einsum("ij,ij->i", difference, difference)
+def _positive_sum(values: NDArray[Any]) -> float:
+    """Return the sum of the positive ones of some values."""
+    return float(np.maximum(values, 0.0).sum(dtype=np.float64))
 
 
 def _check_metric(metric: object, known: tuple[str, ...]) -> None:

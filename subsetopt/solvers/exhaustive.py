@@ -11,6 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.budget import Deadline
 from subsetopt.kernels.matching.combinations import enumerate_chunk
 from subsetopt.objectives import MeanMatching, TopScores
 from subsetopt.problem import Problem
@@ -21,6 +22,8 @@ __all__ = ["Exhaustive"]
 
 # Combinations looked at between two looks at the clock, which takes about 50 microseconds.
 _CHUNK = 5_000
+# Members of a combination up to which that is so; with more of them fewer are looked at.
+_SMALL = 128
 # The default limit of combinations, which takes half a second or less.
 _DEFAULT_WORK = 50_000_000
 # Subsets that the objective itself evaluates between two looks at the clock: each may take long.
@@ -38,7 +41,8 @@ class Exhaustive:
     One iteration is one subset. For ``MeanMatching`` and ``TopScores`` it takes about 8 ns, and the
     default limit is 50 million; for all others, evaluated one by one, some 20 us, and 100,000.
     Nonnegative weights take some 150 us; their fits prove no more than they are exact.
-    Stopped before the end, it returns the best subset so far without a bound.
+    Stopped before the end, it returns the best subset so far without a bound; if none was
+    feasible, the warm start or a subset of least cost, where that keeps the constraints.
     """
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
@@ -48,14 +52,25 @@ class Exhaustive:
         stop = enumeration.run(context)
         best = enumeration.best
         if best is None:
+            complete = stop is StopReason.COMPLETED
             return RawResult(
-                context.warm_start,
+                context.warm_start if complete else _without_search(problem, context),
                 stop_reason=stop,
                 iterations=enumeration.looked,
-                infeasible=stop is StopReason.COMPLETED,
+                infeasible=complete,
             )
         bound = enumeration.bound() if stop is StopReason.COMPLETED else None
         return RawResult(best, bound=bound, stop_reason=stop, iterations=enumeration.looked)
+
+
+def _without_search(problem: Problem, context: SolveContext) -> NDArray[np.int64] | None:
+    """Return the warm start, or a subset of least cost if it is feasible; None for neither."""
+    if context.warm_start is not None:
+        return context.warm_start
+    cheapest = problem.constraints.cheapest
+    if isinstance(cheapest, str) or not problem.constraints.affords(cheapest):
+        return None
+    return None if problem.objective.violations(cheapest, problem.k) else cheapest
 
 
 class _Enumeration(ABC):
@@ -72,7 +87,7 @@ class _Enumeration(ABC):
         Whether every subset has been looked at.
     """
 
-    chunk: ClassVar[int]
+    chunk: int
     default_work: ClassVar[int]
 
     def __init__(self, problem: Problem) -> None:
@@ -96,12 +111,18 @@ class _Enumeration(ABC):
                 room = self.chunk if limit is None else min(self.chunk, limit - self.looked)
                 if room <= 0:
                     return StopReason.ITERATION
+                if not self.has_time(context.deadline):
+                    return StopReason.TIME
                 self.look(room)
                 if context.deadline.expired() and not self.ended:
                     return StopReason.TIME
         except KeyboardInterrupt:
             return StopReason.INTERRUPTED
         return StopReason.COMPLETED
+
+    def has_time(self, deadline: Deadline) -> bool:
+        """Whether there is time for the next look."""
+        return True
 
     @abstractmethod
     def look(self, count: int) -> None:
@@ -136,6 +157,8 @@ class _Compiled(_Enumeration):
         """Go to the first combination of the next size."""
         size = next(self.sizes, None)
         self.ended = size is None
+        # Going on from one combination to the next takes up to as many steps as it has members.
+        self.chunk = max(1, _CHUNK * _SMALL // max(size or 0, _SMALL))
         self.combination = np.arange(size or 0)
         self.best_positions = np.empty_like(self.combination)
 
@@ -170,6 +193,8 @@ class _Evaluated(_Enumeration):
         items = self.remaining.items.tolist()
         self.sign = 1.0 if problem.objective.sense == "minimize" else -1.0
         self.least = math.inf
+        # Seconds that a look takes; None before the first under a time limit.
+        self.seconds: float | None = None
         self.subsets = chain.from_iterable(combinations(items, size) for size in self.sizes)
         self._advance()
 
@@ -177,6 +202,15 @@ class _Evaluated(_Enumeration):
         """Go to the next subset."""
         self.following = next(self.subsets, None)
         self.ended = self.following is None
+
+    def has_time(self, deadline: Deadline) -> bool:
+        """Whether there is time for one more subset."""
+        if not deadline.limited:
+            return True
+        if self.seconds is None:
+            problem = self.problem
+            self.seconds = problem.objective.evaluation_time(problem.k, deadline.clock)
+        return self.seconds == 0.0 or deadline.remaining() > self.seconds
 
     def look(self, count: int) -> None:
         """Evaluate the next subsets."""

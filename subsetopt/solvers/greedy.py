@@ -12,7 +12,7 @@ from subsetopt.kernels.matching.nearest import nearest_completion
 from subsetopt.objectives import FacilityLocation, MeanMatching, TopScores
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.coverage.growth import Growth
+from subsetopt.solvers.coverage.growth import Growth, in_time_to_complete
 from subsetopt.solvers.matching.pool import Pool
 from subsetopt.status import StopReason
 
@@ -54,6 +54,7 @@ def _constrained(
 ) -> RawResult:
     """Choose step by step among the candidates that leave a feasible completion."""
     rules = problem.constraints
+    deadline = in_time_to_complete(context.deadline, problem)
     state = Partial(rules)
     values = objective.values
     matching = isinstance(objective, MeanMatching)
@@ -62,7 +63,7 @@ def _constrained(
         missing = objective.target_sum(problem.k) - float(values[rules.forced].sum())
     stop = StopReason.COMPLETED
     while state.slots > 0:
-        if context.deadline.expired():
+        if deadline.expired():
             stop = StopReason.TIME
             break
         allowed = state.allowed()

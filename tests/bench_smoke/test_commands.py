@@ -108,15 +108,24 @@ def test_backends(tmp_path: Path) -> None:
 
 def test_overrun(tmp_path: Path) -> None:
     run(
-        "overrun", "--limits", "2e-4,2e-3", "--repeats", "5", "--no-backends", "--out",
+        "overrun", "--limits", "2e-4,2e-3", "--repeats", "5", "--no-backends", "--cases",
+        "top scores; k-center; design", "--sizes", "64,200", "--case-limits", "2e-3", "--out",
         str(tmp_path),
     )  # fmt: skip
-    rows = read(tmp_path, "overrun")["tables"][0]["rows"]
+    detail, every = read(tmp_path, "overrun")["tables"]
+    rows = detail["rows"]
     assert {(row[0], row[1]) for row in rows} == {
         (load, name) for load in ("idle", "busy") for name in ("swap", "exact", "auto")
     }
     # A subset every time, and none was proved before the limit: the instance is hard enough.
     assert all(row[-2:] == [0, 0] for row in rows)
+    assert every["rows"][0][0] == "(bare loop)"
+    solved = {(row[0], row[1], row[2]) for row in every["rows"][1:]}
+    assert {
+        (case, "auto", n) for case in ("top scores", "k-center", "design") for n in (64, 200)
+    } <= solved
+    assert ("k-center", "farthest-first", 200) in solved
+    assert all(row[10] == 0 for row in every["rows"][1:])
 
 
 def test_many(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ __all__ = ["add_gains", "add_losses", "add_rises", "compile_all", "farthest"]
 # Operations that one core takes on at a time, which take some milliseconds: with fewer, threads
 # cost more time than they save.
 _SHARE = 4_000_000
+# Under a time limit a core takes on this share of it.
+_IN_TIME = 4
 # Values that are added up in their own precision, before their sum is added in double precision.
 _RUN = 512
 # What the compiler may assume: the inputs are finite, and sums may be taken in any order.
@@ -229,7 +231,7 @@ def farthest(
     """
     width = max(points.shape[1], 1)
     if expired is not None:
-        width *= max(1, centers.size - int(seen[allowed].min()))
+        width *= _IN_TIME * max(1, centers.size - int(seen[allowed].min()))
     tops: list[int] = []
     skipped: list[bool] = []
 

@@ -92,12 +92,12 @@ def _add(blocks, low, high, chosen, first, last, totals):
 
 
 @njit(cache=True, nogil=True)
-def _fill(blocks, chosen, rows, picks, first, last):
-    """Write the products with candidates ``first`` to ``last - 1`` to their rows."""
+def _fill(blocks, chosen, rows, picks, origin, first, last):
+    """Write the products with candidates ``first`` to ``last - 1`` to their rows, from a column."""
     products = np.empty((4, BLOCK), dtype=np.float32)
     n = rows.shape[1]
     for b in range(blocks.shape[0]):
-        start = b * BLOCK
+        start = origin + b * BLOCK
         width = min(BLOCK, n - start)
         for four in range(first, last, 4):
             _products(blocks[b], chosen, four, products)
@@ -128,13 +128,14 @@ def add_rises(blocks: Any, low: Any, high: Any, chosen: Any, totals: Any) -> Non
     totals += sums[: totals.size]
 
 
-def fill_rows(blocks: Any, chosen: Any, rows: Any, picks: Any) -> None:
+def fill_rows(blocks: Any, chosen: Any, rows: Any, picks: Any, origin: int = 0) -> None:
     """Write the products of all clients with candidate ``picks[c]`` to ``rows[picks[c]]``.
 
-    ``rows`` (m, n) is float32; ``blocks`` and ``chosen`` are those of :func:`add_rises`.
+    ``rows`` (m, n) is float32; ``blocks`` and ``chosen`` are those of :func:`add_rises`, and the
+    first client of the first block stands in column ``origin``.
     """
     padded, parts = _fours(chosen, blocks)
-    share(lambda part: _fill(blocks, padded, rows, picks, *part), parts)
+    share(lambda part: _fill(blocks, padded, rows, picks, origin, *part), parts)
 
 
 def _fours(chosen: Any, blocks: Any) -> tuple[Any, list[tuple[int, int]]]:

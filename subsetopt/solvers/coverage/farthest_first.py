@@ -15,10 +15,13 @@ from subsetopt.kernels.coverage.gains import farthest
 from subsetopt.objectives import KCenter
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.coverage.growth import completed_by
+from subsetopt.solvers.coverage.growth import completed_by, in_time_to_complete
 from subsetopt.status import StopReason
 
 __all__ = ["FarthestFirst"]
+
+# Coordinates that are read between two looks at the clock, in about a millisecond.
+_NUMBERS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +61,7 @@ class FarthestFirst:
         """Return the samples taken, and half the smallest distance between them as the bound."""
         objective = problem.objective
         assert isinstance(objective, KCenter)
-        deadline = context.deadline
+        deadline = in_time_to_complete(context.deadline, problem)
         state, nearest = Partial(problem.constraints), _Nearest(objective.points, deadline)
         nearest.centers.extend(int(item) for item in problem.constraints.forced)
         separation, complete = math.inf, True
@@ -94,9 +97,7 @@ class FarthestFirst:
             return nearest.farthest(allowed)
         if self.start == "random":
             return int(context.generator().choice(allowed))
-        center = nearest.points.mean(axis=0)
-        squares = np.square(nearest.points[allowed] - center).sum(axis=1)
-        return int(allowed[np.argmin(squares)])
+        return nearest.central(allowed)
 
 
 class _Nearest:
@@ -113,3 +114,19 @@ class _Nearest:
         expired = self.deadline.expired if self.deadline.limited else None
         centers = np.array(self.centers)
         return farthest(self.points, centers, allowed, self.squares, self._seen, expired)
+
+    def central(self, allowed: NDArray[np.int64]) -> int | None:
+        """Return the allowed point nearest the mean of all points, None when time is up."""
+        n, d = self.points.shape
+        step = n if not self.deadline.limited else max(1, _NUMBERS // max(d, 1))
+        total, squares = np.zeros(d), np.empty(allowed.size)
+        for first in range(0, n, step):
+            if self.deadline.expired():
+                return None
+            total += self.points[first : first + step].sum(axis=0)
+        for first in range(0, allowed.size, step):
+            if self.deadline.expired():
+                return None
+            few = allowed[first : first + step]
+            squares[first : first + step] = np.square(self.points[few] - total / n).sum(axis=1)
+        return int(allowed[np.argmin(squares)])

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.budget import Deadline
+from subsetopt.budget import Deadline, OutOfTimeError
 from subsetopt.kernels.coverage.gains import add_gains, add_rises
 from subsetopt.objectives import FacilityLocation
-from subsetopt.solvers.coverage.clients import Clients, clients_of
+from subsetopt.solvers.coverage.clients import Clients, clients_of, rows_of
 
 __all__ = ["Gains"]
 
@@ -24,8 +24,12 @@ _IN_TIME, _AT_EASE = 128, 1024
 # Similarities computed between two looks at the clock under a time limit, some milliseconds' work:
 # products in single precision, and others.
 _PRODUCTS, _OTHERS = 1 << 20, 1 << 18
-# Candidates whose similarities to all samples are computed together.
+# Candidates whose similarities to all samples are computed together, and the multiplications of
+# these under a time limit, which take about a millisecond.
 _FILLED_TOGETHER = 128
+_MULTIPLIED = 1 << 25
+# Numbers that are copied or added up between two looks at the clock, which takes a millisecond.
+_NUMBERS = 1 << 20
 # Rows of a similarity matrix that are compared with its columns at a time.
 _COMPARED_TOGETHER = 256
 # A gain is computed anew, not brought up to date, when more than this share of clients has risen.
@@ -43,7 +47,8 @@ class Gains:
     clients whose best similarity has risen: fewer and fewer as the subset grows. Where the
     similarities are kept, :meth:`settle` brings all gains up to date by these. Above some thousand
     samples the gains of one step are remembered, and single ones brought up to date; when most
-    candidates had to be looked at again, all are, and remembered.
+    candidates had to be looked at again, all are, and remembered. Work that is of no use by halves
+    raises OutOfTimeError where time is up.
 
     Parameters
     ----------
@@ -51,13 +56,15 @@ class Gains:
         What is covered, n samples.
     size
         Size of the subset, for the bound.
+    deadline
+        When to stop; None never does.
 
     Attributes
     ----------
     current
         Similarity of every sample to its nearest chosen one, at least 0, shape (n,).
-    points
-        The objective's points in the precision of the similarities; None without any.
+    featured
+        Whether the objective has points, of which similarities are computed.
     rows
         Similarities, one row per candidate, shape (n, n): made for the first gain asked for, or
         filled row by row; None where they are not kept.
@@ -69,14 +76,18 @@ class Gains:
         Whether :meth:`settle` can be called: there are contiguous rows of clients.
     """
 
-    def __init__(self, objective: FacilityLocation, size: int) -> None:
+    def __init__(
+        self, objective: FacilityLocation, size: int, deadline: Deadline | None = None
+    ) -> None:
         self.objective, self.size = objective, size
+        self.deadline = Deadline() if deadline is None else deadline
         self.n = n = objective.n
         dtype = np.float32 if objective.single or objective.similarity is None else np.float64
         self.current = np.zeros(n, dtype=dtype)
-        self.points = objective.points
-        if self.points is not None and objective.single:
-            self.points = self.points.astype(np.float32)
+        self.featured = objective.points is not None
+        # The points in the precision of the similarities, and their sum.
+        self._points: NDArray[Any] | None = None
+        self._total: NDArray[Any] | None = None
         self.rows: NDArray[Any] | None = None
         self.filled = np.zeros(n, dtype=np.bool_)
         # Similarities with one row per client.
@@ -97,12 +108,33 @@ class Gains:
         self._computed = 0
         self._covered = False
 
+    @property
+    def points(self) -> NDArray[Any]:
+        """The objective's points in the precision of the similarities, shape (n, d)."""
+        if self._points is None:
+            points = self.objective.points
+            assert points is not None
+            if self.objective.single:
+                copied: NDArray[Any] = np.empty(points.shape, dtype=np.float32)
+                for part in self._chunks(points.shape[1]):
+                    copied[part] = points[part]
+                points = copied
+            self._points = points
+        return self._points
+
+    def _chunks(self, width: int) -> Iterator[slice]:
+        """Yield parts of all samples, each with so many numbers, between looks at the clock."""
+        step = max(1, _NUMBERS // max(width, 1))
+        for start in range(0, self.n, step):
+            self.deadline.check()
+            yield slice(start, start + step)
+
     def gains(self, candidates: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return what each candidate adds to the objective."""
         if self.kept:
             if self.rows is None:
                 assert self.objective.similarity is not None
-                self.rows = _rows(self.objective.similarity)
+                self.rows = _rows(self.objective.similarity, self.deadline)
             self._fill(candidates)
             totals = np.zeros(candidates.size)
             add_gains(self.rows, candidates, self.current, totals)
@@ -113,8 +145,7 @@ class Gains:
         values, levels = self._remembered
         if self._risen is None:
             risen = np.flatnonzero(self.current > levels)
-            assert self.points is not None
-            self._risen = clients_of(self.objective, self.points, risen, levels, self.current)
+            self._risen = self._clients(risen, levels, self.current)
         if self._risen.size > _MOST * self.n:
             return self._anew(candidates)
         return values[candidates] - self._rises(candidates, self._risen)
@@ -147,7 +178,17 @@ class Gains:
         """Return the sums of the products of candidates with all samples."""
         points = self.objective.points
         assert points is not None
-        return np.asarray(points[candidates] @ points.sum(axis=0))
+        if self._total is None:
+            total: NDArray[Any] = np.zeros(points.shape[1])
+            for part in self._chunks(points.shape[1]):
+                total = total + points[part].sum(axis=0)
+            self._total = total
+        if candidates.size < self.n:
+            return np.asarray(points[candidates] @ self._total)
+        sums = np.empty(self.n)
+        for part in self._chunks(points.shape[1]):
+            sums[part] = points[part] @ self._total
+        return sums
 
     def settle(self, upper: NDArray[np.float64], deadline: Deadline) -> tuple[bool, int]:
         """Lower bounds on the gains to the gains themselves.
@@ -206,10 +247,13 @@ class Gains:
         Returns how many clients there was time for.
         """
         # After a product BLAS's threads wait busily for a while, in the way of others.
-        multiplied = self.points is not None and self.objective.single
+        multiplied = self.featured and self.objective.single
         count = 0
         for part in self._pieces(clients, deadline):
-            self._fill(part)
+            try:
+                self._fill(part)
+            except OutOfTimeError:
+                break
             add_rises(self._served, part, low, high, totals, shared=not multiplied)
             count += part.size
         return count
@@ -234,15 +278,19 @@ class Gains:
     def _every_client(self) -> Clients:
         """Return all clients, made once."""
         if self._all_clients is None:
-            assert self.points is not None
-            indices = np.arange(self.n)
-            self._all_clients = clients_of(self.objective, self.points, indices, self.current)
+            self._all_clients = self._clients(np.arange(self.n), self.current)
         return self._all_clients
+
+    def _clients(
+        self, indices: NDArray[np.int64], low: NDArray[Any], high: NDArray[Any] | None = None
+    ) -> Clients:
+        """Return some clients, with the similarities from which, and up to which, a rise counts."""
+        points, deadline = self.points, self.deadline
+        return clients_of(self.objective, points, indices, low, high, deadline=deadline)
 
     def _rises(self, candidates: NDArray[np.int64], clients: Clients) -> NDArray[np.float64]:
         """Return how far clients would rise in all, for each candidate."""
         totals = np.zeros(candidates.size)
-        assert self.points is not None
         clients.add_rises(self.points[candidates], totals)
         return totals
 
@@ -252,7 +300,10 @@ class Gains:
         """Set ``upper`` to the gains of candidates; return whether there was time for all."""
         count = 0
         for part in self._pieces(candidates, deadline):
-            upper[part] = self.gains(part)
+            try:
+                upper[part] = self.gains(part)
+            except OutOfTimeError:
+                break
             count += part.size
         return count == candidates.size
 
@@ -265,7 +316,6 @@ class Gains:
             self._fill(chosen)
             row = self.rows[item]
         else:
-            assert self.points is not None
             rows = np.empty((1, self.n), dtype=self.current.dtype)
             self._every_client().fill(self.points[chosen], rows, np.zeros(1, dtype=np.int64))
             row = rows[0]
@@ -300,21 +350,26 @@ class Gains:
 
     def _fill(self, candidates: NDArray[np.int64]) -> None:
         """Compute the kept similarities of candidates that are not there yet."""
-        if self.points is None:
+        if not self.featured:
             return
         assert self.rows is not None
         missing = np.sort(candidates[~self.filled[candidates]])
-        for start in range(0, missing.size, _FILLED_TOGETHER):
-            part = missing[start : start + _FILLED_TOGETHER]
+        step = _FILLED_TOGETHER
+        if self.deadline.limited:
+            step = max(1, min(step, _MULTIPLIED // max(self.points.size, 1)))
+        for start in range(0, missing.size, step):
+            if start:
+                self.deadline.check()
+            part = missing[start : start + step]
             if self.objective.single:
                 self._multiply(part)
             else:
                 self._every_client().fill(self.points[part], self.rows, part)
-        self.filled[missing] = True
+            self.filled[part] = True
 
     def _multiply(self, missing: NDArray[np.int64]) -> None:
         """Compute similarities that are products: into their place where rows are adjacent."""
-        assert self.rows is not None and self.points is not None
+        assert self.rows is not None
         first, last = int(missing[0]), int(missing[-1]) + 1
         if last - first == missing.size:
             np.matmul(self.points[first:last], self.points.T, out=self.rows[first:last])
@@ -322,11 +377,15 @@ class Gains:
             self.rows[missing] = self.points[missing] @ self.points.T
 
 
-def _rows(similarity: NDArray[Any]) -> NDArray[Any]:
+def _rows(similarity: NDArray[Any], deadline: Deadline) -> NDArray[Any]:
     """Return sim(i, j) with one contiguous row per j: without a copy where it is symmetric."""
     n = similarity.shape[0]
-    for start in range(0, n, _COMPARED_TOGETHER):
-        part = slice(start, start + _COMPARED_TOGETHER)
+    step = _COMPARED_TOGETHER
+    if deadline.limited:
+        step = max(1, min(step, _NUMBERS // max(n, 1)))
+    for start in range(0, n, step):
+        deadline.check()
+        part = slice(start, start + step)
         if not np.array_equal(similarity[part, start:], similarity[start:, part].T):
-            return np.ascontiguousarray(similarity.T)
+            return rows_of(similarity.T, np.arange(n), deadline)
     return similarity

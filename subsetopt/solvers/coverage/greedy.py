@@ -64,12 +64,12 @@ def _best(
     if gains.settles and not sampled:
         complete, work = gains.settle(upper, deadline)
         return int(allowed[np.argmax(upper[allowed])]), work, complete
-    unknown = allowed[np.isinf(upper[allowed])]
+    fresh = np.isinf(upper[allowed])
+    unknown = allowed[fresh]
     if unknown.size and not gains.refresh(upper, unknown, deadline):
         return int(allowed[np.argmax(upper[allowed])]), 0, False
     evaluated = int(unknown.size)
     keys = upper[allowed]
-    fresh = np.isin(allowed, unknown) if unknown.size else np.zeros(allowed.size, dtype=np.bool_)
     most = gains.together(deadline)
     batch = min(_FEWEST, most)
     while True:

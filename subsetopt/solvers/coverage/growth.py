@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.budget import Deadline
+from subsetopt.budget import Deadline, OutOfTimeError
 from subsetopt.constraints.partial_subset import Partial
 from subsetopt.constraints.subsets import affordable_subset
 from subsetopt.objectives import FacilityLocation
@@ -17,7 +17,11 @@ from subsetopt.solvers.base import RawResult
 from subsetopt.solvers.coverage.gains import Gains
 from subsetopt.status import StopReason
 
-__all__ = ["Growth", "completed_by"]
+__all__ = ["Growth", "completed_by", "in_time_to_complete"]
+
+# Seconds per candidate that are kept back for completing a subset and for the bound, and where
+# quotas have to be kept.
+_COMPLETING, _WITHIN_QUOTAS = 3e-8, 1e-7
 
 # Returns the best of the allowed candidates, the gains computed for it, and whether time was left;
 # without time, the candidate is not used.
@@ -44,19 +48,21 @@ class Growth:
     def __init__(self, problem: Problem, deadline: Deadline) -> None:
         objective = problem.objective
         assert isinstance(objective, FacilityLocation)
-        self.problem, self.deadline = problem, deadline
+        self.problem = problem
+        self.deadline = in_time_to_complete(deadline, problem)
         self.state = Partial(problem.constraints)
-        self.gains = Gains(objective, problem.k)
+        self.gains = Gains(objective, problem.k, self.deadline)
         self.upper = np.zeros(problem.n)
         self.upper[problem.constraints.free] = np.inf
         self.evaluated, self.complete = 0, True
-        for item in problem.constraints.forced:
-            if deadline.expired():
-                # The bound must count the gains of included candidates that are not taken yet.
-                self.upper[problem.constraints.forced] = np.inf
-                self.complete = False
-                break
-            self.gains.take(int(item))
+        try:
+            for item in problem.constraints.forced:
+                self.deadline.check()
+                self.gains.take(int(item))
+        except OutOfTimeError:
+            # The bound must count the gains of included candidates that are not taken yet.
+            self.upper[problem.constraints.forced] = np.inf
+            self.complete = False
 
     def run(self, choose: Choose) -> None:
         """Take what ``choose`` returns, until the subset is complete or time is up."""
@@ -65,12 +71,15 @@ class Growth:
             if self.deadline.expired():
                 self.complete = False
                 return
-            pick, computed, self.complete = choose(allowed)
-            self.evaluated += computed
-            if self.complete:
-                state.take(pick)
-                self.gains.take(pick)
-                self.upper[pick] = 0.0
+            try:
+                pick, computed, self.complete = choose(allowed)
+                self.evaluated += computed
+                if self.complete:
+                    self.gains.take(pick)
+                    state.take(pick)
+                    self.upper[pick] = 0.0
+            except OutOfTimeError:
+                self.complete = False
 
     def result(self, *, greedy: bool) -> RawResult:
         """Return the subset, completed by the largest gains known, and the bound that they imply.
@@ -84,6 +93,12 @@ class Growth:
         guaranteed = greedy and self.complete and not self.problem.constrained
         bound = self.gains.bound(self.upper, greedy=guaranteed)
         return RawResult(chosen, bound=bound, stop_reason=stop, iterations=self.evaluated)
+
+
+def in_time_to_complete(deadline: Deadline, problem: Problem) -> Deadline:
+    """Return the deadline less what completing a subset, and a bound, will take."""
+    per_candidate = _COMPLETING if problem.constraints.quotas is None else _WITHIN_QUOTAS
+    return deadline.less(per_candidate * problem.n)
 
 
 def completed_by(
@@ -107,6 +122,9 @@ def completed_by(
     """
     if isinstance(state.rules.cheapest, str):
         return None
+    nothing = not (state.mask.any() or state.rules.at_most or np.isfinite(values[state.open]).any())
+    if nothing:
+        return state.rules.cheapest
     known = np.where(np.isfinite(values), values, 0.0)
     # All keys are negative, so that "at most" takes as many candidates as it may.
     keys = -0.5 - 0.5 * known / (known.max(initial=0.0) or 1.0)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.budget import Deadline
 from subsetopt.constraints.normal_form import Constraints
 from subsetopt.constraints.quotas import GroupQuotas
 from subsetopt.kernels import lagrangian as kernel
@@ -34,12 +35,11 @@ class Units:
     loss_unit: float  # negative where the losses are negated
 
     @classmethod
-    def of(cls, objective: ScoredMatching, k: int, *, at_most: bool) -> Units:
+    def of(cls, objective: ScoredMatching, k: int) -> Units:
         """Return the numbers of an objective for subsets of size k, or at most k."""
         score_unit = float(np.abs(objective.scores).max(initial=0.0)) or 1.0
         loss_unit = objective.matching.scale or 1.0
-        window = objective.window(k)
-        low, high = window if at_most else _narrowed(window, objective.losses, k)
+        low, high = objective.window(k)
         return cls(
             objective.scores / score_unit,
             objective.losses / loss_unit,
@@ -47,6 +47,11 @@ class Units:
             score_unit,
             loss_unit,
         )
+
+    def narrowed(self, objective: ScoredMatching, k: int) -> Units:
+        """Return the same with the window where sums of k losses can lie, which takes sorting."""
+        low, high = _narrowed(objective.window(k), objective.losses, k)
+        return replace(self, window=(low / self.loss_unit, high / self.loss_unit))
 
     def mirrored(self) -> Units:
         """Return the same with the losses negated."""
@@ -64,8 +69,12 @@ class Dual:
     bound: float
 
     @classmethod
-    def minimize(cls, rules: Constraints, units: Units) -> Dual | str:
-        """Return the minimum of the dual, or why no subset lies within the band."""
+    def minimize(cls, rules: Constraints, units: Units, deadline: Deadline) -> Dual | str | None:
+        """Return the minimum of the dual, or why no subset lies within the band.
+
+        Out of time, the bound is the best one known, or None is returned.
+        """
+        start = deadline.elapsed()
         lowest, highest = rules.greedy_by(units.losses), rules.greedy_by(-units.losses)
         if isinstance(lowest, str) or isinstance(highest, str):
             return str(lowest)
@@ -73,13 +82,17 @@ class Dual:
         slack = _ROUNDING * (1.0 + float(np.abs(units.losses).sum()))
         if first > units.window[1] + slack or last < units.window[0] - slack:
             return "every subset has a mean loss outside the band"
+        # Each further subset takes about half as long as the two above.
+        deadline = deadline.less(0.5 * (deadline.elapsed() - start))
+        if deadline.expired():
+            return None
         free = rules.best_by(-units.scores)
         total = total_of(units.losses, free)
         if total < units.window[0]:
             units, lowest, total = units.mirrored(), highest, -total
         if total <= units.window[1]:
             return cls._at(units, 0.0, free)
-        return cls._descend(rules, units, free, lowest)
+        return cls._descend(rules, units, free, lowest, deadline)
 
     @classmethod
     def _descend(
@@ -88,6 +101,7 @@ class Dual:
         units: Units,
         above: NDArray[np.int64],
         below: NDArray[np.int64],
+        deadline: Deadline,
     ) -> Dual:
         """Intersect the lines of a subset above the band and one below until none is better."""
         scores, losses, high = units.scores, units.losses, units.window[1]
@@ -96,7 +110,7 @@ class Dual:
             width = total_of(losses, above) - total_of(losses, below)
             rise = total_of(scores, above) - total_of(scores, below)
             multiplier = max(0.0, rise / width) if width > 0.0 else 0.0
-            if not math.isfinite(multiplier):
+            if not math.isfinite(multiplier) or deadline.expired():
                 break
             trial = rules.best_by(multiplier * losses - scores)
             dual = cls._at(units, multiplier, trial)

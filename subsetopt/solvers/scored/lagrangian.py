@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.budget import Deadline
 from subsetopt.inputs import checked_integer
 from subsetopt.kernels import lagrangian as kernel
 from subsetopt.objectives import ScoredMatching
@@ -33,6 +34,15 @@ _WIDEN = 1.6
 _PARTS = 24
 # Splits that are tried for them, at most, and the nodes that take as long as one split.
 _SPLITS, _NODES_PER_SPLIT = 40, 2_000
+# Seconds per candidate that it takes to find what the losses are multiples of, and to order the
+# candidates by price, with no look at the clock.
+_NARROWING, _ORDERING = 2e-7, 2.5e-7
+# The share of the time after which a subset within the band is no longer looked for first; pairs
+# that are looked at for one swap of this search, and pairs in all, whatever the clock says: so many
+# per candidate, and no more than take a millisecond.
+_FIRST_SHARE = 0.5
+_FIRST_SAMPLE = 256
+_LEAST_PER_CANDIDATE, _LEAST = 2, 100_000
 # Where a gap has at least this many losses on either side, the number of losses above it that are
 # chosen is split by, rather than single ones.
 _FEWEST = 2
@@ -72,7 +82,9 @@ class Lagrangian:
     Takes every constraint; a capacity is not in the Lagrangian, which leaves the bound valid. The
     bound is on the right side always; an enumeration that ends proves the optimum, or that no
     subset lies within the band. ``extras`` has the ``multiplier``. One iteration is a node, or
-    four pairs of the repair. Deterministic for a seed under a work limit.
+    four pairs of the repair. Deterministic for a seed under a work limit. Under a time limit the
+    repair comes first, until a subset lies within the band; where there is no time for the
+    Lagrangian of many candidates, there is no bound.
 
     References
     ----------
@@ -96,13 +108,16 @@ class Lagrangian:
         except KeyboardInterrupt:
             stop = StopReason.INTERRUPTED
         lacking = search.complete and search.best is None
+        extras: dict[str, object] = {"why": search.why} if lacking else {}
+        if search.root is not None and not lacking:
+            extras["multiplier"] = search.multiplier(search.root)
         return RawResult(
             search.best,
             bound=search.bound(),
             stop_reason=stop,
             iterations=search.used,
             infeasible=lacking,
-            extras={"why": search.why} if lacking else {"multiplier": search.multiplier()},
+            extras=extras,
         )
 
 
@@ -112,39 +127,56 @@ class _Search:
     def __init__(self, problem: Problem, context: SolveContext, default_work: int) -> None:
         assert isinstance(problem.objective, ScoredMatching)
         self.objective, self.k, self.context = problem.objective, problem.k, context
-        self.rules = Rules.of(problem.constraints)
-        self.units = Units.of(self.objective, self.k, at_most=self.rules.given.at_most)
+        self.rules = rules = Rules.of(problem.constraints)
+        self.units = Units.of(self.objective, self.k)
         self.used = 0
         self.limit: int | None = context.max_iterations
         if self.limit is None and not context.deadline.limited:
             self.limit = 2 * default_work
         self.default_work = default_work
         self.best: NDArray[np.int64] | None = None
+        self.root: Dual | None = None
+        self.top = math.inf
         self.parts: list[Flips] = []
         self.turn = 0  # which part the pass is at
         self.price = 0.0  # what sets cost less than in this pass, against the top
         self.proved = 0.0  # what every subset but the best loses at least against the top
         self.complete = False
+        self.why = "no subset lies within the band"
+        if context.warm_start is not None:
+            self.offer(context.warm_start)
+        deadline = context.deadline
+        if deadline.limited and self.best is None:
+            self._find_first()
+        if not rules.given.at_most and deadline.remaining() > _NARROWING * problem.n:
+            self.units = self.units.narrowed(self.objective, self.k)
         if self.units.window[0] > self.units.window[1]:
             self.complete, self.why = True, "losses are multiples of a number, and the band of none"
             return
-        root = Dual.minimize(self.rules.given, self.units)
+        if not deadline.expired():
+            self._begin(Dual.minimize(rules.given, self.units, deadline))
+
+    def _begin(self, root: Dual | str | None) -> None:
+        """Set up the enumeration around the dual of the whole problem, as far as there is time."""
         if isinstance(root, str):
             self.complete, self.why = True, root
-            return
-        self.why = "no subset lies within the band"
-        self.root, self.top = root, root.bound
-        if context.warm_start is not None:
-            self._offer(context.warm_start)
-        self._offer(root.chosen)
-        if root.bound > self.value():
-            self.parts = [Flips(self.rules, root)]
-            self.price = self._first_price()
-        else:
-            self.complete = True
+        elif root is not None:
+            self.root, self.top = root, root.bound
+            self.offer(root.chosen)
+            if root.bound <= self.value():
+                self.complete = True
+            elif self._has_time():
+                self.parts = [Flips(self.rules, root)]
+                self.price = self._first_price()
+
+    def _has_time(self) -> bool:
+        """Whether there is time to put the candidates in the order of their prices."""
+        return self.context.deadline.remaining() > _ORDERING * self.rules.given.n
 
     def run(self) -> StopReason:
         """Enumerate around the root, then in parts; repair; then enumerate on."""
+        if not (self.complete or self.parts):
+            return self._repair(1 << 62) if self.root is not None else StopReason.TIME
         work = self.default_work if self.limit is None else (self.limit + 1) // 2
         early = work // 16
         divisions = [self._count_large, self._split]
@@ -161,22 +193,22 @@ class _Search:
         return self._enumerate(1 << 62)
 
     def bound(self) -> float | None:
-        """Return the proved bound, in the units of the scores; None where nothing is feasible."""
-        if self.complete and self.best is None:
+        """Return the proved bound, in the units of the scores; None where there is none."""
+        if self.root is None or (self.complete and self.best is None):
             return None
         proved = self.top - self.value() if self.complete else self.proved
         return (self.top - proved + self.root.rounding()) * self.units.score_unit
 
-    def multiplier(self) -> float:
+    def multiplier(self, root: Dual) -> float:
         """Return the multiplier of the sum of losses, in score per loss."""
-        units = self.root.units
-        return self.root.multiplier * units.score_unit / units.loss_unit
+        units = root.units
+        return root.multiplier * units.score_unit / units.loss_unit
 
     def value(self) -> float:
         """Return the score of the best subset in units; minus infinity without one."""
         return -math.inf if self.best is None else total_of(self.units.scores, self.best)
 
-    def _offer(self, indices: NDArray[np.int64]) -> None:
+    def offer(self, indices: NDArray[np.int64]) -> None:
         """Keep a subset if it is feasible and better."""
         if total_of(self.units.scores, indices) <= self.value():
             return
@@ -205,7 +237,7 @@ class _Search:
             visited, done = part.visit(price, self.value(), min(_NODES, end - self.used))
             self.used += max(visited, 1)
             if (found := part.found()) is not None:
-                self._offer(found)
+                self.offer(found)
             if done:
                 self.turn += 1
                 self._end_pass()
@@ -234,6 +266,7 @@ class _Search:
         large = self._large()
         if large is None:
             return False
+        assert self.root is not None
         parts: list[Flips] = []
         start, end = int(large[self.root.chosen].sum()), min(self.k, int(large.sum()))
         for counts in (range(start, -1, -1), range(start + 1, end + 1)):
@@ -243,12 +276,14 @@ class _Search:
                     return False
                 rules = self.rules.counted(large, count)
                 self.used += _NODES_PER_SPLIT
-                dual = Dual.minimize(rules.given, self.units)
+                dual = Dual.minimize(rules.given, self.units, self.context.deadline)
+                if dual is None or self._spent_time():
+                    return False
                 if isinstance(dual, str):
                     if before > -math.inf:
                         break
                     continue
-                self._offer(dual.chosen)
+                self.offer(dual.chosen)
                 if dual.bound > self.value():
                     parts.append(Flips(rules, dual))
                 elif dual.bound <= before:
@@ -259,8 +294,11 @@ class _Search:
 
     def _spent(self) -> bool:
         """Whether the work or the time is used up."""
-        over = self.limit is not None and self.used >= self.limit
-        return over or self.context.deadline.expired()
+        return (self.limit is not None and self.used >= self.limit) or self._spent_time()
+
+    def _spent_time(self) -> bool:
+        """Whether there is no time for another dual and its prices."""
+        return self.context.deadline.limited and not self._has_time()
 
     def _large(self) -> NDArray[np.bool_] | None:
         """Return which losses lie above the widest gap; None where that tells nothing."""
@@ -288,16 +326,30 @@ class _Search:
                 leaves.append(part)
                 continue
             self.used += _NODES_PER_SPLIT
-            for inside in (False, True):
-                rules = part.rules.fixed(part.pivot(), inside)
-                dual = Dual.minimize(rules.given, self.units)
-                if isinstance(dual, str):
-                    continue
-                self._offer(dual.chosen)
-                if dual.bound > self.value():
-                    self.parts.append(Flips(rules, dual))
+            halves = self._halves(part)
+            if halves is None:
+                leaves.append(part)
+                break
+            self.parts += halves
         self._divide(self.parts + leaves)
         return True
+
+    def _halves(self, part: Flips) -> list[Flips] | None:
+        """Return a part with one candidate fixed in, and out; None where time is up."""
+        halves: list[Flips] = []
+        for inside in (False, True):
+            rules = part.rules.fixed(part.pivot(), inside)
+            if self._spent_time():
+                return None
+            dual = Dual.minimize(rules.given, self.units, self.context.deadline)
+            if dual is None:
+                return None
+            if isinstance(dual, str):
+                continue
+            self.offer(dual.chosen)
+            if dual.bound > self.value():
+                halves.append(Flips(rules, dual))
+        return halves
 
     def _divide(self, parts: list[Flips]) -> None:
         """Go on with parts that hold every better subset."""
@@ -309,32 +361,73 @@ class _Search:
             return
         self._restart(max(self._first_price(), _WIDEN * self.proved))
 
+    def _find_first(self) -> None:
+        """Repair a feasible subset until it is within the band, or a share of the time is up."""
+        start = self.rules.given.cheapest
+        assert not isinstance(start, str)
+        self.offer(start)
+        if self.best is not None:
+            return
+        repairing = _Repair(self, start, _FIRST_SAMPLE)
+        deadline = self.context.deadline
+        share = Deadline(_FIRST_SHARE * deadline.remaining(), deadline.clock)
+        least = min(_LEAST_PER_CANDIDATE * self.rules.given.n, _LEAST)
+        while self.best is None and not repairing.stuck:
+            if repairing.looked >= least and share.expired():
+                return
+            self.used += repairing.run(min(_PAIRS, least))
+
     def _repair(self, work: int) -> StopReason:
         """Swap into the band and for score, from the best subset or the root's."""
-        rules, units = self.rules, self.units
+        assert self.root is not None
         start = self.root.chosen if self.best is None else self.best
-        inside = np.setdiff1d(start, rules.given.forced)
-        outside = np.setdiff1d(rules.given.free, inside)
-        if not inside.size or not outside.size:
-            return StopReason.ITERATION
-        counts = rules.quotas.counts(start)
-        totals = np.array([total_of(units.losses, start), total_of(rules.costs, start)])
-        candidates = (units.scores, units.losses, rules.quotas.codes, rules.costs)
-        window, k = np.array(units.window), rules.given.k
-        allowed = (window, rules.capacity, 0, k, rules.quotas.low, rules.quotas.high)
-        best = inside.copy()
-        subset = (inside, outside, counts, totals, best)
-        repair: Callable[..., tuple[float, int]] = kernel.repair
-        score = self.value() - total_of(units.scores, rules.given.forced)
-        rng = np.array([self.context.entropy], dtype=np.uint64)
-        while work > 0:
+        repairing = _Repair(self, start, _SAMPLE)
+        while work > 0 and not repairing.stuck:
             if self.context.deadline.expired():
                 return StopReason.TIME
-            chunk = min(_PAIRS, work * _PAIRS_PER_NODE)
-            repaired, looked = repair(candidates, allowed, subset, score, rng, _SAMPLE, chunk)
-            spent = -(-looked // _PAIRS_PER_NODE)
+            spent = repairing.run(min(_PAIRS, work * _PAIRS_PER_NODE))
             self.used, work = self.used + spent, work - spent
-            if repaired > score:
-                score = repaired
-                self._offer(np.concatenate([rules.given.forced, best]))
         return StopReason.ITERATION
+
+
+class _Repair:
+    """Swaps from a subset into the band, and for score within it.
+
+    Attributes
+    ----------
+    stuck
+        Whether there is nothing to swap.
+    looked
+        Pairs looked at.
+    """
+
+    def __init__(self, search: _Search, start: NDArray[np.int64], sample: int) -> None:
+        rules, units = search.rules, search.units
+        self.search, self.sample, self.looked = search, sample, 0
+        self.forced = rules.given.forced
+        member, fixed = np.zeros((2, rules.given.n), dtype=np.bool_)
+        member[start], fixed[self.forced] = True, True
+        inside = np.flatnonzero(member & ~fixed)
+        outside = rules.given.free[~member[rules.given.free]]
+        self.stuck = not (inside.size and outside.size)
+        self.best = inside.copy()
+        self.score = search.value() - total_of(units.scores, self.forced)
+        self.rng = np.array([search.context.entropy], dtype=np.uint64)
+        counts = rules.quotas.counts(start)
+        totals = np.array([total_of(units.losses, start), total_of(rules.costs, start)])
+        window, k = np.array(units.window), rules.given.k
+        self.arrays = (
+            (units.scores, units.losses, rules.quotas.codes, rules.costs),
+            (window, rules.capacity, 0, k, rules.quotas.low, rules.quotas.high),
+            (inside, outside, counts, totals, self.best),
+        )
+
+    def run(self, pairs: int) -> int:
+        """Look at some pairs and offer what is better; return the work in nodes."""
+        repair: Callable[..., tuple[float, int]] = kernel.repair
+        score, looked = repair(*self.arrays, self.score, self.rng, self.sample, pairs)
+        self.looked += looked
+        if score > self.score:
+            self.score = score
+            self.search.offer(np.concatenate([self.forced, self.best]))
+        return -(-looked // _PAIRS_PER_NODE)
