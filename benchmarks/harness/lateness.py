@@ -200,7 +200,7 @@ def present(result: Result, rows: Sequence[Lateness]) -> None:
         own = [row for row in rows if row.case == case]
         late = [row for row in own if row.verdict(1e3 * jitter[row.limit][1][1]) == "NO"]
         result.check(f"{case}: rows late by more than 10 ms", len(late), 0, "", least=False)
-        missing = sum(row.missing for row in own)
+        missing = sum(row.missing for row in own if _owes_a_subset(row))
         result.check(f"{case}: calls without a subset", missing, 0, "", least=False)
     result.notes.append(
         "Every objective: a call is timed from solve to return, with what a solver prepares, and "
@@ -209,9 +209,15 @@ def present(result: Result, rows: Sequence[Lateness]) -> None:
         "the constraints, the check of a subset and its objective in float64 take by themselves. A "
         "call that cannot be shorter than its limit plus 10 ms for that reason alone is marked "
         "'least'. '(Bare loop)' only looks at the clock, in turn with the calls; its 99% quantile "
-        "is allowed for. Quantiles are observed values: of fewer than 100 calls the 99% quantile "
-        "is the worst."
+        "is allowed for. Looking at all subsets finds none within the band of scored matching in "
+        "time, where there are many. Quantiles are observed values: of fewer than 100 calls the "
+        "99% quantile is the worst."
     )
+
+
+def _owes_a_subset(row: Lateness) -> bool:
+    """Whether a solver finds a feasible subset without looking at all: in a band it has to."""
+    return CASES[row.case].free or row.solver != "exhaustive"
 
 
 def _jitter(rows: Sequence[Lateness], limit: float) -> tuple[int, list[float]]:

@@ -48,6 +48,8 @@ class LimitCase:
         The largest k; None for no such limit.
     largest
         The largest n; None for no such limit.
+    free
+        Whether the objective lets in every subset that keeps the constraints.
     """
 
     name: str
@@ -55,6 +57,7 @@ class LimitCase:
     rate: float = 0.1
     most: int | None = None
     largest: int | None = None
+    free: bool = True
 
     def size(self, n: int) -> int:
         """Return k for n candidates."""
@@ -171,8 +174,8 @@ for _case in (
     LimitCase("top scores", partial(_scores, _free)),
     LimitCase("top scores, quotas and capacity", partial(_scores, _constraints)),
     LimitCase("weighted scores", _weighted),
-    LimitCase("scored matching", partial(_scored, _free)),
-    LimitCase("scored matching, constrained", partial(_scored, _constraints)),
+    LimitCase("scored matching", partial(_scored, _free), free=False),
+    LimitCase("scored matching, constrained", partial(_scored, _constraints), free=False),
     LimitCase("facility location, cosine", partial(_facility, "cosine", _free), most=_CENTERS),
     LimitCase("facility location, euclidean", partial(_facility, "euclidean", _free),
               most=_CENTERS),

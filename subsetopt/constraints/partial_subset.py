@@ -10,9 +10,16 @@ from numpy.typing import NDArray
 from subsetopt.constraints.normal_form import Constraints
 from subsetopt.constraints.quotas import GroupQuotas
 
-__all__ = ["Partial"]
+__all__ = ["Partial", "seconds_to_complete"]
 
 _NONE = np.empty(0, dtype=np.int64)
+# Seconds per candidate that completing a subset takes, and where there are quotas.
+_COMPLETING, _WITHIN_QUOTAS = 3e-8, 1e-7
+
+
+def seconds_to_complete(rules: Constraints) -> float:
+    """Return about how many seconds to keep back under a time limit for completing a subset."""
+    return rules.n * (_COMPLETING if rules.quotas is None else _WITHIN_QUOTAS)
 
 
 class Partial:

@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.constraints.partial_subset import Partial
-from subsetopt.constraints.subsets import affordable_subset
+from subsetopt.budget import OutOfTimeError
+from subsetopt.constraints.partial_subset import Partial, seconds_to_complete
+from subsetopt.constraints.subsets import affordable_subset, random_subset
 from subsetopt.inputs import checked_integer
 from subsetopt.kernels.matching.swap import best_single_swap
 from subsetopt.objectives import MeanMatching, VectorMatching
@@ -20,6 +21,7 @@ from subsetopt.solvers.matching.bounds import interval_distance
 from subsetopt.solvers.matching.pool import Pool
 from subsetopt.solvers.vectors.polytope import CappedSimplex, End, Variant, WeightedCone, minimize
 from subsetopt.solvers.vectors.swap_search import descend, projection_bound
+from subsetopt.solvers.vectors.units import divided
 from subsetopt.status import StopReason
 
 __all__ = ["AwayFrankWolfe", "FrankWolfe", "PairwiseFrankWolfe"]
@@ -27,6 +29,10 @@ __all__ = ["AwayFrankWolfe", "FrankWolfe", "PairwiseFrankWolfe"]
 _TINY = float(np.finfo(np.float64).tiny)
 # What rounding may add to the relaxed value (in units of the scale); it is taken off the bound.
 _ROUNDING = 1e-12
+# Seconds per candidate that it takes to sort losses, and to order them under constraints.
+_SORTING, _ORDERING = 1e-7, 3e-7
+# Seconds per number of the vectors that reading them takes.
+_READING = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +138,18 @@ class PairwiseFrankWolfe(_Relaxing):
 
 
 def _solve(problem: Problem, context: SolveContext, variant: Variant, max_polish: int) -> RawResult:
-    """Relax, round, polish."""
+    """Relax, round, polish; a random subset where time is up before that begins."""
+    try:
+        return _relaxed(problem, context, variant, max_polish)
+    except OutOfTimeError:
+        chosen = random_subset(problem.constraints, context.generator(), context.deadline)
+        return RawResult(chosen, stop_reason=StopReason.TIME)
+
+
+def _relaxed(
+    problem: Problem, context: SolveContext, variant: Variant, max_polish: int
+) -> RawResult:
+    """Relax, round, polish; raises OutOfTimeError where time is up before that begins."""
     objective = problem.objective
     assert isinstance(objective, (MeanMatching, VectorMatching))
     if isinstance(objective, MeanMatching):
@@ -142,14 +159,15 @@ def _solve(problem: Problem, context: SolveContext, variant: Variant, max_polish
     # The squares of large or small values overflow or vanish: solve in units of the scale.
     unit = max(objective.scale, float(np.abs(target).max(initial=0.0)))
     unit = unit if unit > _TINY else 1.0
-    vectors, target = vectors / unit, target / unit
+    deadline = context.deadline.less(seconds_to_complete(problem.constraints))
+    vectors, target = divided(vectors, unit, deadline), target / unit
     enough = 0.5 * (objective.tolerance / unit) ** 2
     if isinstance(objective, VectorMatching) and objective.weights == "nonnegative":
-        cone = WeightedCone(problem, vectors, target)
-        end = minimize(cone, variant, context, _limit(problem, context), enough)
+        cone = WeightedCone(problem, vectors, target, deadline)
+        end = minimize(cone, variant, deadline, _limit(problem, context), enough)
         return _sparse(problem, end, unit)
-    polytope = CappedSimplex(problem, vectors, target, context.generator())
-    end = minimize(polytope, variant, context, _limit(problem, context), enough)
+    polytope = CappedSimplex(problem, vectors, target, context.generator(), deadline)
+    end = minimize(polytope, variant, deadline, _limit(problem, context), enough)
     keys = _rounding_keys(end.weights)
     chosen = affordable_subset(problem.constraints, keys, context.deadline)
     steps, stop = end.steps, end.stop
@@ -157,7 +175,7 @@ def _solve(problem: Problem, context: SolveContext, variant: Variant, max_polish
         chosen, swaps, stop = _polish(problem, objective, chosen, context, steps, max_polish)
         steps += swaps
     bound = unit * math.sqrt(max(0.0, 2.0 * (end.value - end.gap) - _ROUNDING)) * (1.0 - _ROUNDING)
-    if not context.deadline.expired():  # with many candidates this bound takes a while
+    if context.deadline.remaining() > _preparing_time(problem, objective):
         bound = max(bound, _own_bound(problem, objective, chosen))
     return RawResult(
         chosen,
@@ -186,6 +204,13 @@ def _limit(problem: Problem, context: SolveContext) -> int:
     return max(50, 2 * problem.k) if context.max_iterations is None else context.max_iterations
 
 
+def _preparing_time(problem: Problem, objective: MeanMatching | VectorMatching) -> float:
+    """Return about how many seconds it takes to prepare swaps, or the bound, of a subset."""
+    if isinstance(objective, MeanMatching):
+        return (_ORDERING if problem.constrained else _SORTING) * problem.n
+    return float(_READING * objective.n * objective.d)
+
+
 def _own_bound(
     problem: Problem, objective: MeanMatching | VectorMatching, chosen: NDArray[np.int64]
 ) -> float:
@@ -204,6 +229,8 @@ def _polish(
     limit: int,
 ) -> tuple[NDArray[np.int64], int, StopReason]:
     """Make swaps until none helps or a limit is reached."""
+    if context.deadline.remaining() < _preparing_time(problem, objective):
+        return chosen, 0, StopReason.TIME
     if context.max_iterations is not None:
         limit = min(limit, max(0, context.max_iterations - steps))
     if isinstance(objective, MeanMatching) and problem.costs is None:

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.constraints.partial_subset import Partial
+from subsetopt.constraints.partial_subset import Partial, seconds_to_complete
 from subsetopt.kernels.matching.nearest import nearest_completion
 from subsetopt.objectives import FacilityLocation, MeanMatching, TopScores
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.coverage.growth import Growth, in_time_to_complete
+from subsetopt.solvers.coverage.growth import Growth
 from subsetopt.solvers.matching.pool import Pool
 from subsetopt.status import StopReason
 
@@ -54,7 +54,7 @@ def _constrained(
 ) -> RawResult:
     """Choose step by step among the candidates that leave a feasible completion."""
     rules = problem.constraints
-    deadline = in_time_to_complete(context.deadline, problem)
+    deadline = context.deadline.less(seconds_to_complete(rules))
     state = Partial(rules)
     values = objective.values
     matching = isinstance(objective, MeanMatching)

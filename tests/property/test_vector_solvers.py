@@ -149,8 +149,10 @@ def _polytopes(n: int, d: int, k: int, seed: int) -> list[CappedSimplex | Weight
     uniform = so.Problem(so.VectorMatching(vectors), k)
     weighted = so.Problem(so.VectorMatching(vectors, weights="nonnegative"), n)
     return [
-        CappedSimplex(uniform, vectors, vectors.mean(axis=0), np.random.default_rng(seed)),
-        WeightedCone(weighted, vectors, vectors.mean(axis=0)),
+        CappedSimplex(
+            uniform, vectors, vectors.mean(axis=0), np.random.default_rng(seed), so.Deadline()
+        ),
+        WeightedCone(weighted, vectors, vectors.mean(axis=0), so.Deadline(None)),
     ]
 
 
@@ -167,7 +169,7 @@ def test_the_gap_bounds_the_distance_to_the_relaxed_optimum(
 ) -> None:
     k = data.draw(st.integers(1, n - 1))
     for polytope in _polytopes(n, d, k, seed):
-        end = minimize(polytope, variant, SolveContext(), limit, 0.0)
+        end = minimize(polytope, variant, so.Deadline(), limit, 0.0)
         assert end.gap >= 0.0 and end.steps <= limit
         # w = 1/n lies in both polytopes, so the relaxed optimum is 0.
         assert end.gap >= end.value * (1.0 - 1e-9) - 1e-15
@@ -182,7 +184,7 @@ def test_plain_frank_wolfe_is_at_least_sublinear(seed: int) -> None:
         points = [polytope.oracle(u).point for u in np.random.default_rng(0).normal(size=(200, 5))]
         diameter = max(float((p - q) @ (p - q)) for p, q in combinations(points, 2))
         for steps in (10, 40, 160):
-            end = minimize(polytope, "plain", SolveContext(), steps, 0.0)
+            end = minimize(polytope, "plain", so.Deadline(), steps, 0.0)
             assert end.value <= 4.0 * diameter / (steps + 2)
 
 
@@ -196,8 +198,10 @@ def test_away_and_pairwise_converge_linearly(variant: str, seed: int) -> None:
     problem = so.Problem(so.VectorMatching(vectors, target), 1)
 
     def gap(kind: str, steps: int) -> float:
-        polytope = CappedSimplex(problem, vectors, target, np.random.default_rng(seed))
-        return minimize(polytope, kind, SolveContext(), steps, 0.0).gap
+        polytope = CappedSimplex(
+            problem, vectors, target, np.random.default_rng(seed), so.Deadline()
+        )
+        return minimize(polytope, kind, so.Deadline(), steps, 0.0).gap
 
     gaps = [gap(variant, steps) for steps in (20, 60, 100, 140)]
     # Forty steps take a hundredth each, down to rounding; the plain form is sublinear.

@@ -33,16 +33,16 @@ _FAST = {"contract", "reassoc", "nsz", "arcp"}
 
 
 @njit(cache=True)
-def lay_out(vectors, items, inverse, columns):
+def lay_out(vectors, items, inverse, columns, start, end):
     """Write the vectors of ``items`` times ``inverse`` by columns in single precision.
 
-    An item of -1 is a zero vector. Rows are laid out in blocks, so that what is written by columns
-    still lies in the cache.
+    Only those of ``items[start:end]`` are written. An item of -1 is a zero vector. Rows are laid
+    out in blocks, so that what is written by columns still lies in the cache.
     """
-    d, m = columns.shape
+    d = columns.shape[0]
     block = np.empty((_BLOCK, d), dtype=np.float32)
-    for first in range(0, m, _BLOCK):
-        count = min(m - first, _BLOCK)
+    for first in range(start, end, _BLOCK):
+        count = min(end - first, _BLOCK)
         for a in range(count):
             item = items[first + a]
             row = block[a]

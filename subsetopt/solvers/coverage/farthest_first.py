@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline
-from subsetopt.constraints.partial_subset import Partial
+from subsetopt.constraints.partial_subset import Partial, seconds_to_complete
 from subsetopt.inputs import checked_choice
 from subsetopt.kernels.coverage.gains import farthest
 from subsetopt.objectives import KCenter
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.coverage.growth import completed_by, in_time_to_complete
+from subsetopt.solvers.coverage.growth import completed_by
 from subsetopt.status import StopReason
 
 __all__ = ["FarthestFirst"]
@@ -61,7 +61,7 @@ class FarthestFirst:
         """Return the samples taken, and half the smallest distance between them as the bound."""
         objective = problem.objective
         assert isinstance(objective, KCenter)
-        deadline = in_time_to_complete(context.deadline, problem)
+        deadline = context.deadline.less(seconds_to_complete(problem.constraints))
         state, nearest = Partial(problem.constraints), _Nearest(objective.points, deadline)
         nearest.centers.extend(int(item) for item in problem.constraints.forced)
         separation, complete = math.inf, True

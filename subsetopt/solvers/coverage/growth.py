@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.budget import Deadline, OutOfTimeError
-from subsetopt.constraints.partial_subset import Partial
+from subsetopt.constraints.partial_subset import Partial, seconds_to_complete
 from subsetopt.constraints.subsets import affordable_subset
 from subsetopt.objectives import FacilityLocation
 from subsetopt.problem import Problem
@@ -17,11 +17,7 @@ from subsetopt.solvers.base import RawResult
 from subsetopt.solvers.coverage.gains import Gains
 from subsetopt.status import StopReason
 
-__all__ = ["Growth", "completed_by", "in_time_to_complete"]
-
-# Seconds per candidate that are kept back for completing a subset and for the bound, and where
-# quotas have to be kept.
-_COMPLETING, _WITHIN_QUOTAS = 3e-8, 1e-7
+__all__ = ["Growth", "completed_by"]
 
 # Returns the best of the allowed candidates, the gains computed for it, and whether time was left;
 # without time, the candidate is not used.
@@ -49,7 +45,7 @@ class Growth:
         objective = problem.objective
         assert isinstance(objective, FacilityLocation)
         self.problem = problem
-        self.deadline = in_time_to_complete(deadline, problem)
+        self.deadline = deadline.less(seconds_to_complete(problem.constraints))
         self.state = Partial(problem.constraints)
         self.gains = Gains(objective, problem.k, self.deadline)
         self.upper = np.zeros(problem.n)
@@ -93,12 +89,6 @@ class Growth:
         guaranteed = greedy and self.complete and not self.problem.constrained
         bound = self.gains.bound(self.upper, greedy=guaranteed)
         return RawResult(chosen, bound=bound, stop_reason=stop, iterations=self.evaluated)
-
-
-def in_time_to_complete(deadline: Deadline, problem: Problem) -> Deadline:
-    """Return the deadline less what completing a subset, and a bound, will take."""
-    per_candidate = _COMPLETING if problem.constraints.quotas is None else _WITHIN_QUOTAS
-    return deadline.less(per_candidate * problem.n)
 
 
 def completed_by(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from subsetopt.constraints.ranks import smallest
 from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
@@ -26,10 +27,14 @@ class HalfAndHalf:
         assert isinstance(objective, MeanMatching)
         remaining = problem.constraints.remaining
         items = remaining.items
+        values = objective.values[items]
         size = min(remaining.size, items.size)
-        order = items[np.argsort(-objective.values[items], kind="stable")]
         largest = (size + 1) // 2
-        ends = [order[:largest], order[order.size - (size - largest) :]]
+        # Of equal losses the first are the largest, and the last the smallest.
+        ends = [
+            items[smallest(-values, largest)],
+            items[::-1][smallest(values[::-1], size - largest)],
+        ]
         return RawResult(np.concatenate([remaining.forced, *ends]), iterations=1)
 
 
@@ -44,11 +49,12 @@ class NearestMean:
         """Return the losses nearest the target."""
         objective = problem.objective
         assert isinstance(objective, MeanMatching)
-        order = np.argsort(np.abs(objective.values - objective.target), kind="stable")
-        keys = np.empty(problem.n)
-        # The keys are ranks, since differences of small distances may round to ties. They are
-        # negative, so that "at most" takes as many candidates as it may.
-        keys[order] = np.arange(problem.n) - problem.n
+        keys = np.abs(objective.values - objective.target)
+        if problem.constraints.at_most:
+            # The keys are ranks, since differences of small distances may round to ties. They are
+            # negative, so that "at most" takes as many candidates as it may.
+            order = np.argsort(keys, kind="stable")
+            keys[order] = np.arange(problem.n) - problem.n
         chosen = problem.constraints.greedy_by(keys)
         if isinstance(chosen, str):
             return RawResult(None, infeasible=True, extras={"why": chosen})

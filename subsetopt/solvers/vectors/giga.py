@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.budget import Deadline, OutOfTimeError
 from subsetopt.constraints.partial_subset import Partial
+from subsetopt.constraints.subsets import random_subset
 from subsetopt.inputs import checked_flag
 from subsetopt.kernels.vectors.geodesic import geodesic_steps, start_products
 from subsetopt.kernels.vectors.integer_products import padded
@@ -20,6 +22,7 @@ from subsetopt.nnls import nonnegative_weights, unit_for
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
+from subsetopt.solvers.vectors.units import pieces
 from subsetopt.status import StopReason
 
 __all__ = ["GeodesicAscent"]
@@ -29,6 +32,9 @@ _CHUNK = 2_000_000
 # Coordinates that are read between two looks for an interrupt, in about a millisecond, where no
 # time limit is set.
 _LONG_CHUNK = 20 * _CHUNK
+# Near the target, where many atoms have to be looked at in double precision, a step may take this
+# many times as long as the one before.
+_LONGER = 6.0
 # A cosine with the target so low that the kernel never looks at the atom.
 _BEHIND = -8.0
 # No weight is near the largest float64 where the target is at most this many times longer than
@@ -96,7 +102,12 @@ class GeodesicAscent:
         if context.max_iterations is not None:
             steps = min(steps, context.max_iterations)
         chunk = _CHUNK if context.deadline.limited else _LONG_CHUNK
-        walk = _Walk(objective, allowed, chunk, None if simple else Partial(rules))
+        limits = None if simple else Partial(rules)
+        try:
+            walk = _Walk(objective, allowed, chunk, limits, context.deadline)
+        except OutOfTimeError:
+            chosen = random_subset(rules, context.generator(), context.deadline)
+            return RawResult(chosen, stop_reason=StopReason.TIME)
         done, stop = walk.run(steps, context)
         if walk.limits is not None:
             return RawResult(walk.limits.completed(), stop_reason=stop, iterations=done)
@@ -117,6 +128,7 @@ class _Walk:
         allowed: NDArray[np.int64],
         chunk: int,
         limits: Partial | None,
+        deadline: Deadline,
     ) -> None:
         self.allowed, self.limits = allowed, limits
         unit = unit_for(objective.norms, objective.target)
@@ -129,7 +141,8 @@ class _Walk:
         self.shares = np.zeros(allowed.size)
         # Integers narrow the choice down, and double precision decides.
         self.codes = np.empty((allowed.size, padded(objective.d)), dtype=np.int16)
-        code_rows(objective.vectors, objective.norms, allowed, self.codes)
+        for part in pieces(self.codes.shape, deadline):
+            code_rows(objective.vectors, objective.norms, allowed[part], self.codes[part])
         self.ahead = np.empty(allowed.size, dtype=np.float32)
         products = np.empty(allowed.size, dtype=np.int32)
         code = np.empty(self.codes.shape[1], dtype=np.int16)
@@ -173,7 +186,7 @@ class _Walk:
 
     def run(self, steps: int, context: SolveContext) -> tuple[int, StopReason]:
         """Go along at most ``steps`` geodesics; return how many there were, and why it ended."""
-        done = 0
+        done, left = 0, context.deadline.remaining()
         walk: Callable[..., int] = geodesic_steps
         if self.length == 0.0:
             return 0, StopReason.COMPLETED
@@ -194,7 +207,8 @@ class _Walk:
                     self._note()
                 if count < batch:
                     break
-                if context.deadline.expired():
+                before, left = left, context.deadline.remaining()
+                if context.deadline.limited and left <= _LONGER * (before - left):
                     return done, StopReason.TIME
         except KeyboardInterrupt:
             return done, StopReason.INTERRUPTED

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.constraints.partial_subset import Partial
+from subsetopt.budget import OutOfTimeError
+from subsetopt.constraints.partial_subset import Partial, seconds_to_complete
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.vectors.units import unit_of
+from subsetopt.solvers.vectors.units import divided, unit_of
 from subsetopt.status import StopReason
 
 __all__ = ["Herding"]
@@ -48,7 +49,12 @@ class Herding:
         objective = problem.objective
         assert isinstance(objective, VectorMatching)
         unit = unit_of(objective, _BEYOND)
-        vectors, target = objective.vectors / unit, objective.target / unit
+        deadline = context.deadline.less(seconds_to_complete(problem.constraints))
+        try:
+            vectors = divided(objective.vectors, unit, deadline)
+        except OutOfTimeError:
+            return RawResult(_cheapest(problem), stop_reason=StopReason.TIME)
+        target = objective.target / unit
         rules = problem.constraints
         simple = rules.unbound
         state, best = Partial(rules), _Best(rules.at_most)
@@ -57,7 +63,7 @@ class Herding:
         stop, steps = StopReason.COMPLETED, 0
         best.look(state, left_out)
         while state.slots > 0:
-            if context.deadline.expired():
+            if deadline.expired():
                 stop = StopReason.TIME
                 break
             pick = _furthest(vectors, owed, state.open if simple else _mask(state))
@@ -70,6 +76,11 @@ class Herding:
             best.look(state, left_out)
         chosen = state.completed() if best.chosen is None else best.chosen
         return RawResult(chosen, stop_reason=stop, iterations=steps)
+
+
+def _cheapest(problem: Problem) -> NDArray[np.int64] | None:
+    """Return the subset that takes no search; None where there is none."""
+    return Partial(problem.constraints).completed()
 
 
 class _Best:

@@ -11,10 +11,11 @@ from typing import Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.budget import Deadline, OutOfTimeError
 from subsetopt.constraints.partial_subset import Partial
 from subsetopt.constraints.subsets import random_subset
 from subsetopt.problem import Problem
-from subsetopt.solvers.base import SolveContext
+from subsetopt.solvers.vectors.units import pieces
 from subsetopt.status import StopReason
 
 __all__ = ["CappedSimplex", "End", "Polytope", "Variant", "Vertex", "WeightedCone", "minimize"]
@@ -60,12 +61,27 @@ class Polytope(Protocol):
         """Return the vertex to start from; None for an empty polytope."""
 
     def oracle(self, residual: NDArray[np.float64]) -> Vertex:
-        """Return the vertex whose point has the largest inner product with the residual."""
+        """Return the vertex whose point has the largest inner product with the residual.
+
+        Raises OutOfTimeError where time is up before it is found.
+        """
 
     def within_reach(
         self, vertex: Vertex, residual: NDArray[np.float64], active: Iterable[Vertex]
     ) -> Vertex:
         """Return the vertex to walk to: the oracle's, or the best that may join the active ones."""
+
+
+def _products(
+    points: NDArray[np.float64], residual: NDArray[np.float64], deadline: Deadline
+) -> NDArray[np.float64]:
+    """Return the inner products; raises OutOfTimeError where time is up before all are there."""
+    if not deadline.limited:
+        return np.asarray(points @ residual)
+    products = np.empty(points.shape[0])
+    for part in pieces(points.shape, deadline):
+        np.dot(points[part], residual, out=products[part])
+    return products
 
 
 class CappedSimplex:
@@ -77,7 +93,9 @@ class CappedSimplex:
         vectors: NDArray[np.float64],
         target: NDArray[np.float64],
         rng: np.random.Generator,
+        deadline: Deadline,
     ) -> None:
+        self._deadline = deadline
         self.n, self.target, self.room = problem.n, target, sys.maxsize
         self._problem, self._vectors, self._rng = problem, vectors, rng
 
@@ -91,7 +109,9 @@ class CappedSimplex:
 
     def oracle(self, residual: NDArray[np.float64]) -> Vertex:
         """Return the mean of the k vectors that lie furthest along the residual."""
-        chosen = self._problem.constraints.greedy_by(-(self._vectors @ residual))
+        chosen = self._problem.constraints.greedy_by(
+            -_products(self._vectors, residual, self._deadline)
+        )
         assert not isinstance(chosen, str)
         return self._vertex(chosen)
 
@@ -107,14 +127,21 @@ class WeightedCone:
 
     Every vertex is one vector, scaled to the mean norm of all vectors, or to the norm of the target
     where that is larger: shorter vertices could not reach it. Included vectors, quotas and a
-    capacity say which vertices may be active together.
+    capacity say which vertices may be active together. Making it raises OutOfTimeError where the
+    deadline ends that.
     """
 
     def __init__(
-        self, problem: Problem, vectors: NDArray[np.float64], target: NDArray[np.float64]
+        self,
+        problem: Problem,
+        vectors: NDArray[np.float64],
+        target: NDArray[np.float64],
+        deadline: Deadline,
     ) -> None:
         rules = problem.constraints
-        norms = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
+        norms = np.empty(vectors.shape[0])
+        for part in pieces(vectors.shape, deadline):
+            norms[part] = np.sqrt(np.einsum("ij,ij->i", vectors[part], vectors[part]))
         self.n, self.target = problem.n, target
         simple = rules.unbound and not rules.forced.size
         self._rules = None if simple else rules
@@ -123,7 +150,11 @@ class WeightedCone:
         self._allowed = known[norms[known] > 0.0]
         length = max(float(norms.mean()), math.sqrt(float(target @ target)))
         self._weights = length / norms[self._allowed]
-        self._points = vectors[self._allowed] * self._weights[:, None]
+        self._deadline = deadline
+        self._points = np.empty((self._allowed.size, vectors.shape[1]))
+        for part in pieces(self._points.shape, deadline):
+            rows = vectors[self._allowed[part]]
+            np.multiply(rows, self._weights[part, None], out=self._points[part])
 
     def first(self) -> Vertex | None:
         """Return the vertex nearest in angle to the target."""
@@ -137,7 +168,8 @@ class WeightedCone:
 
     def oracle(self, residual: NDArray[np.float64]) -> Vertex:
         """Return the vertex that lies furthest along the residual."""
-        return self._vertex(int(np.argmax(self._points @ residual)))
+        products = _products(self._points, residual, self._deadline)
+        return self._vertex(int(np.argmax(products)))
 
     def within_reach(
         self, vertex: Vertex, residual: NDArray[np.float64], active: Iterable[Vertex]
@@ -175,7 +207,7 @@ class End:
 
 
 def minimize(
-    polytope: Polytope, variant: Variant, context: SolveContext, limit: int, enough: float
+    polytope: Polytope, variant: Variant, deadline: Deadline, limit: int, enough: float
 ) -> End:
     r"""Minimize :math:`f(w) = \frac12 \|t - \sum_i w_i v_i\|^2` with exact line search.
 
@@ -186,8 +218,8 @@ def minimize(
     variant
         ``"plain"`` walks toward a vertex; ``"away"`` walks away from the worst active vertex where
         that promises more; ``"pairwise"`` moves weight from the worst active vertex to another.
-    context
-        Its deadline is looked at before every step.
+    deadline
+        Looked at before every step.
     limit
         The largest number of calls of the oracle.
     enough
@@ -205,13 +237,17 @@ def minimize(
     active = _Active(start)
     value, gap, stop, step = math.inf, math.inf, StopReason.COMPLETED, 0
     while step < limit:
-        if context.deadline.expired():
+        if deadline.expired():
             stop = StopReason.TIME
             break
         step += 1
         here = active.point()
         residual = polytope.target - here
-        vertex = polytope.oracle(residual)
+        try:
+            vertex = polytope.oracle(residual)
+        except OutOfTimeError:
+            stop = StopReason.TIME
+            break
         value = 0.5 * float(residual @ residual)
         gap = max(0.0, float(residual @ (vertex.point - here)))
         if gap <= enough:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from subsetopt.budget import Deadline, OutOfTimeError
 from subsetopt.constraints.remaining import ItemPool
 from subsetopt.constraints.subsets import random_subset
 from subsetopt.kernels.limits import UNLIMITED
@@ -20,10 +21,13 @@ from subsetopt.kernels.vectors.state import STATE, First, Points, Scratch, Subse
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.vectors.units import unit_of
+from subsetopt.solvers.vectors.units import pieces, unit_of
 from subsetopt.status import StopReason
 
 __all__ = ["VectorPool", "descend", "projection_bound", "search"]
+
+# Seconds per vector that sorting them takes.
+_SORTING = 2e-7
 
 # Units of work between two looks at the clock: 150 microseconds at n = 128 and d = 10, 12 at
 # n = 4096 and d = 64.
@@ -75,21 +79,28 @@ class VectorPool(ItemPool):
     target: NDArray[np.float64]
 
     @classmethod
-    def of(cls, problem: Problem, objective: VectorMatching) -> VectorPool:
-        """Return the pool of a problem whose constraints can be satisfied."""
+    def of(cls, problem: Problem, objective: VectorMatching, deadline: Deadline) -> VectorPool:
+        """Return the pool of a problem whose constraints can be satisfied.
+
+        Raises OutOfTimeError where time is up before that.
+        """
+        if deadline.remaining() < _SORTING * problem.n:
+            raise OutOfTimeError
         # Squares are taken in single precision.
         unit = unit_of(objective, _BEYOND / problem.n)
         if not problem.constrained and problem.cardinality == "exact":
             order = np.argsort(objective.norms)
             return cls(
-                order, _NO_INTS, problem.k, UNLIMITED, _lay_out(objective, order, unit),
+                order, _NO_INTS, problem.k, UNLIMITED, _lay_out(objective, order, unit, deadline),
                 objective.norms[order] / unit, unit,
                 _sum_to_hit(problem, objective, _NO_INTS, unit),
             )  # fmt: skip
-        return cls._constrained(problem, objective, unit)
+        return cls._constrained(problem, objective, unit, deadline)
 
     @classmethod
-    def _constrained(cls, problem: Problem, objective: VectorMatching, unit: float) -> VectorPool:
+    def _constrained(
+        cls, problem: Problem, objective: VectorMatching, unit: float, deadline: Deadline
+    ) -> VectorPool:
         remaining = problem.constraints.remaining
         items = np.concatenate([remaining.stand_ins(), remaining.items])
         norms = remaining.gather(objective.norms, items, 0.0)
@@ -97,7 +108,7 @@ class VectorPool(ItemPool):
         items = items[order]
         return cls(
             items, remaining.forced, remaining.size, remaining.limits(items),
-            _lay_out(objective, items, unit), norms[order] / unit, unit,
+            _lay_out(objective, items, unit, deadline), norms[order] / unit, unit,
             _sum_to_hit(problem, objective, remaining.forced, unit),
         )  # fmt: skip
 
@@ -118,11 +129,12 @@ def _sum_to_hit(
 
 
 def _lay_out(
-    objective: VectorMatching, items: NDArray[np.int64], unit: float
+    objective: VectorMatching, items: NDArray[np.int64], unit: float, deadline: Deadline
 ) -> NDArray[np.float32]:
     """Return the vectors of some candidates by columns in single precision."""
     columns = np.empty((objective.d, items.size), dtype=np.float32)
-    lay_out(objective.vectors, items, 1.0 / unit, columns)
+    for part in pieces((items.size, objective.d), deadline):
+        lay_out(objective.vectors, items, 1.0 / unit, columns, part.start, part.stop)
     return columns
 
 
@@ -257,7 +269,13 @@ def search(problem: Problem, context: SolveContext, looks: int | None = None) ->
     """
     objective = problem.objective
     assert isinstance(objective, VectorMatching)
-    pool = VectorPool.of(problem, objective)
+    try:
+        pool = VectorPool.of(problem, objective, context.deadline)
+    except OutOfTimeError:
+        chosen = context.warm_start
+        if chosen is None:
+            chosen = random_subset(problem.constraints, context.generator(), context.deadline)
+        return RawResult(chosen, stop_reason=StopReason.TIME)
     limit = context.max_iterations
     if limit is None and not context.deadline.limited:
         limit = _DEFAULT_WORK + _DEFAULT_WORK_PER_COORDINATE * pool.columns.size
@@ -294,7 +312,10 @@ def descend(
     """Make improving swaps until none is left; return the subset, the work and why it ended."""
     objective = problem.objective
     assert isinstance(objective, VectorMatching)
-    pool = VectorPool.of(problem, objective)
+    try:
+        pool = VectorPool.of(problem, objective, context.deadline)
+    except OutOfTimeError:
+        return chosen, 0, StopReason.TIME
     rng = np.array([context.entropy], dtype=np.uint64)
     walk = _Walk(problem, objective, pool, pool.positions(chosen, problem.n), rng)
     walk.state["descent"] = 1
