@@ -23,6 +23,7 @@ LAYERS = {
     "subsetopt.seeding": 0,
     "subsetopt.inputs": 0,
     "subsetopt.nnls": 0,
+    "subsetopt.quiet": 0,
     "subsetopt.constraints": 0,
     "subsetopt.objectives": 0,
     "subsetopt.problem": 0,

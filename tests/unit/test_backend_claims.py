@@ -11,11 +11,11 @@ import pytest
 
 import subsetopt as so
 from subsetopt import registry
+from subsetopt.quiet import without_native_lines
 from subsetopt.solvers.base import RawResult
 from subsetopt.solvers.mip.constraint_rows import Frame, frame_of
 from subsetopt.solvers.mip.linear_form import LinearForm
 from subsetopt.solvers.mip.program import Answer, Form
-from subsetopt.solvers.mip.quiet import without_native_lines
 from subsetopt.solvers.mip.review import reviewed
 from subsetopt.solvers.mip.search import search
 

@@ -21,12 +21,12 @@ import numpy as np
 from subsetopt.errors import OptionError, SolverError
 from subsetopt.inputs import checked_fraction, checked_integer
 from subsetopt.problem import Problem
+from subsetopt.quiet import without_native_lines
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.mip.calls import Outcome, import_within, run_interruptible
 from subsetopt.solvers.mip.constraint_rows import LEAK, Choice
 from subsetopt.solvers.mip.linear_form import LinearForm
 from subsetopt.solvers.mip.program import Answer, Form, Kind, Program, stacked
-from subsetopt.solvers.mip.quiet import without_native_lines
 from subsetopt.solvers.mip.review import reviewed
 from subsetopt.solvers.mip.search import require_size, search
 from subsetopt.solvers.rows import HIGHS_LIMITS, PROGRAM_LIMITS
