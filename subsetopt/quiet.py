@@ -7,7 +7,6 @@ import ctypes
 import os
 import threading
 from collections.abc import Iterator
-from typing import Any
 
 __all__ = ["without_native_lines"]
 
@@ -23,43 +22,41 @@ class _Capture:
     thread which still holds the stream can write to it.
     """
 
-    def __init__(self, library: Any, stream: ctypes.c_void_p) -> None:
-        self.library, self.stream = library, stream
+    def __init__(self, stream: str) -> None:
+        self.library = library = ctypes.CDLL(None)
+        self.stream = ctypes.c_void_p.in_dll(library, stream)
         self.text, self.size = ctypes.c_void_p(), ctypes.c_size_t()
         library.open_memstream.restype = ctypes.c_void_p
-        self.memory = ctypes.c_void_p(
-            library.open_memstream(ctypes.byref(self.text), ctypes.byref(self.size))
-        )
-        self.lock, self.calls = threading.Lock(), 0
-        self.usual: int | None = None
+        self.memory = library.open_memstream(ctypes.byref(self.text), ctypes.byref(self.size))
+        if self.memory is None:
+            raise OSError("there is no memory for a stream")
+        self.lock, self.calls, self.usual = threading.Lock(), 0, self.stream.value
 
     def begin(self) -> None:
         """Let C print into memory; calls may overlap."""
         with self.lock:
-            if self.calls == 0 and self.memory:
-                self.usual, self.stream.value = self.stream.value, self.memory.value
+            if self.calls == 0:
+                self.usual, self.stream.value = self.stream.value, self.memory
             self.calls += 1
 
     def end(self) -> bytes:
         """Return what C printed since the last end; at the last one C prints as usual again."""
+        memory = ctypes.c_void_p(self.memory)
         with self.lock:
             self.calls -= 1
-            if not self.memory:
-                return b""
             if self.calls == 0:
                 self.stream.value = self.usual
-            self.library.fflush(self.memory)
+            self.library.fflush(memory)
             printed = ctypes.string_at(self.text, self.size.value) if self.size.value else b""
-            self.library.rewind(self.memory)
+            self.library.rewind(memory)
             return printed
 
 
 def _capture() -> _Capture | None:
     """Return the capture of this process, or None where the C library has no such variable."""
-    for name in _STREAMS:
+    for stream in _STREAMS:
         with contextlib.suppress(OSError, TypeError, ValueError, AttributeError):
-            library = ctypes.CDLL(None)
-            return _Capture(library, ctypes.c_void_p.in_dll(library, name))
+            return _Capture(stream)
     return None
 
 

@@ -20,8 +20,8 @@ from strategies import problems
 import subsetopt as so
 from subsetopt import registry
 from subsetopt.solvers.mip.constraint_rows import Frame, frame_of
-from subsetopt.solvers.mip.coverage_form import CoverForm, FacilityForm
-from subsetopt.solvers.mip.program import Answer, Form, Program, stacked
+from subsetopt.solvers.mip.coverage_form import CentersForm, FacilityForm
+from subsetopt.solvers.mip.program import Answer, Form, Limits, Program
 from subsetopt.solvers.mip.search import search
 from subsetopt.solvers.mip.vector_form import AbsoluteForm, SquareForm
 
@@ -44,18 +44,15 @@ def choices(made: Frame) -> list[NDArray[np.bool_]]:
 
 
 def keeps(made: Frame, chosen: NDArray[np.bool_]) -> bool:
-    sums = [
-        chosen[row.positions].sum()
-        if row.coefficients is None
-        else row.coefficients @ chosen[row.positions]
-        for row in made.rows
-    ]
-    return all(row.low <= total <= row.high for row, total in zip(made.rows, sums, strict=True))
+    return all(
+        row.low[0] <= row.coefficients @ chosen[row.columns] <= row.high[0]
+        for row in made.constraints
+    )
 
 
 def broken_by(program: Program, point: NDArray[np.float64]) -> float:
     """Return by how much a point breaks the worst row or end, relative to the sum's terms."""
-    matrix = stacked(program.rows, program.links)
+    matrix = program.rows
     size = matrix.low.size
     terms = matrix.coefficients * point[matrix.columns]
     totals = np.bincount(matrix.rows, terms, size)
@@ -67,10 +64,10 @@ def broken_by(program: Program, point: NDArray[np.float64]) -> float:
 
 
 def largest_sum(program: Program) -> float:
-    """Return the largest magnitude that a row of the links can have."""
+    """Return the largest magnitude that a row can have."""
     ends = np.concatenate([np.ones(program.size), program.upper])
-    links = program.links
-    return float(np.bincount(links.rows, np.abs(links.coefficients) * ends[links.columns]).max())
+    rows = program.rows
+    return float(np.bincount(rows.rows, np.abs(rows.coefficients) * ends[rows.columns]).max())
 
 
 @dataclass
@@ -81,16 +78,17 @@ class Enumeration:
     runs: float = math.inf
 
     def __call__(
-        self, form: Form, start: NDArray[np.bool_] | None, used: int, number: int
+        self, form: Form, start: NDArray[np.bool_] | None, left: Limits, number: int
     ) -> Answer:
         if number >= self.runs:
             return Answer([], -math.inf, "TIME", so.StopReason.TIME, 0)
         scale = form.whole_scale if self.whole else 1.0
         points = []
         for chosen in choices(form.frame):
-            if isinstance(form, CoverForm) and not form.near[:, chosen].any(axis=1).all():
-                continue
             program = form.program(scale, chosen, whole=self.whole)
+            assert program.start is not None
+            if isinstance(form, CentersForm) and broken_by(program, program.start) > 0.0:
+                continue
             points.append((float(program.costs @ program.start), chosen))
         if not points:
             return Answer([], -math.inf, "INFEASIBLE", so.StopReason.COMPLETED, 1)
@@ -115,14 +113,14 @@ def test_absolute_values_bound_the_norm_and_tangents_meet_it(
     assume(subsets)
     met = data.draw(st.lists(st.sampled_from(range(len(subsets))), max_size=3))
     if met:
-        form.refine([subsets[i] for i in met])
+        form.refine(Answer([subsets[i] for i in met], -math.inf, "", so.StopReason.OTHER), None)
     scale = form.whole_scale if whole else 1.0
     for i, chosen in enumerate(subsets):
         program = form.program(scale, chosen, whole=whole)
         assert program.start is not None
         assert broken_by(program, program.start) <= 1e-12
         if whole:
-            for part in (program.start, program.links.coefficients, program.links.high):
+            for part in (program.start, program.rows.coefficients, program.rows.high):
                 assert np.array_equal(part, np.rint(part))
             assert largest_sum(program) < 2.0**62
         indices = form.frame.subset(chosen)
@@ -131,7 +129,7 @@ def test_absolute_values_bound_the_norm_and_tangents_meet_it(
         value = program.bound(float(program.costs @ program.start))
         rounding = 1e-12 * form.reach
         assert value <= true + rounding
-        lost = 2.0 * program.error + 0.3 * form.precision + rounding
+        lost = (2.0 * program.slack if whole else 0.0) + 0.3 * form.precision + rounding
         if i in met or form.offset.size == 1:
             assert value >= true - lost
         else:
@@ -226,7 +224,7 @@ def test_radii_are_bisected(n: int, d: int, seed: int, data: st.DataObject) -> N
     problem = so.Problem(so.KCenter(points), data.draw(st.integers(1, min(n - 1, 3))))
     asked = 0
 
-    def refuse(form: Form, start: NDArray[np.bool_] | None, used: int, number: int) -> Answer:
+    def refuse(form: Form, start: NDArray[np.bool_] | None, left: Limits, number: int) -> Answer:
         nonlocal asked
         asked += 1
         return Answer([], -math.inf, "INFEASIBLE", so.StopReason.COMPLETED, 1)

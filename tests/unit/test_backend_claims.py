@@ -15,7 +15,7 @@ from subsetopt.quiet import without_native_lines
 from subsetopt.solvers.base import RawResult
 from subsetopt.solvers.mip.constraint_rows import Frame, frame_of
 from subsetopt.solvers.mip.linear_form import LinearForm
-from subsetopt.solvers.mip.program import Answer, Form
+from subsetopt.solvers.mip.program import Answer, Form, Limits
 from subsetopt.solvers.mip.review import reviewed
 from subsetopt.solvers.mip.search import search
 
@@ -139,13 +139,13 @@ def test_choices_that_break_a_constraint_are_cut_off_one_by_one() -> None:
     asked: list[int] = []
     ended = so.StopReason.COMPLETED
 
-    def run(form: Form, start: object, used: int, number: int) -> Answer:
+    def run(form: Form, start: object, left: Limits, number: int) -> Answer:
         """Answer with the best choice that no cut excludes, whatever it costs."""
-        cuts = form.frame.rows[2:]
+        cuts = form.frame.constraints[2:]
         asked.append(len(cuts))
         for pair in ([3, 4], [2, 4], [2, 3], [1, 4], [0, 4], [1, 3]):
             chosen = np.isin(form.frame.items, pair)
-            values = [cut.coefficients @ chosen[cut.positions] for cut in cuts]
+            values = [cut.coefficients @ chosen[cut.columns] for cut in cuts]
             if all(value <= cut.high for value, cut in zip(values, cuts, strict=True)):
                 return Answer([chosen], -float(sum(pair)) / 4.0, "OPTIMAL", ended, 1)
         raise AssertionError("every choice was cut off")
@@ -160,7 +160,7 @@ def test_a_cut_excludes_one_choice_only() -> None:
     made = frame_of(so.Problem(so.TopScores(np.arange(4.0)), 2, "at_most"))
     assert isinstance(made, Frame)
     chosen = np.array([True, False, True, False])
-    row = made.without([chosen]).rows[-1]
+    row = made.without([chosen]).constraints[-1]
     for bits in np.ndindex(2, 2, 2, 2):
         other = np.array(bits, dtype=np.bool_)
         assert (row.coefficients @ other > row.high) == (other == chosen).all()
@@ -194,7 +194,7 @@ def test_infeasible_is_not_believed_where_a_subset_is_feasible() -> None:
 
 
 def test_infeasible_is_not_believed_where_sizes_alone_constrain() -> None:
-    def run(form: Form, start: object, used: int, number: int) -> Answer:
+    def run(form: Form, start: object, left: Limits, number: int) -> Answer:
         return Answer([], -math.inf, "INFEASIBLE", so.StopReason.COMPLETED, 1)
 
     raw = search(MATCHING, so.SolveContext(), run)
@@ -203,7 +203,7 @@ def test_infeasible_is_not_believed_where_sizes_alone_constrain() -> None:
 
 
 def test_a_search_gives_up_a_bound_beyond_its_own_subset() -> None:
-    def run(form: Form, start: object, used: int, number: int) -> Answer:
+    def run(form: Form, start: object, left: Limits, number: int) -> Answer:
         chosen = np.array([True, False, True, False, False])
         return Answer([chosen], 99.0, "OPTIMAL", so.StopReason.COMPLETED, 1)
 

@@ -14,7 +14,8 @@ from subsetopt import auto, registry
 from subsetopt.instances import vectors
 from subsetopt.solvers.base import Solver
 from subsetopt.solvers.mip import mathopt_
-from subsetopt.solvers.mip.program import Answer, Form, Links, Program, stacked
+from subsetopt.solvers.mip.constraint_rows import Frame, Rows, frame_of
+from subsetopt.solvers.mip.program import Answer, Form, Limits, Program
 from subsetopt.solvers.mip.search import search
 
 MIP = [name for name in ("gurobi", "cpsat", "scip", "highs") if name in so.available_solvers()]
@@ -45,13 +46,11 @@ def limited_license() -> bool:
 
 def test_rows_of_both_kinds_are_stacked() -> None:
     problem = so.Problem(so.VectorMatching(POINTS), 3, groups=np.arange(60) % 2, quotas={0: (1, 2)})
-    from subsetopt.solvers.mip.constraint_rows import Frame, frame_of
-
     made = frame_of(problem)
     assert isinstance(made, Frame)
     ends = np.array([0.0, 5.0])
     entries = np.array([0, 1, 1]), np.array([4, 0, 60]), np.array([2.0, 3.0, -1.0])
-    matrix = stacked(made.rows, Links(*entries, -ends, ends))
+    matrix = made.rows(Rows(*entries, -ends, ends))
     dense = np.zeros((matrix.low.size, 61))
     dense[matrix.rows, matrix.columns] = matrix.coefficients
     assert np.array_equal(dense[0, :60], np.ones(60))
@@ -63,8 +62,8 @@ def test_rows_of_both_kinds_are_stacked() -> None:
 
 def test_the_bound_of_a_square_is_a_little_less_than_its_root() -> None:
     nothing = np.empty(0, dtype=np.int64)
-    links = Links(nothing, nothing, np.empty(0), np.empty(0), np.empty(0))
-    program = Program(np.zeros(3), np.full(2, np.inf), (), links, None, 0.0, 1e3, squares=2)
+    rows = Rows(nothing, nothing, np.empty(0), np.empty(0), np.empty(0))
+    program = Program(np.zeros(3), np.full(2, np.inf), rows, None, 0.0, 1e3, squares=2)
     assert program.size == 1
     for norm in (1e-2, 1.0, 50.0, 4e4):
         assert norm * (1.0 - 1e-2) / 1e3 <= program.bound(norm**2) < norm / 1e3
@@ -140,7 +139,7 @@ def test_an_interrupted_search_returns_what_was_found(kind: str) -> None:
     problem = hard()[kind]
     found = so.solve(problem, "random" if kind == "vectors" else "auto", seed=0).indices
 
-    def run(form: Form, start: NDArray[np.bool_] | None, used: int, number: int) -> Answer:
+    def run(form: Form, start: NDArray[np.bool_] | None, left: Limits, number: int) -> Answer:
         chosen = form.frame.choice(found)
         assert chosen is not None
         return Answer([chosen], -np.inf, "INTERRUPTED", so.StopReason.INTERRUPTED, 3)

@@ -8,29 +8,28 @@ import os
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import gurobipy as gp
 import numpy as np
 from gurobipy import GRB
 
+from subsetopt.budget import Deadline
 from subsetopt.errors import (
     OptionError,
     SolverError,
     SolverLicenseError,
     UnsupportedProblemError,
-    did_you_mean,
 )
 from subsetopt.inputs import checked_choice, checked_integer, checked_positive
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.mip.calls import Limits, out_of_time, run_interruptible, work_left
+from subsetopt.solvers.mip.calls import run_interruptible, set_parameters
 from subsetopt.solvers.mip.constraint_rows import Choice, Frame
-from subsetopt.solvers.mip.program import Answer, Form, Program, stacked
+from subsetopt.solvers.mip.program import Answer, Form, Limits, Program
 from subsetopt.solvers.mip.review import reviewed
-from subsetopt.solvers.mip.search import form_of, require_size, search
+from subsetopt.solvers.mip.search import form_of, out_of_time, require_size, search
 from subsetopt.solvers.mip.vector_form import SquareForm
 from subsetopt.solvers.rows import PROGRAM_LIMITS
 from subsetopt.status import StopReason
@@ -42,6 +41,8 @@ VectorNorm = Literal["auto", "quadratic", "absolute"]
 _STATUS = {
     GRB.OPTIMAL: ("OPTIMAL", StopReason.COMPLETED),
     GRB.INFEASIBLE: ("INFEASIBLE", StopReason.COMPLETED),
+    # Nothing that is minimized here is unbounded.
+    GRB.INF_OR_UNBD: ("INFEASIBLE", StopReason.COMPLETED),
     GRB.ITERATION_LIMIT: ("ITERATION_LIMIT", StopReason.ITERATION),
     GRB.NODE_LIMIT: ("NODE_LIMIT", StopReason.NODE),
     GRB.TIME_LIMIT: ("TIME_LIMIT", StopReason.TIME),
@@ -70,10 +71,10 @@ _BUILDING = 5e-7
 _LICENSED = 2_000
 _LICENSED_SQUARES = 200
 
-_lock = threading.RLock()
+# The environment of this process, and who may use it now.
 _env: gp.Env | None = None
-_env_pid = -1
-# Environments that came over a fork, kept so that the child does not close them.
+_lock = threading.RLock()
+# Environments that came over a fork: a child must neither use nor close them.
 _of_parents: list[gp.Env | None] = []
 _unlimited: bool | None = None
 
@@ -144,11 +145,13 @@ class Gurobi:
         problem
             What it is to cover; None asks only whether an environment can be made.
         """
+        # A search without time states the problem, looks at the license and runs nothing.
+        context = SolveContext(Deadline(0.0))
         try:
             with environment(None) as env:
                 if env is not None and problem is not None:
-                    check = partial(_require_license, env)
-                    search(problem, SolveContext(), check, partial(Gurobi()._form, env))
+                    run = _Run(env, Gurobi(), context)
+                    search(problem, context, run, form_of=run.form)
         except SolverLicenseError as error:
             return str(error)
         return None
@@ -156,75 +159,49 @@ class Gurobi:
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found within the context's limits."""
         require_size(PROGRAM_LIMITS, problem, context)
-        deadline = context.deadline
+        deadline, limits = context.deadline, Limits(work=self.work_limit)
         with environment(deadline.remaining() if deadline.limited else None) as env:
             if env is None or deadline.remaining() < _STARTUP:
                 return out_of_time(deadline)
             run = _Run(env, self, context)
-            raw = search(problem, context, run, partial(self._form, env))
-            raw.extras["work"] = run.work
+            raw = search(problem, context, run, limits, run.form)
         return reviewed(problem, context, raw)
-
-    def _form(self, env: gp.Env, problem: Problem, frame: Frame) -> Form:
-        """Return the form of a problem: for vectors the one that is wanted, or the license takes.
-
-        Raises
-        ------
-        UnsupportedProblemError
-            If nonnegative weights are asked for by absolute values.
-        """
-        objective = problem.objective
-        if not isinstance(objective, VectorMatching):
-            return form_of(problem, frame)
-        weighted = objective.weights == "nonnegative"
-        if weighted and self.form == "absolute":
-            raise UnsupportedProblemError(
-                "absolute values cannot bound nonnegative weights; use form='quadratic'."
-            )
-        square = SquareForm.of(problem, frame)
-        if self.form == "quadratic" or weighted:
-            return square
-        wanted = self.form == "auto" and _covered(env, square.program(_SCALE, None))
-        return square if wanted else form_of(problem, frame)
 
 
 @contextlib.contextmanager
 def environment(wait: float | None) -> Iterator[gp.Env | None]:
     """Hold this process's environment; None when others hold it for longer than ``wait``."""
+    global _env
     if not _lock.acquire(timeout=-1 if wait is None else min(wait, threading.TIMEOUT_MAX)):
         yield None
         return
     try:
-        yield _shared_environment()
+        _env = _started() if _env is None else _env
+        yield _env
     finally:
         _lock.release()
 
 
-def _shared_environment() -> gp.Env:
-    global _env, _env_pid
-    if _env is None or _env_pid != os.getpid():
-        # An environment inherited over a fork must be neither used nor closed by the child.
-        _of_parents.append(_env)
-        _env = None
-        try:
-            # The banner of the license is printed at the start unless told otherwise before it.
-            _env = gp.Env(params={"OutputFlag": 0, "LogToConsole": 0})
-        except gp.GurobiError as error:
-            raise SolverLicenseError(
-                f"Gurobi cannot start here (error {error.errno}: {error.message}). Check the "
-                "license file (GRB_LICENSE_FILE), or use solver='cpsat' or 'auto'."
-            ) from None
-        _env_pid = os.getpid()
-    return _env
+def _started() -> gp.Env:
+    try:
+        # The banner of the license is printed at the start unless told otherwise before it.
+        return gp.Env(params={"OutputFlag": 0, "LogToConsole": 0})
+    except gp.GurobiError as error:
+        raise SolverLicenseError(
+            f"Gurobi cannot start here (error {error.errno}: {error.message}). Check the license "
+            "file (GRB_LICENSE_FILE), or use solver='cpsat' or 'auto'."
+        ) from None
 
 
-def _renew_lock() -> None:
-    global _lock
-    _lock = threading.RLock()
+def _begin_anew() -> None:
+    """Leave the environment to the parent, in a child of a fork."""
+    global _env, _lock
+    _of_parents.append(_env)
+    _env, _lock = None, threading.RLock()
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
+    os.register_at_fork(after_in_child=_begin_anew)
 
 
 def unlimited(env: gp.Env) -> bool:
@@ -257,69 +234,61 @@ def _too_large(program: Program) -> SolverLicenseError:
 
 def _covered(env: gp.Env, program: Program) -> bool:
     """Whether the license takes a program; told before a large model is built in vain."""
-    low = np.concatenate([[row.low for row in program.rows], program.links.low])
-    high = np.concatenate([[row.high for row in program.rows], program.links.high])
+    low, high = program.rows.low, program.rows.high
     constraints = np.isfinite(low).sum() + (np.isfinite(high) & (low != high)).sum()
     most = _LICENSED_SQUARES if program.squares else _LICENSED
     return (program.costs.size <= most and constraints <= _LICENSED) or unlimited(env)
 
 
-def _require_license(
-    env: gp.Env, form: Form, start: Choice | None, used: int, number: int
-) -> Answer:
-    """Raise unless the license covers the first program of a search, which then ends."""
-    if not _covered(env, program := form.program(_SCALE, start)):
-        raise _too_large(program)
-    return Answer.none()
-
-
-@contextlib.contextmanager
-def _native_errors(program: Program) -> Iterator[None]:
-    """Turn Gurobi's errors into ours."""
-    try:
-        yield
-    except gp.GurobiError as error:
-        if error.errno == GRB.Error.SIZE_LIMIT_EXCEEDED:
-            raise _too_large(program) from None
-        if error.errno == GRB.Error.NO_LICENSE:
-            raise SolverLicenseError(f"Gurobi's license is not valid: {error.message}.") from None
-        raise SolverError(f"Gurobi failed (error {error.errno}): {error.message}.") from None
-
-
+@dataclass(frozen=True, slots=True)
 class _Run:
-    """Runs programs, one model each.
+    """States problems for a license, and runs programs, one model each."""
 
-    Attributes
-    ----------
-    work
-        Work of all runs so far, in Gurobi's unit.
-    """
+    env: gp.Env
+    solver: Gurobi
+    context: SolveContext
 
-    def __init__(self, env: gp.Env, solver: Gurobi, context: SolveContext) -> None:
-        self.env, self.solver, self.context, self.work = env, solver, context, 0.0
+    def form(self, problem: Problem, frame: Frame, context: SolveContext) -> Form | None:
+        """Return the form of a problem; for vectors that which is wanted or the license takes."""
+        objective, wanted = problem.objective, self.solver.form
+        if not isinstance(objective, VectorMatching):
+            return form_of(problem, frame, context)
+        weighted = objective.weights == "nonnegative"
+        if weighted and wanted == "absolute":
+            raise UnsupportedProblemError(
+                "absolute values cannot bound nonnegative weights; use form='quadratic'."
+            )
+        square = SquareForm.of(problem, frame)
+        if weighted or wanted == "quadratic":
+            return square
+        covered = wanted == "auto" and _covered(self.env, square.program(_SCALE, None))
+        return square if covered else form_of(problem, frame, context)
 
-    def __call__(self, form: Form, start: Choice | None, used: int, number: int) -> Answer:
-        """Run the program of a form."""
-        deadline = self.context.deadline
-        limits = work_left(self.context, used, number, self.solver.work_limit - self.work)
-        if limits is None:
-            return Answer.none("NODE_LIMIT", StopReason.NODE)
-        program = form.program(_SCALE, start)
-        if deadline.remaining() < _STARTUP + _BUILDING * program.entries:
-            return Answer.none()
+    def __call__(self, form: Form, start: Choice | None, limits: Limits, number: int) -> Answer:
+        """Run the program of a form; raise where the license does not cover the first one."""
+        deadline, program = self.context.deadline, form.program(_SCALE, start)
         if not _covered(self.env, program):
             if number == 0:
                 raise _too_large(program)
             # The subsets found before are worth more than the error.
             return Answer.none("SIZE_LIMIT_EXCEEDED", StopReason.OTHER)
-        with _native_errors(program), gp.Model(env=self.env) as native:
-            x = _build(native, program)
-            self._configure(native, program, limits, number)
-            began = deadline.elapsed()
-            outcome = run_interruptible(native.optimize, native.terminate, deadline)
-            self.work += native.Work
-            late = not outcome.interrupted and deadline.expired()
-            return _read(native, x, program, began, late=late)
+        if deadline.remaining() < _STARTUP + _BUILDING * program.entries:
+            return Answer.none()
+        try:
+            with gp.Model(env=self.env) as native:
+                x = _build(native, program)
+                self._configure(native, program, limits, number)
+                began = deadline.elapsed()
+                _, interrupted = run_interruptible(native.optimize, native.terminate, deadline)
+                late = not interrupted and deadline.expired()
+                return _read(native, x, program, began, late=late)
+        except gp.GurobiError as error:
+            if error.errno == GRB.Error.SIZE_LIMIT_EXCEEDED:
+                raise _too_large(program) from None
+            if error.errno == GRB.Error.NO_LICENSE:
+                why = f"Gurobi's license is not valid: {error.message}."
+                raise SolverLicenseError(why) from None
+            raise SolverError(f"Gurobi failed (error {error.errno}): {error.message}.") from None
 
     def _configure(self, native: gp.Model, program: Program, limits: Limits, number: int) -> None:
         """Set all parameters, the caller's own last."""
@@ -337,20 +306,12 @@ class _Run:
             "WorkLimit": limits.work,
             "BestObjStop": program.goal if math.isfinite(program.goal) else None,
         }
+        if context.deadline.limited:
+            settings["TimeLimit"] = context.deadline.remaining()
         for name, value in settings.items():
             if value is not None:
                 native.setParam(name, value)
-        for name, value in context.backend_params.items():
-            try:
-                native.setParam(name, value)
-            except (gp.GurobiError, TypeError, ValueError, AttributeError) as error:
-                known = [p for p in dir(GRB.Param) if not p.startswith("_")]
-                near = "" if name in known else did_you_mean(name, known)
-                raise OptionError(
-                    f"Gurobi does not take backend_params[{name!r}] = {value!r}: {error}.{near}"
-                ) from None
-        if context.deadline.limited and "TimeLimit" not in context.backend_params:
-            native.setParam("TimeLimit", context.deadline.remaining())
+        set_parameters("Gurobi", native.setParam, context.backend_params, dir(GRB.Param))
 
 
 def _build(native: gp.Model, program: Program) -> gp.MVar:
@@ -362,9 +323,9 @@ def _build(native: gp.Model, program: Program) -> gp.MVar:
     kinds = np.repeat([GRB.BINARY, GRB.CONTINUOUS], [m, total - m])
     x: gp.MVar = native.addMVar(total, lb=lower, ub=upper, vtype=kinds)
     variables = x.tolist()
-    matrix = stacked(program.rows, program.links)
-    starts, columns, entries = matrix.starts, matrix.columns.tolist(), matrix.coefficients.tolist()
-    for row, (low, high) in enumerate(zip(matrix.low, matrix.high, strict=True)):
+    rows = program.rows
+    starts, columns, entries = rows.starts, rows.columns.tolist(), rows.coefficients.tolist()
+    for row, (low, high) in enumerate(zip(rows.low, rows.high, strict=True)):
         part = slice(starts[row], starts[row + 1])
         sums = gp.LinExpr(entries[part], [variables[c] for c in columns[part]])
         if low == high:
@@ -391,9 +352,6 @@ def _read(native: gp.Model, x: gp.MVar, program: Program, began: float, *, late:
     word, reason = _STATUS.get(native.Status, (str(native.Status), StopReason.OTHER))
     if native.Status == GRB.INTERRUPTED and late:
         reason = StopReason.TIME
-    if native.Status == GRB.INF_OR_UNBD:
-        # Nothing that is minimized here is unbounded.
-        word, reason = "INFEASIBLE", StopReason.COMPLETED
     choices = []
     for solution in range(native.SolCount):
         native.setParam("SolutionNumber", solution)
@@ -401,4 +359,4 @@ def _read(native: gp.Model, x: gp.MVar, program: Program, began: float, *, late:
     bound = -math.inf
     if word != "INFEASIBLE" and abs(native.ObjBound) < GRB.INFINITY:
         bound = program.bound(native.ObjBound)
-    return Answer(choices, bound, word, reason, int(native.NodeCount), began)
+    return Answer(choices, bound, word, reason, int(native.NodeCount), native.Work, began)

@@ -12,32 +12,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.constraints.normal_form import Constraints
+from subsetopt.constraints.narrowing import narrowed
 from subsetopt.objectives import MeanMatching, ScoredMatching, TopScores
 from subsetopt.problem import Problem
 from subsetopt.solvers.mip.constraint_rows import (
     CAPACITY_UNITS,
-    FINEST,
-    GAP,
-    LEAK,
-    STOP_AT,
+    LARGEST_SUM,
     Choice,
     Frame,
-    Row,
+    Rows,
     framed,
 )
-from subsetopt.solvers.mip.program import Form, Kind, Links, Program
+from subsetopt.solvers.mip.program import GAP, LEAK, STOP_AT, Answer, Form, Program
 
 __all__ = ["LinearForm"]
 
 # A whole number is a hundredth of the tolerance of one chosen item: finer steps are slower, coarser
 # ones have fewer solutions.
 _STEPS = 100.0
-# Largest magnitude of a sum of whole numbers, and that up to which float64 holds each of them.
-_LARGEST = 2.0**60
+# Largest magnitude up to which float64 holds each whole number.
 _EXACT = 2.0**53
-# Share of the summed magnitudes by which a sum of float64 numbers may be off.
-_ROUNDING = 1e-13
 # Share of the tolerance, less what rounding costs, at which whole numbers may stop.
 _WHOLE_GAP = 0.95
 
@@ -49,7 +43,7 @@ class LinearForm(Form):
     .. math:: \min_z \; d + v \cdot z \quad\text{or}\quad
               \min_{z, t} \; t \quad\text{s.t.}\quad -t \le d + v \cdot z \le t
 
-    Forced items are in the constant, and a band on the losses is among the frame's rows.
+    Forced items are in the constant, and a band on the losses is among the frame's constraints.
 
     Attributes
     ----------
@@ -59,20 +53,16 @@ class LinearForm(Form):
         The constant d.
     absolute
         Whether it is the magnitude.
-    share
-        The share of the precision that the magnitude may have, with nothing to minimize; 0
-        minimizes.
+    bands
+        Shares of the precision. While there is one, the program asks for a magnitude within the
+        first and minimizes nothing.
     """
 
+    kind = "scalar"
     values: NDArray[np.float64]
     offset: float
     absolute: bool
-    share: float = 0.0
-
-    @property
-    def kind(self) -> Kind:
-        """Return "band" where there is nothing to minimize, "scalar" otherwise."""
-        return "band" if self.share else "scalar"
+    bands: tuple[float, ...] = ()
 
     @classmethod
     def of(cls, problem: Problem, frame: Frame) -> LinearForm:
@@ -94,59 +84,63 @@ class LinearForm(Form):
         values = (sign or 1) * values[frame.items]
         if absolute and not values.any():
             offset, absolute = abs(offset), False
-        return cls(frame, max(precision, FINEST), factor, values, offset, absolute)
+        return cls(frame, precision, factor, values, offset, absolute)
 
     @property
     def whole_scale(self) -> float:
         """Return the scale at which rounding costs a hundredth of the precision, or the largest."""
         span = float(np.abs(self.values).sum()) + (abs(self.offset) if self.absolute else 0.0)
-        fine = _STEPS * max(1.0, self.frame.rows[0].high) / self.precision
-        return min(fine, _LARGEST / (span or 1.0))
+        fine = _STEPS * max(1.0, self.frame.most) / self.precision
+        return min(fine, LARGEST_SUM / (span or 1.0))
 
-    def value(self, chosen: Choice) -> float:
-        """Return the value to minimize of a choice, a bool per candidate."""
-        total = self.offset + float(self.values[chosen].sum())
-        return abs(total) if self.absolute else total
+    def refine(self, answer: Answer, best: Choice | None) -> LinearForm | None:
+        """Go on to the next band where choices missed the tolerance, otherwise to minimizing."""
+        if not self.bands:
+            return None
+        if answer.infeasible:
+            self.floor = (self.bands[0] - LEAK) * self.precision * self.factor
+        self.bands = self.bands[1:] if answer.choices else ()
+        return self
 
     def program(self, scale: float, start: Choice | None, *, whole: bool = False) -> Program:
         """Return the program over z, and t where a magnitude is minimized."""
-        m, rows = self.frame.size, self.frame.rows
-        values, offset, precision = self.values * scale, self.offset * scale, self.precision * scale
-        gap, error, leak = GAP * precision, 0.0, LEAK * self.precision
+        m, precision = self.frame.size, self.precision * scale
+        values, offset = self.values * scale, self.offset * scale
+        if self.bands:
+            end = self.bands[0] * precision
+            band = Rows.one(np.arange(m), values, -end - offset, end - offset)
+            return Program(np.zeros(m), np.empty(0), self.frame.rows(band), None, 0.0, scale)
+        gap, slack = GAP * precision, LEAK * self.precision
         if whole:
             values, offset = np.rint(values), float(round(offset))
             # Half a whole number for each chosen item and the constant.
-            error, leak = 0.5 * (rows[0].high + 1.0) / scale, 0.0
-            gap = max(0.0, math.floor(_WHOLE_GAP * (self.precision - 2.0 * error) * scale))
+            slack = 0.5 * (self.frame.most + 1.0) / scale
+            gap = max(0.0, math.floor(_WHOLE_GAP * (self.precision - 2.0 * slack) * scale))
         if not self.values.any():
-            error = leak = 0.0  # The value is the constant.
+            slack = 0.0  # The value is the constant.
+        costs, upper, both = values, np.empty(0), []
         point = None if start is None else start.astype(np.float64)
-        if self.share:
-            low, high = -self.share * precision - offset, self.share * precision - offset
-            band = Links.joined([np.arange(m)], [values], np.array([low]), np.array([high]))
-            return Program(np.zeros(m), np.empty(0), rows, band, point, 0.0, scale)
-        if not self.absolute:
-            nothing = Links.joined([], [], np.empty(0), np.empty(0))
-            return Program(
-                values, np.empty(0), rows, nothing, point, gap, scale,
-                error=error, offset=self.offset, leak=leak,
-            )  # fmt: skip
-        both = Links.joined(
-            [np.arange(m + 1)] * 2,
-            [np.append(values, -1.0), np.append(values, 1.0)],
-            np.array([-math.inf, -offset]),
-            np.array([-offset, math.inf]),
-        )
-        most = math.inf
-        if whole:
-            most = abs(offset) + math.fsum(np.abs(values))
+        if self.absolute:
+            most = abs(offset) + math.fsum(np.abs(values)) if whole else math.inf
             most = most if most < _EXACT else math.nextafter(most, math.inf)
-        if start is not None:
-            point = np.append(start, abs(offset + math.fsum(values[start])))
+            costs, upper, every = np.append(np.zeros(m), 1.0), np.array([most]), np.arange(m + 1)
+            both = [
+                Rows.one(every, np.append(values, -1.0), -math.inf, -offset),
+                Rows.one(every, np.append(values, 1.0), -offset, math.inf),
+            ]
+            if start is not None:
+                point = np.append(start, abs(offset + math.fsum(values[start])))
         return Program(
-            np.append(np.zeros(m), 1.0), np.array([most]), rows, both, point, gap, scale,
-            goal=STOP_AT * precision, error=error, leak=leak,
-        )  # fmt: skip
+            costs=costs,
+            upper=upper,
+            rows=self.frame.rows(*both, whole=whole),
+            start=point,
+            gap=gap,
+            scale=scale,
+            goal=STOP_AT * precision if self.absolute else -math.inf,
+            slack=slack,
+            offset=0.0 if self.absolute else self.offset,
+        )
 
 
 def _banded(problem: Problem, frame: Frame) -> Frame:
@@ -162,11 +156,12 @@ def _banded(problem: Problem, frame: Frame) -> Frame:
     losses = objective.losses / unit - center / unit
     low, high = (end / unit - k * (center / unit) for end in objective.window(k))
     slack = k * objective.slack / unit
-    fewer = _narrowed(rules, losses, low - slack, high + slack)
+    fewer = narrowed(rules, losses, low - slack, high + slack)
     frame = frame if fewer is rules else framed(fewer)
     forced = math.fsum(losses[frame.forced])
-    row = Row(np.arange(frame.size), losses[frame.items], low - forced, high - forced)
-    return replace(frame, rows=(*frame.rows, row))
+    own = losses[frame.items]
+    band = Rows.one(np.arange(frame.size), own, low - forced, high - forced)
+    return replace(frame, constraints=(*frame.constraints, band))
 
 
 def _residual(
@@ -183,10 +178,8 @@ def _residual(
     assert isinstance(objective, MeanMatching)
     plain = objective.values / unit
     offset = -problem.k * (objective.target / unit)
-    if rules.at_most:
-        values, constant = plain, offset
-    else:
-        values, constant = plain - objective.target / unit, 0.0
+    centered = plain - objective.target / unit, 0.0
+    values, constant = (plain, offset) if rules.at_most else centered
     while True:
         ends = [rules.best_by(values), rules.best_by(-values)]
         totals = [constant + math.fsum(values[end]) for end in ends]
@@ -196,39 +189,7 @@ def _residual(
             return frame, plain, offset, -1
         reached = [abs(totals[i]) for i, end in enumerate(ends) if rules.affords(end)]
         within = min(reached, default=math.inf) + problem.k * objective.tolerance / unit
-        fewer = _narrowed(rules, values, -within - constant, within - constant)
+        fewer = narrowed(rules, values, -within - constant, within - constant)
         if fewer is rules:
             return frame, values, constant, 0
         rules, frame = fewer, framed(fewer)
-
-
-def _narrowed(
-    rules: Constraints, values: NDArray[np.float64], low: float, high: float
-) -> Constraints:
-    """Return constraints of the candidates that matter to sums within ends.
-
-    For each candidate, the least and the greatest sum of subsets of the right size are taken that
-    have it, and of those that do not.
-    """
-    items, size = rules.free, rules.remaining.size
-    ranked = np.sort(np.append(values[items], np.zeros(size if rules.at_most else 0)))
-    if not 0 < size < ranked.size:
-        return rules
-    forced, own = math.fsum(values[rules.forced]), values[items]
-    least, greatest = (forced + math.fsum(part) for part in (ranked[:size], ranked[-size:]))
-    rounding = _ROUNDING * (float(np.abs(ranked).sum()) + abs(forced))
-    low, high = low - rounding, high + rounding
-    # The last inside and the first outside of the least, and of the greatest sum.
-    low_in, low_out, high_out, high_in = ranked[[size - 1, size, -size - 1, -size]]
-    never = (least + np.maximum(own - low_in, 0.0) > high) | (
-        greatest - np.maximum(high_in - own, 0.0) < low
-    )
-    always = (least + np.maximum(low_out - own, 0.0) > high) | (
-        greatest - np.maximum(own - high_out, 0.0) < low
-    )
-    free = items[~(never | always)]
-    fewer = replace(rules, forced=np.sort(np.append(rules.forced, items[always])), free=free)
-    left = fewer.remaining
-    if not (never | always).any() or left.size <= 0 or left.affordable().size <= left.size:
-        return rules
-    return rules if isinstance(fewer.cheapest, str) else _narrowed(fewer, values, low, high)

@@ -9,11 +9,9 @@ from __future__ import annotations
 import datetime
 import importlib
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,12 +21,12 @@ from subsetopt.inputs import checked_fraction, checked_integer
 from subsetopt.problem import Problem
 from subsetopt.quiet import without_native_lines
 from subsetopt.solvers.base import RawResult, SolveContext
-from subsetopt.solvers.mip.calls import Outcome, import_within, run_interruptible
-from subsetopt.solvers.mip.constraint_rows import LEAK, Choice
+from subsetopt.solvers.mip.calls import import_within, run_interruptible
+from subsetopt.solvers.mip.constraint_rows import Choice, Frame
 from subsetopt.solvers.mip.linear_form import LinearForm
-from subsetopt.solvers.mip.program import Answer, Form, Kind, Program, stacked
+from subsetopt.solvers.mip.program import Answer, Form, Limits, Program
 from subsetopt.solvers.mip.review import reviewed
-from subsetopt.solvers.mip.search import require_size, search
+from subsetopt.solvers.mip.search import form_of, require_size, search
 from subsetopt.solvers.rows import HIGHS_LIMITS, PROGRAM_LIMITS
 from subsetopt.solvers.spec import Limit
 from subsetopt.status import StopReason
@@ -54,37 +52,51 @@ _STATUS = {
 # Bands asked for in turn, as shares of the tolerance: where the backend's own tolerances let a
 # subset through that is not within ours, the next is narrower.
 _BANDS = (0.9, 0.5, 0.25)
+# The tuning goes by the kind of a form, and by "band" where a magnitude has to be within a band.
 # The precision in the scaled programs, and the largest factor by which a program is scaled. At
 # 1.5e-6, mean|l| = 1 for k = 13, the search of a band takes half of the time that it takes at
 # 1.5e-5 (SCIP, measured), and the feasibility tolerance of 1e-6 still leaves most subsets within
 # ours.
-_UNITS: dict[Kind, float] = {"band": 1.5e-6, "scalar": 1.5e-4, "dense": 1.5e-4, "sparse": 1.5e-4}
+_UNITS = {"band": 1.5e-6, "scalar": 1.5e-4, "dense": 1.5e-4, "sparse": 1.5e-4}
 _LARGEST_SCALE = 1e5
 # Seconds that starting a solve takes, and from the backend's own limit to the answer.
 _STARTUP = 3e-3
 _MARGIN = 3e-3
 # Seconds per coefficient: to build a program and to hand it over, and from the backend's own limit
 # to the answer.
-_BUILDING: dict[Kind, float] = {"band": 9.5e-6, "scalar": 9.5e-6, "dense": 3e-5, "sparse": 8e-6}
-_LEAVING: dict[Kind, float] = {"band": 5e-6, "scalar": 5e-6, "dense": 4e-6, "sparse": 4e-6}
+_BUILDING = {"band": 9.5e-6, "scalar": 9.5e-6, "dense": 3e-5, "sparse": 8e-6}
+_LEAVING = {"band": 5e-6, "scalar": 5e-6, "dense": 4e-6, "sparse": 4e-6}
 # What every further attempt, after a failure of the backend, adds to the seed.
 _AGAIN = 7919
+# MathOpt's own interrupter makes SCIP print errors to stderr on every solve.
+_QUIET: dict[str, Any] = {"misc/catchctrlc": True}
+# Proofs to 1e-9 of the mean need more than the 1e-6 of SCIP's default. With less than the default
+# 1e-7 for the dual, its LP solver prints warnings.
+_PRECISE = {**_QUIET, "numerics/feastol": 1e-9}
+# Cutting planes of dense rows of large numbers lead SCIP's LP solver into cycles (1 program in 14,
+# n = 12; none without them, and in half of the time).
+_UNCUT = {**_PRECISE, "separating/maxroundsroot": 0, "separating/maxrounds": 0}
+_SCIP = {"band": _QUIET, "scalar": _PRECISE, "dense": _UNCUT, "sparse": _PRECISE}
+# At its default 1e-6 HiGHS refuses answers of its own that are off by as much, with an error.
+_HIGHS = {"dense": {"mip_feasibility_tolerance": 1e-7}}
 
 
 @dataclass(frozen=True, slots=True)
-class _MathOpt(ABC):
-    r"""What SCIP and HiGHS share.
+class _MathOpt:
+    """What SCIP and HiGHS share.
 
     Attributes
     ----------
     solver_type
-        MathOpt's name of the solver.
+        MathOpt's name of the solver; in lower case, of the field for the solver's own parameters.
+    tables
+        The tables of these for values that are bool, int, float, or of another type.
     limits
         The sizes up to which it takes a problem.
-    for_dense
-        Native parameters for programs with dense rows of large numbers.
+    tuning
+        Own parameters by the kind of program; other kinds have none.
     again
-        Native parameters of the further attempts at a program that it failed on.
+        Own parameters of the further attempts at a program that it failed on.
     presolve
         Seconds per candidate that it takes, for one dense row, before it looks at the clock.
     """
@@ -93,8 +105,9 @@ class _MathOpt(ABC):
     band_share: float = 0.85
 
     solver_type: ClassVar[str]
+    tables: ClassVar[tuple[str, str, str, str]]
     limits: ClassVar[tuple[Limit, ...]] = PROGRAM_LIMITS
-    for_dense: ClassVar[Mapping[str, Any]]
+    tuning: ClassVar[Mapping[str, Mapping[str, Any]]]
     again: ClassVar[Sequence[Mapping[str, Any]]] = ({},)
     presolve: ClassVar[float] = 0.0
 
@@ -105,11 +118,16 @@ class _MathOpt(ABC):
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best subset found within the context's limits."""
         require_size(self.limits, problem, context)
-        return reviewed(problem, context, search(problem, context, _Run(self, context)))
+        run, limits = _Run(self, context), Limits(self.node_limit)
+        return reviewed(problem, context, search(problem, context, run, limits, _form))
 
-    @abstractmethod
-    def set_native(self, parameters: Any, params: Mapping[str, Any], kind: Kind) -> None:
-        """Set the solver's own parameters for a kind of program."""
+
+def _form(problem: Problem, frame: Frame, context: SolveContext) -> Form | None:
+    """Return the form of a problem, with bands before a magnitude is minimized."""
+    form = form_of(problem, frame, context)
+    if isinstance(form, LinearForm) and form.absolute:
+        form.bands = _BANDS
+    return form
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,23 +165,8 @@ class Scip(_MathOpt):
     """
 
     solver_type = "GSCIP"
-    # Cutting planes of dense rows of large numbers lead SCIP's LP solver into cycles (1 program in
-    # 14, n = 12; none without them, and in half of the time).
-    for_dense = MappingProxyType({"separating/maxroundsroot": 0, "separating/maxrounds": 0})
-
-    def set_native(self, parameters: Any, params: Mapping[str, Any], kind: Kind) -> None:
-        """Set SCIP's own parameters for a kind of program."""
-        from ortools.math_opt.solvers.gscip import gscip_pb2
-
-        native = gscip_pb2.GScipParameters()
-        if kind != "band":
-            # Proofs to 1e-9 of the mean need more than the 1e-6 of the default. With less than the
-            # default 1e-7 for the dual, its LP solver prints warnings.
-            native.real_params["numerics/feastol"] = 1e-9
-        # MathOpt's own interrupter makes SCIP print errors to stderr on every solve.
-        native.bool_params["misc/catchctrlc"] = True
-        _set_by_type(native, params, "bool_params", "int_params", "real_params", "string_params")
-        parameters.gscip = native
+    tables = ("bool_params", "int_params", "real_params", "string_params")
+    tuning = _SCIP
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,135 +191,98 @@ class Highs(_MathOpt):
     band_share: float = 0.5
 
     solver_type = "HIGHS"
+    tables = ("bool_options", "int_options", "double_options", "string_options")
     limits = HIGHS_LIMITS
-    # At its default 1e-6 HiGHS refuses answers of its own that are off by as much, with an error.
-    for_dense = MappingProxyType({"mip_feasibility_tolerance": 1e-7})
+    tuning = _HIGHS
     # It so failed on 39 of 6,471 programs, and on none of these at every one of these tolerances.
     again = tuple({"mip_feasibility_tolerance": tolerance} for tolerance in (1e-9, 1e-10, 1e-8))
     # Its presolve took up to 0.3 s with 1,024 candidates before it looked at the clock.
     presolve = 2.5e-4
 
-    def set_native(self, parameters: Any, params: Mapping[str, Any], kind: Kind) -> None:
-        """Set HiGHS' own parameters; they are equal for all kinds of programs."""
-        from ortools.math_opt.solvers import highs_pb2
-
-        native = highs_pb2.HighsOptionsProto()
-        _set_by_type(
-            native, params, "bool_options", "int_options", "double_options", "string_options"
-        )
-        parameters.highs = native
-
-
-def _set_by_type(native: Any, params: Mapping[str, Any], *tables: str) -> None:
-    """Put each parameter into the native table for its type: bool, int, float, or another."""
-    for name, value in params.items():
-        types = (bool, int, float)
-        position = next((i for i, kind in enumerate(types) if isinstance(value, kind)), len(types))
-        getattr(native, tables[position])[name] = value
-
 
 class _Run:
-    """Runs programs, one model each, and that of a magnitude as bands first."""
+    """Runs programs, one model each, ``bands`` of them for a magnitude within a band."""
 
     def __init__(self, solver: _MathOpt, context: SolveContext) -> None:
-        self.solver, self.context, self.nodes = solver, context, context.max_iterations
-        if self.nodes is None and not context.deadline.limited:
-            self.nodes = solver.node_limit
+        self.solver, self.context, self.bands = solver, context, 0
 
-    def __call__(self, form: Form, start: Choice | None, used: int, number: int) -> Answer:
-        """Run the program of a form."""
-        nodes = None if self.nodes is None else self.nodes - used
-        if number and nodes is not None and nodes <= 0:
-            return Answer.none("NODE", StopReason.NODE)
-        if isinstance(form, LinearForm) and form.absolute:
-            return self._by_bands(form, start, nodes)
-        return self._run(form, start, nodes, number)
+    def __call__(self, form: Form, start: Choice | None, limits: Limits, number: int) -> Answer:
+        """Run the program of a form; a band has a part of what is left of nodes and time."""
+        nodes = limits.iterations
+        if not isinstance(form, LinearForm) or not form.bands:
+            return self._run(form, form.kind, start, nodes, number)
+        part = None if nodes is None else int(self.solver.band_share * nodes)
+        answer = self._run(form, "band", start, part, number)
+        self.bands += 1
+        # The search goes on where a band's part of the limits has ended, with a node at least.
+        if answer.reason is not StopReason.INTERRUPTED:
+            answer = replace(answer, reason=StopReason.COMPLETED)
+        used = answer.iterations
+        return replace(answer, iterations=used if part is None else min(used, part))
 
-    def _by_bands(self, form: LinearForm, start: Choice | None, nodes: int | None) -> Answer:
-        """Look for a subset within tolerance first; minimize when there is none."""
-        choices: list[Choice] = []
-        floor, used = -math.inf, 0
-        for attempt, share in enumerate(_BANDS):
-            part = None if nodes is None else int(self.solver.band_share * (nodes - used))
-            band = self._run(replace(form, share=share), None, part, attempt)
-            used, choices = used + band.iterations, [*band.choices, *choices]
-            if band.reason is StopReason.INTERRUPTED:
-                return replace(band, choices=choices, iterations=used)
-            if not band.choices:
-                floor = (share - LEAK) * form.precision if band.infeasible else floor
-                break
-            if min(map(form.value, band.choices)) <= form.precision:
-                return replace(band, choices=choices, reason=StopReason.TARGET, iterations=used)
-        hints = choices if start is None else [start, *choices]
-        hint = min(hints, key=form.value, default=None)
-        last = self._run(form, hint, None if nodes is None else nodes - used, 0)
-        return Answer(
-            [*last.choices, *choices],
-            max(last.bound, floor),
-            band.word if last.word == "not called" else last.word,
-            last.reason,
-            used + last.iterations,
-            band.began,
-        )
-
-    def _run(self, form: Form, start: Choice | None, nodes: int | None, seed: int) -> Answer:
+    def _run(
+        self, form: Form, kind: str, start: Choice | None, nodes: int | None, number: int
+    ) -> Answer:
         """Run the program of a form, again and otherwise where the backend fails on it."""
         deadline = self.context.deadline
         mathopt = import_within(_MATHOPT, deadline)
         if mathopt is None:
             return Answer.none()
-        scale = min(max(_UNITS[form.kind] / form.precision, 1.0), _LARGEST_SCALE)
+        scale = min(max(_UNITS[kind] / form.precision, 1.0), _LARGEST_SCALE)
         program = form.program(scale, start)
-        needed = _STARTUP + _MARGIN + _BUILDING[form.kind] * program.entries
-        if form.kind in ("scalar", "band"):
+        needed = _STARTUP + _MARGIN + _BUILDING[kind] * program.entries
+        if form.kind == "scalar":
             needed += self.solver.presolve * program.size
         if deadline.remaining() < needed:
             return Answer.none()
         native, variables, hint = _build(mathopt, program)
         began = deadline.elapsed()
+        seed = self.context.entropy + (number if kind == "band" else number - self.bands)
         for attempt, other in enumerate(({}, *self.solver.again)):
-            room = deadline.remaining() - _MARGIN - _LEAVING[form.kind] * program.entries
+            room = deadline.remaining() - _MARGIN - _LEAVING[kind] * program.entries
             if room <= 0.0:
                 return Answer.none()
             parameters = mathopt.SolveParameters(
-                random_seed=(self.context.entropy + seed + _AGAIN * attempt) & _SEED_BITS,
+                random_seed=(seed + _AGAIN * attempt) & _SEED_BITS,
                 node_limit=None if nodes is None else min(max(1, nodes), _MOST_NODES),
             )
-            self._configure(parameters, form, program, other, room)
+            self._configure(parameters, kind, program, other, room)
             model_parameters = mathopt.ModelSolveParameters() if attempt else hint
             asked = list(self.context.backend_params)
-            kind = self.solver.solver_type
-            work = partial(call, mathopt, native, kind, parameters, model_parameters, asked)
+            solver_type = self.solver.solver_type
+            work = partial(call, mathopt, native, solver_type, parameters, model_parameters, asked)
             try:
-                outcome = run_interruptible(work, lambda: None, deadline)
-                return _read(outcome, variables, program, began)
+                result, interrupted = run_interruptible(work, lambda: None, deadline)
+                return _read(result, variables, program, began, interrupted=interrupted)
             except SolverError as error:
                 # HiGHS at times fails on the numbers of one path, and not of another.
                 failure = error
-        if seed == 0:
+        if number == 0:
             raise failure
         # The subsets found before are worth more than the error.
         return Answer.none("ERROR", StopReason.NUMERICAL)
 
     def _configure(
-        self, parameters: Any, form: Form, program: Program, other: Mapping[str, Any], room: float
+        self, parameters: Any, kind: str, program: Program, other: Mapping[str, Any], room: float
     ) -> None:
         """Set gaps, the time limit, and native parameters; ``other`` are those of this attempt."""
-        band = form.kind == "band"
-        if not band:
+        if kind != "band":
             parameters.relative_gap_tolerance = 0.0
             parameters.absolute_gap_tolerance = program.gap
         if math.isfinite(room):
-            room = room * self.solver.band_share if band else room
+            room = room * self.solver.band_share if kind == "band" else room
             parameters.time_limit = datetime.timedelta(seconds=room)
-        own = self.solver.for_dense if form.kind == "dense" else {}
-        params = {**own, **other, **self.context.backend_params}
+        params = {**self.solver.tuning.get(kind, {}), **other, **self.context.backend_params}
+        native = getattr(parameters, self.solver.solver_type.lower())
         # MathOpt's own fields are set there; all other names are the backend's.
-        fields = set(type(parameters).__dataclass_fields__)
-        native = {name: value for name, value in params.items() if name not in fields}
-        self.solver.set_native(parameters, native, form.kind)
-        for name in params.keys() & fields:
-            setattr(parameters, name, params[name])
+        fields = type(parameters).__dataclass_fields__
+        for name, value in params.items():
+            if name in fields:
+                setattr(parameters, name, value)
+                continue
+            types = enumerate((bool, int, float, object))
+            table = next(i for i, kept in types if isinstance(value, kept))
+            getattr(native, self.solver.tables[table])[name] = value
 
 
 def _build(mathopt: Any, program: Program) -> tuple[Any, list[Any], Any]:
@@ -331,16 +297,16 @@ def _build(mathopt: Any, program: Program) -> tuple[Any, list[Any], Any]:
     costly = np.flatnonzero(program.costs)
     proto.objective.linear_coefficients.ids.extend(costly.tolist())
     proto.objective.linear_coefficients.values.extend(program.costs[costly].tolist())
-    matrix = stacked(program.rows, program.links)
-    proto.linear_constraints.ids.extend(range(matrix.low.size))
-    proto.linear_constraints.lower_bounds.extend(matrix.low.tolist())
-    proto.linear_constraints.upper_bounds.extend(matrix.high.tolist())
+    rows = program.rows
+    proto.linear_constraints.ids.extend(range(rows.low.size))
+    proto.linear_constraints.lower_bounds.extend(rows.low.tolist())
+    proto.linear_constraints.upper_bounds.extend(rows.high.tolist())
     # The columns of a row have to ascend, and zeros may not be there.
-    order = np.lexsort((matrix.columns, matrix.rows))
-    order = order[matrix.coefficients[order] != 0.0]
-    proto.linear_constraint_matrix.row_ids.extend(matrix.rows[order].tolist())
-    proto.linear_constraint_matrix.column_ids.extend(matrix.columns[order].tolist())
-    proto.linear_constraint_matrix.coefficients.extend(matrix.coefficients[order].tolist())
+    order = np.lexsort((rows.columns, rows.rows))
+    order = order[rows.coefficients[order] != 0.0]
+    proto.linear_constraint_matrix.row_ids.extend(rows.rows[order].tolist())
+    proto.linear_constraint_matrix.column_ids.extend(rows.columns[order].tolist())
+    proto.linear_constraint_matrix.coefficients.extend(rows.coefficients[order].tolist())
     native = mathopt.Model.from_model_proto(proto)
     variables = sorted(native.variables(), key=lambda variable: int(variable.id))
     hints = []
@@ -380,17 +346,18 @@ def meaning(result: Any, *, interrupted: bool) -> tuple[str, StopReason]:
     return word, _STATUS.get(word, StopReason.OTHER)
 
 
-def _read(outcome: Outcome, variables: list[Any], program: Program, began: float) -> Answer:
+def _read(
+    result: Any, variables: list[Any], program: Program, began: float, *, interrupted: bool
+) -> Answer:
     """Return what came of a solve."""
-    result = outcome.result
-    word, reason = meaning(result, interrupted=outcome.interrupted)
-    binaries = variables[: program.size]
+    word, reason = meaning(result, interrupted=interrupted)
     choices = []
     for solution in result.solutions:
         primal = solution.primal_solution
         if primal is not None and primal.feasibility_status.name == "FEASIBLE":
-            values = [primal.variable_values[variable] for variable in binaries]
+            values = [primal.variable_values[variable] for variable in variables[: program.size]]
             choices.append(np.array(values) > 0.5)
     bound = result.termination.objective_bounds.dual_bound
     bound = program.bound(bound) if math.isfinite(bound) and word != "INFEASIBLE" else -math.inf
-    return Answer(choices, bound, word, reason, int(result.solve_stats.node_count), began)
+    nodes = int(result.solve_stats.node_count)
+    return Answer(choices, bound, word, reason, nodes, began=began)

@@ -9,21 +9,42 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from subsetopt.solvers.mip.constraint_rows import Choice, Frame, Row
+from subsetopt.solvers.mip.constraint_rows import Choice, Frame, Rows
 from subsetopt.status import StopReason
 
-__all__ = ["Answer", "Form", "Kind", "Links", "Program", "Run", "stacked"]
+__all__ = [
+    "GAP",
+    "LEAK",
+    "NOT_CALLED",
+    "STOP_AT",
+    "Answer",
+    "Form",
+    "Limits",
+    "Program",
+    "Run",
+]
 
-# What a backend's tuning goes by: one dense row of losses or scores, the same row as a band that
-# only has to be met, one dense row of large numbers per dimension, or sparse rows of ones.
-Kind = Literal["scalar", "band", "dense", "sparse"]
+# What a backend's tuning goes by: one dense row of losses or scores, one dense row of large numbers
+# per dimension, or sparse rows of ones.
+Kind = Literal["scalar", "dense", "sparse"]
 
+# GAP is the share of the tolerance at which a backend of floats may stop, LEAK the share that is
+# taken off its bound for its own tolerances. Both together are below 1, so that its proof survives
+# our judgment.
+GAP = 0.5
+LEAK = 0.25
+# Share of the tolerance at which a value is as good as 0; the rest is for rounding.
+STOP_AT = 0.95
+# The least precision asked of a backend, relative to mean|l|: the resolution of float64 sums.
+_FINEST = 1e-14
+# The word for the native status of a backend that there was no time to call.
+NOT_CALLED = "not called"
 # Gurobi's bound on the square of a norm may be off by this share of it, and by this much in the
 # units of the scaled program, which is far above the tolerances of 1e-9 that are asked for.
 _SQUARE_SHARE = 1e-11
@@ -31,47 +52,8 @@ _SQUARE_LEAK = 1e-6
 
 
 @dataclass(frozen=True, eq=False, slots=True)
-class Links:
-    """Sparse rows ``low <= A @ (z, y) <= high``.
-
-    Attributes
-    ----------
-    rows, columns, coefficients
-        Entries of A, shape (e,), by ascending row.
-    low, high
-        Ends of the rows, shape (r,); either may be infinite.
-    """
-
-    rows: NDArray[np.int64]
-    columns: NDArray[np.int64]
-    coefficients: NDArray[np.float64]
-    low: NDArray[np.float64]
-    high: NDArray[np.float64]
-
-    @property
-    def starts(self) -> NDArray[np.int64]:
-        """Where each row begins among the entries, and the end: shape (r + 1,)."""
-        return np.searchsorted(self.rows, np.arange(self.low.size + 1))
-
-    @classmethod
-    def joined(
-        cls,
-        columns: list[NDArray[np.int64]],
-        coefficients: list[NDArray[np.float64]],
-        low: NDArray[np.float64],
-        high: NDArray[np.float64],
-    ) -> Links:
-        """Return rows from lists with the columns and the coefficients of each row."""
-        sizes = [row.size for row in columns]
-        rows = np.repeat(np.arange(low.size), sizes)
-        if not sizes:
-            return cls(rows, np.empty(0, dtype=np.int64), np.empty(0), low, high)
-        return cls(rows, np.concatenate(columns), np.concatenate(coefficients), low, high)
-
-
-@dataclass(frozen=True, eq=False, slots=True)
 class Program:
-    r"""Minimize ``costs @ (z, y)`` over binary z and y within their ends, subject to rows.
+    r"""Minimize a sum of costs over binary z and y within their ends, subject to rows.
 
     .. math:: \min_{z, y} \; c \cdot (z, y) \quad\text{or}\quad \min_{z, y} \; \|y_{1..p}\|^2
 
@@ -80,8 +62,8 @@ class Program:
     costs, upper
         Costs of all variables, the m binaries first, shape (m + c,), and upper ends of the
         continuous ones, shape (c,).
-    rows, links
-        Constraints on z alone, and all others.
+    rows
+        The constraints.
     start
         A feasible point (z, y), or None.
     gap, goal
@@ -89,8 +71,8 @@ class Program:
         possible one (-inf when there is none), in scaled units.
     scale
         What the values of the form were multiplied by.
-    error, leak
-        By how much rounding and a backend's tolerances may lift its bound, in units of the form.
+    slack
+        By how much rounding or a backend's tolerances may lift its bound, in units of the form.
     offset
         What the costs leave out, in units of the form.
     squares
@@ -101,15 +83,13 @@ class Program:
 
     costs: NDArray[np.float64]
     upper: NDArray[np.float64]
-    rows: tuple[Row, ...]
-    links: Links
+    rows: Rows
     start: NDArray[np.float64] | None
     gap: float
     scale: float
     goal: float = -math.inf
-    error: float = 0.0
+    slack: float = 0.0
     offset: float = 0.0
-    leak: float = 0.0
     squares: int = 0
     switches: NDArray[np.int64] | None = None
 
@@ -120,15 +100,14 @@ class Program:
 
     @property
     def entries(self) -> int:
-        """The number of coefficients of rows and links, and of costs on the binaries."""
-        in_rows = sum(row.positions.size for row in self.rows)
-        return int(in_rows + self.links.columns.size + np.count_nonzero(self.costs[: self.size]))
+        """The number of coefficients of rows, and of costs on the binaries."""
+        return int(self.rows.columns.size + np.count_nonzero(self.costs[: self.size]))
 
     def bound(self, native: float) -> float:
         """Return a backend's bound in the units of the form, what it may be off by taken away."""
         if self.squares:
             native = math.sqrt(max(0.0, native * (1.0 - _SQUARE_SHARE) - _SQUARE_LEAK))
-        return native / self.scale + self.offset - self.error - self.leak
+        return native / self.scale + self.offset - self.slack
 
 
 @dataclass(eq=False, slots=True)
@@ -137,22 +116,30 @@ class Form(ABC):
 
     Attributes
     ----------
+    kind
+        What the tuning of a backend goes by.
     frame
         Candidates, and the constraints on them.
     precision
-        Difference of values that counts as none.
+        Difference of values that counts as none, at least what float64 resolves.
     factor
         What a value is multiplied by to be an objective, or minus one that is maximized.
+    floor
+        A lower bound on the objective, or minus one that is maximized, that the answers so far
+        prove together; -inf without.
+    start
+        A feasible subset that was found while the problem was stated, or None.
     """
 
+    kind: ClassVar[Kind] = "sparse"
     frame: Frame
     precision: float
     factor: float
+    floor: float = field(default=-math.inf, kw_only=True)
+    start: NDArray[np.int64] | None = field(default=None, kw_only=True)
 
-    @property
-    def kind(self) -> Kind:
-        """Return what the tuning of a backend goes by."""
-        return "sparse"
+    def __post_init__(self) -> None:
+        self.precision = max(self.precision, _FINEST)
 
     @property
     def whole_scale(self) -> float:
@@ -161,25 +148,16 @@ class Form(ABC):
 
     @abstractmethod
     def program(self, scale: float, start: Choice | None, *, whole: bool = False) -> Program:
-        """Return the program.
+        """Return the program of values times a scale, in ``whole`` numbers or not.
 
-        Parameters
-        ----------
-        scale
-            What all values are multiplied by.
-        start
-            A choice to begin with, a bool per candidate; None is none.
-        whole
-            Whether all numbers are to be whole.
+        It begins with the choice ``start``, where that is not None.
         """
 
-    def refine(self, choices: list[Choice]) -> bool:
-        """Sharpen what the program says of some choices; False where it is exact already."""
-        return False
+    def refine(self, answer: Answer, best: Choice | None) -> Form | None:
+        """Return the form to go on with after an answer, given the best choice so far, or None.
 
-    @property
-    def alternative(self) -> Form | None:
-        """Return the form to go on with where a backend's numbers cannot prove this one."""
+        It may be this one, sharpened: every choice found is then valued rightly.
+        """
         return None
 
 
@@ -195,15 +173,18 @@ class Answer:
         Lower bound in the units of the form; -inf without.
     word, reason
         The native status, and what it means.
-    iterations, began
-        Its work, and the seconds from the start of the deadline to that of its search.
+    iterations, work
+        Nodes or conflicts, and deterministic work in the backend's unit, 0 where it counts none.
+    began
+        Seconds from the start of the deadline to that of the backend's search.
     """
 
     choices: list[Choice]
     bound: float
     word: str
     reason: StopReason
-    iterations: int
+    iterations: int = 0
+    work: float = 0.0
     began: float = 0.0
 
     @property
@@ -217,28 +198,25 @@ class Answer:
         return self.word == "INFEASIBLE"
 
     @classmethod
-    def none(cls, word: str = "not called", reason: StopReason = StopReason.TIME) -> Answer:
+    def none(cls, word: str = NOT_CALLED, reason: StopReason = StopReason.TIME) -> Answer:
         """Return the answer of a backend that did nothing; by default there was no time for it."""
-        return cls([], -math.inf, word, reason, 0)
+        return cls([], -math.inf, word, reason)
 
 
-# A backend that is ready to run programs: it is given a form, a choice to begin with or None, the
-# work done by the runs before (to be taken off the limit), and the number of those runs, which
-# makes seeds differ.
-Run = Callable[[Form, "Choice | None", int, int], Answer]
+class Limits(NamedTuple):
+    """What limits a run besides the clock: nodes or conflicts, and work; None is no limit."""
+
+    iterations: int | None = None
+    work: float | None = None
+
+    def less(self, iterations: int, work: float) -> Limits:
+        """Return what is left after runs that did so much."""
+        return Limits(
+            None if self.iterations is None else max(0, self.iterations - iterations),
+            None if self.work is None else max(0.0, self.work - work),
+        )
 
 
-def stacked(frame_rows: tuple[Row, ...], links: Links) -> Links:
-    """Return the rows on z alone and the links as one matrix."""
-    sizes = [row.positions.size for row in frame_rows]
-    scaled = [
-        np.ones(row.positions.size) if row.coefficients is None else row.coefficients / row.unit
-        for row in frame_rows
-    ]
-    return Links(
-        np.concatenate([np.repeat(np.arange(len(sizes)), sizes), links.rows + len(sizes)]),
-        np.concatenate([*(row.positions for row in frame_rows), links.columns]),
-        np.concatenate([*scaled, links.coefficients]),
-        np.concatenate([[row.low / row.unit for row in frame_rows], links.low]),
-        np.concatenate([[row.high / row.unit for row in frame_rows], links.high]),
-    )
+# A backend that is ready to run programs: it is given a form, a choice to begin with or None, what
+# the runs before have left of the limits, and the number of those runs, which makes seeds differ.
+Run = Callable[[Form, "Choice | None", Limits, int], Answer]

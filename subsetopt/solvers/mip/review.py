@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 from subsetopt.constraints.remaining import Remaining
 from subsetopt.errors import SolverError
@@ -15,7 +16,7 @@ from subsetopt.solvers.coverage.farthest_first import FarthestFirst
 from subsetopt.solvers.coverage.greedy import LazyGreedy
 from subsetopt.solvers.exhaustive import Exhaustive
 from subsetopt.solvers.greedy import Greedy
-from subsetopt.solvers.mip.constraint_rows import feasible, value_of
+from subsetopt.solvers.mip.constraint_rows import feasible, sign_of, value_of
 from subsetopt.solvers.scored.lagrangian import Lagrangian
 from subsetopt.solvers.swap import Swap
 from subsetopt.status import StopReason
@@ -54,14 +55,12 @@ def reviewed(problem: Problem, context: SolveContext, raw: RawResult) -> RawResu
     if native is None or native.indices is None or not feasible(problem, native.indices):
         return raw
     value = value_of(problem, native.indices)
-    sign = 1.0 if problem.objective.sense == "minimize" else -1.0
-    bound = math.inf if raw.bound is None else sign * raw.bound
+    bound = math.inf if raw.bound is None else sign_of(problem) * raw.bound
     if value >= bound - problem.objective.tolerance:
         return raw
-    own = None if raw.indices is None else value_of(problem, raw.indices)
     return replace(
         raw,
-        indices=native.indices if own is None or value < own else raw.indices,
+        indices=min(raw.indices, native.indices, key=partial(value_of, problem)),
         bound=native.bound,
         stop_reason=StopReason.NUMERICAL,
         infeasible=False,

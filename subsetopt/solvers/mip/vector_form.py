@@ -10,15 +10,13 @@ from numpy.typing import NDArray
 
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
-from subsetopt.solvers.mip.constraint_rows import FINEST, GAP, LEAK, STOP_AT, Choice, Frame
-from subsetopt.solvers.mip.program import Form, Kind, Links, Program
+from subsetopt.solvers.mip.constraint_rows import LARGEST_SUM, Choice, Frame, Rows
+from subsetopt.solvers.mip.program import GAP, LEAK, STOP_AT, Answer, Form, Program
 
 __all__ = ["AbsoluteForm", "SquareForm"]
 
 # In whole numbers 1/sqrt(d) is a fraction with this denominator.
 _FRACTION = 2**16
-# Largest magnitude of a sum of whole numbers.
-_LARGEST = 2.0**60
 # Share of the precision that rounding to whole numbers may cost.
 _ROUNDING = 0.1
 # Tangents whose cosine is above this count as one.
@@ -48,15 +46,11 @@ class AbsoluteForm(Form):
         Whether the rows besides the sum are there.
     """
 
+    kind = "dense"
     matrix: NDArray[np.float64]
     offset: NDArray[np.float64]
     tangents: list[NDArray[np.float64]] = field(default_factory=list)
     refined: bool = False
-
-    @property
-    def kind(self) -> Kind:
-        """Return "dense": a row of large numbers per dimension."""
-        return "dense"
 
     @classmethod
     def of(cls, problem: Problem, frame: Frame) -> AbsoluteForm:
@@ -70,7 +64,7 @@ class AbsoluteForm(Form):
             # With an exact size the target is taken from every vector: smaller numbers.
             vectors, offset = vectors - target, np.zeros(objective.d)
         offset = offset + vectors[frame.forced].sum(axis=0)
-        precision = max(k * objective.tolerance / unit, FINEST)
+        precision = k * objective.tolerance / unit
         return cls(frame, precision, unit / k, vectors[frame.items], offset)
 
     @property
@@ -82,23 +76,19 @@ class AbsoluteForm(Form):
     def whole_scale(self) -> float:
         """Return the scale at which rounding costs a tenth of the precision, sums permitting."""
         fine = self._steps / (_ROUNDING * self.precision)
-        return min(fine, _LARGEST / (4.0 * _FRACTION * self.offset.size * (self.reach or 1.0)))
+        return min(fine, LARGEST_SUM / (4.0 * _FRACTION * self.offset.size * (self.reach or 1.0)))
 
     @property
     def _steps(self) -> float:
         """By how many whole numbers rounding may move a norm: half a one per vector and b."""
-        return 0.5 * math.sqrt(self.offset.size) * (self.frame.rows[0].high + 1.0) + 1.0
+        return 0.5 * math.sqrt(self.offset.size) * (self.frame.most + 1.0) + 1.0
 
-    def residual(self, chosen: Choice) -> NDArray[np.float64]:
-        """Return the residual of a choice."""
-        return np.asarray(self.offset + self.matrix[chosen].sum(axis=0))
-
-    def refine(self, choices: list[Choice]) -> bool:
-        """Add all rows, and the tangents at the residuals of some choices."""
+    def refine(self, answer: Answer, best: Choice | None) -> AbsoluteForm | None:
+        """Add all rows, and the tangents at the residuals of the choices."""
         changed = not self.refined
         self.refined = True
-        for chosen in choices:
-            residual = self.residual(chosen)
+        for chosen in answer.choices if best is None else [best, *answer.choices]:
+            residual = self.offset + self.matrix[chosen].sum(axis=0)
             size = math.sqrt(float(residual @ residual))
             if size <= 0.0 or not np.isfinite(residual / size).all():
                 continue
@@ -106,7 +96,7 @@ class AbsoluteForm(Form):
             if not any(float(tangent @ other) > _SAME for other in self.tangents):
                 self.tangents.append(tangent)
                 changed = True
-        return changed
+        return self if changed else None
 
     def program(self, scale: float, start: Choice | None, *, whole: bool = False) -> Program:
         """Return the program over z, the residual's positive and negative part, and t."""
@@ -114,71 +104,57 @@ class AbsoluteForm(Form):
         tangents = np.array(self.tangents).reshape(-1, d)
         dense = rounded(np.vstack([self.matrix.T, tangents @ self.matrix.T]) * scale)
         constants = rounded(np.append(self.offset, tangents @ self.offset) * scale)
+        # The sum of all parts is at most ``unit / share`` times t.
         share, unit = 1.0 / math.sqrt(d), 1.0
         if whole:
             share, unit = float(math.floor(_FRACTION * share)), float(_FRACTION)
+        total = np.append(np.full(2 * d, share), -unit)
         ends = np.ceil(np.abs(constants[:d]) + np.abs(dense[:d]).sum(axis=1)) + 1.0
         most = np.ceil(math.sqrt(float(ends @ ends)) + self._steps)
         point = None
         if start is not None:
-            point = self._point(start, constants + dense[:, start].sum(axis=1), share / unit)
-            point[-1] = np.ceil(point[-1]) if whole else point[-1]
+            sums = constants + dense[:, start].sum(axis=1)
+            t = share / unit * float(np.abs(sums[:d]).sum())
+            if self.refined:
+                t = max(t, float(np.abs(sums[:d]).max()), float(sums[d:].max(initial=0.0)))
+            parts = np.maximum(sums[:d], 0.0), np.maximum(-sums[:d], 0.0)
+            point = np.concatenate([start, *parts, [np.ceil(t) if whole else t]])
         return Program(
             costs=np.append(np.zeros(m + 2 * d), 1.0),
             upper=np.concatenate([ends, ends, [most]]),
-            rows=self.frame.rows,
-            links=self._links(dense, constants, share, unit),
+            rows=self.frame.rows(*self._rows(dense, constants, total), whole=whole),
             start=point,
             gap=GAP * self.precision * scale,
             scale=scale,
             goal=STOP_AT * self.precision * scale / math.sqrt(d),
-            error=self._steps / scale if whole else 0.0,
-            leak=0.0 if whole else LEAK * self.precision,
+            slack=self._steps / scale if whole else LEAK * self.precision,
         )
 
-    def _links(
+    def _rows(
         self,
         dense: NDArray[np.float64],
         constants: NDArray[np.float64],
-        share: float,
-        unit: float,
-    ) -> Links:
-        """Return the rows over z, the positive and negative parts, and t.
-
-        Parameters
-        ----------
-        dense, constants
-            Coefficients on z, shape (d + c, m), and constants, shape (d + c,), of the residual's d
-            coordinates and of its products with c tangents.
-        share, unit
-            The sum of the parts is at most ``unit / share`` times t.
-        """
+        total: NDArray[np.float64],
+    ) -> list[Rows]:
+        """Return the rows, given those of all residuals and tangents on z, and that of the sum."""
         m, d = self.matrix.shape
         z, parts, t = np.arange(m), m + np.arange(2 * d).reshape(2, d), m + 2 * d
         # b + a z is the positive less the negative part.
-        columns = [np.append(z, parts[:, j]) for j in range(d)]
-        entries = [np.append(row, [-1.0, 1.0]) for row in dense[:d]]
-        columns.append(np.arange(m, t + 1))
-        entries.append(np.append(np.full(2 * d, share), -unit))
-        high = [*-constants[:d], 0.0]
+        rows = [
+            Rows.one(np.append(z, parts[:, j]), np.append(dense[j], [-1.0, 1.0]), -b, -b)
+            for j, b in enumerate(constants[:d])
+        ]
+        rows.append(Rows.one(np.arange(m, t + 1), total, -math.inf, 0.0))
         if self.refined:
-            columns += [np.append(parts[:, j], t) for j in range(d)]
-            entries += [np.array([1.0, 1.0, -1.0])] * d
-            columns += [np.append(z, t)] * len(self.tangents)
-            entries += [np.append(row, -1.0) for row in dense[d:]]
-            high += [*np.zeros(d), *-constants[d:]]
-        low = np.append(high[:d], np.full(len(high) - d, -np.inf))
-        return Links.joined(columns, entries, low, np.array(high))
-
-    def _point(
-        self, start: Choice, values: NDArray[np.float64], share: float
-    ) -> NDArray[np.float64]:
-        """Return the point (z, y) of a choice, given what its rows in z sum to."""
-        d = self.offset.size
-        residual, t = values[:d], share * float(np.abs(values[:d]).sum())
-        if self.refined:
-            t = max(t, float(np.abs(residual).max()), float(values[d:].max(initial=0.0)))
-        return np.concatenate([start, np.maximum(residual, 0.0), np.maximum(-residual, 0.0), [t]])
+            rows += [
+                Rows.one(np.append(pair, t), np.array([1.0, 1.0, -1.0]), -math.inf, 0.0)
+                for pair in parts.T
+            ]
+            rows += [
+                Rows.one(np.append(z, t), np.append(products, -1.0), -math.inf, -b)
+                for products, b in zip(dense[d:], constants[d:], strict=True)
+            ]
+        return rows
 
 
 @dataclass(eq=False, slots=True)
@@ -199,14 +175,10 @@ class SquareForm(Form):
         Whether there are weights.
     """
 
+    kind = "dense"
     matrix: NDArray[np.float64]
     offset: NDArray[np.float64]
     weighted: bool
-
-    @property
-    def kind(self) -> Kind:
-        """Return "dense": a row of large numbers per dimension."""
-        return "dense"
 
     @classmethod
     def of(cls, problem: Problem, frame: Frame) -> SquareForm:
@@ -217,14 +189,12 @@ class SquareForm(Form):
             plain = AbsoluteForm.of(problem, frame)
             return cls(frame, plain.precision, plain.factor, plain.matrix, plain.offset, False)
         unit = objective.scale or 1.0
-        chosen = np.concatenate([frame.items, frame.forced])
-        precision = max(objective.tolerance / unit, FINEST)
-        vectors = objective.vectors[chosen] / unit
+        precision = objective.tolerance / unit
+        vectors = objective.vectors[np.concatenate([frame.items, frame.forced])] / unit
         return cls(frame, precision, unit, vectors, -objective.target / unit, True)
 
-    @property
-    def alternative(self) -> AbsoluteForm | None:
-        """Return absolute values, which can prove a tiny norm: the root of its square cannot."""
+    def refine(self, answer: Answer, best: Choice | None) -> AbsoluteForm | None:
+        """Go on to absolute values, which can prove a tiny norm: the root of its square cannot."""
         if self.weighted:
             return None
         return AbsoluteForm(self.frame, self.precision, self.factor, self.matrix, self.offset)
@@ -232,29 +202,27 @@ class SquareForm(Form):
     def program(self, scale: float, start: Choice | None, *, whole: bool = False) -> Program:
         """Return the program over z, the residual, and the weights if there are any."""
         assert not whole
-        m, (rows, d) = self.frame.size, self.matrix.shape
-        weights = rows if self.weighted else 0
-        parts = m + d + np.arange(rows) if self.weighted else np.arange(m)
-        columns = np.concatenate([np.append(parts, m + j) for j in range(d)])
-        entries = np.concatenate([np.append(self.matrix[:, j] * scale, -1.0) for j in range(d)])
-        constants = -self.offset * scale
-        switches = None
+        m, (vectors, d) = self.frame.size, self.matrix.shape
+        y, multiplied, switches, point = d, np.arange(m), None, None
         if self.weighted:
+            y, multiplied = d + vectors, m + d + np.arange(vectors)
             switches = np.stack([np.arange(m), d + np.arange(m)], axis=1)
-        point = None
-        if start is not None and not self.weighted:
+        elif start is not None:
             residual = scale * (self.offset + self.matrix[start].sum(axis=0))
-            point = np.concatenate([start.astype(np.float64), residual])
+            point = np.concatenate([start, residual])
+        rows = [
+            Rows.one(np.append(multiplied, m + j), np.append(column * scale, -1.0), -b, -b)
+            for j, (column, b) in enumerate(zip(self.matrix.T, self.offset * scale, strict=True))
+        ]
         return Program(
-            costs=np.zeros(m + d + weights),
-            upper=np.full(d + weights, np.inf),
-            rows=self.frame.rows,
-            links=Links(np.repeat(np.arange(d), rows + 1), columns, entries, constants, constants),
+            costs=np.zeros(m + y),
+            upper=np.full(y, np.inf),
+            rows=self.frame.rows(*rows),
             start=point,
             gap=0.0,
             scale=scale,
             goal=(STOP_AT * self.precision * scale) ** 2,
-            leak=LEAK * self.precision,
+            slack=LEAK * self.precision,
             squares=d,
             switches=switches,
         )
