@@ -220,7 +220,7 @@ class _Walk:
         The weight that a denormal vector would need may not fit into float64; it gets the largest.
         """
         reach = max(0.0, float(self.target @ self.y)) * self.length
-        if self.norms.size and reach < _LONGER * self.norms[self.norms.argmin()]:
+        if self.norms.size and reach < _LONGER * self.norms.item(self.norms.argmin()):
             return np.asarray(self.shares * (reach / self.norms))
         with np.errstate(over="ignore"):
             each = np.minimum(reach / np.maximum(self.norms, _SMALLEST), _LARGEST)
