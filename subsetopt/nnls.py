@@ -95,8 +95,9 @@ class ActiveSet:
         self.points = points if unit == 1.0 else points / unit
         self.target = target if unit == 1.0 else target / unit
         self.unit = unit
-        #: What the weights of points are to be multiplied by; None where it is 1 for all.
-        self.factors: NDArray[np.float64] | None = None
+        #: Of points that were made longer the largest entries, and the lengths beside these; 1 for
+        #: all others. None where there are none.
+        self.shortness: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
         short = _NO_POINTS
         if n and norms.min() < _SHORT * unit:
             short = np.flatnonzero((norms > 0.0) & (norms < _SHORT * unit))
@@ -136,16 +137,17 @@ class ActiveSet:
         self._arrays = tuple(tuple(part) for part in (fitted, coded, self._active, basis))
 
     def _lengthen(self, points: NDArray[np.float64], short: NDArray[np.int64]) -> None:
-        """Give some points the length 1, which changes the weights that they get by a factor."""
+        """Give some points the length 1, which changes the weights that they get."""
         directions = points[short]
         largest = np.abs(directions).max(axis=1)
         directions /= largest[:, None]
         lengths = np.sqrt(np.einsum("ij,ij->i", directions, directions))
         self.points = self.points.copy()
         self.points[short] = directions / lengths[:, None]
-        self.factors = np.ones(points.shape[0])
-        with np.errstate(over="ignore"):
-            self.factors[short] = np.minimum(self.unit / largest / lengths, _LARGEST)
+        # The quotients by the unit may vanish.
+        self.shortness = np.full(points.shape[0], self.unit), np.ones(points.shape[0])
+        for every, own in zip(self.shortness, (largest, lengths), strict=True):
+            every[short] = own
 
     def _coded(self, norms: NDArray[np.float64], lengths: NDArray[np.float64]) -> kernel.Coded:
         """Return the points in 8 bits where there are many, and room for products with them."""
@@ -191,10 +193,11 @@ class ActiveSet:
         The weight that a denormal point would need may not fit into float64; it gets the largest.
         """
         weights = self._active.weights[: self._active.size[0]]
-        if self.factors is None:
+        if self.shortness is None:
             return weights
+        largest, lengths = (part[self.chosen] for part in self.shortness)
         with np.errstate(over="ignore"):
-            return np.minimum(weights * self.factors[self.chosen], _LARGEST)
+            return np.minimum(weights * self.unit / largest / lengths, _LARGEST)
 
     def dual_bound(self) -> float:
         r"""Return a lower bound on the residual over all allowed points, however many.

@@ -428,7 +428,7 @@ class _Design(Measure):
         if self.balance is not None:
             sizes = np.abs(self.balance).mean(axis=0)
             least = float(sizes[sizes > 0].min(initial=np.inf))
-            self.rounding += 2 * max(self.n, self.k) * _DENORMAL / least
+            self.rounding += 2 * max(self.n, self.k) * _DENORMAL / least * max(1.0, 1.0 / rare)
 
     def value(self, chosen: Chosen, weights: Array) -> float:
         if self.balance is None:

@@ -23,6 +23,8 @@ Weighting = Literal["uniform", "nonnegative"]
 _NEAR = 1.0 / 16.0
 # The norm of the mean of such vectors is at least this share of their mean norm.
 _ALIKE = 1.0 - 2.0 * _NEAR
+# Squares of vectors vanish that are shorter than this share of the unit that they are measured in.
+_SHORT = 1e-140
 # Weights whose sum differs from 1 by at most this are those of k samples.
 _SUM_ROUNDING = 1e-12
 _WEIGHTINGS = ("uniform", "nonnegative")
@@ -240,7 +242,9 @@ def _moments(
     # A NaN among the squares is their maximum, and is in no range.
     if not 1e-200 < float(squares.max()) < 1e280:
         return None, total
-    return np.sqrt(squares), total
+    norms = np.sqrt(squares)
+    _measure_short(vectors, norms, 1.0)
+    return norms, total
 
 
 def _scaled_norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -250,7 +254,23 @@ def _scaled_norms(vectors: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.zeros(vectors.shape[0])
     unit = vectors / largest
     with np.errstate(over="ignore"):
-        return np.asarray(largest * np.sqrt(np.einsum("ij,ij->i", unit, unit)))
+        norms = np.asarray(largest * np.sqrt(np.einsum("ij,ij->i", unit, unit)))
+    _measure_short(vectors, norms, largest)
+    return norms
+
+
+def _measure_short(
+    vectors: NDArray[np.float64], norms: NDArray[np.float64], largest: float
+) -> None:
+    """Compute the norms anew of vectors so short beside the largest that their squares vanish."""
+    short = np.flatnonzero(norms < _SHORT * largest)
+    if not short.size:
+        return
+    short = short[vectors[short].any(axis=1)]
+    own = vectors[short]
+    peaks = np.abs(own).max(axis=1, initial=0.0)
+    own = own / peaks[:, None]
+    norms[short] = peaks * np.sqrt(np.einsum("ij,ij->i", own, own))
 
 
 def _as_finite_matrix(

@@ -260,6 +260,16 @@ def test_short_vectors_reach_a_target_far_longer(solver: str) -> None:
     assert answer.bound <= 1e-45 and so.verify(problem, answer)
 
 
+@pytest.mark.parametrize("size", [1.5e146, 1.0])
+@pytest.mark.parametrize("solver", ["auto", "omp", "giga", "exhaustive"])
+def test_a_vector_far_shorter_than_others_has_a_norm(solver: str, size: float) -> None:
+    vectors = np.array([[-size, 0.0], [-5e-171, 0.0], [3e-170, 4e-170], [0.0, 0.0]])
+    objective = so.VectorMatching(vectors, [-1e20, 0.0], "nonnegative")
+    assert objective.norms == pytest.approx([size, 5e-171, 5e-170, 0.0], rel=1e-14, abs=0.0)
+    answer = so.solve(so.Problem(objective, 1, exclude=[0]), solver)
+    assert answer.indices.tolist() == [1] and answer.weights == pytest.approx([2e190])
+
+
 @pytest.mark.parametrize("solver", ["auto", "omp", "giga", "exhaustive", "frank-wolfe"])
 def test_weights_that_do_not_fit_into_float64_are_the_largest(solver: str) -> None:
     vectors = np.array([[34.0, 2.0, 13.0], [22.0, 24.0, -35.0], [0.0, 0.0, 1.0]]) * 5e-324
