@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, TypeAlias
 
-import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 import subsetopt as so
 from subsetopt.inputs import is_integer
+from subsetopt.policies.parts.sample_ids import id_array
 from subsetopt.problem import Quotas
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Constraints",
     "Ids",
     "Signal",
+    "as_ids",
     "check_size",
     "check_state",
     "checked_seed",
@@ -30,14 +31,19 @@ __all__ = [
 # Makes the context that a forward runs in, for example one of ``torch.autocast``.
 Autocast: TypeAlias = Callable[[], AbstractContextManager[object]]
 
-# Sample ids, shape (n,).
-Ids: TypeAlias = Tensor | NDArray[np.integer[Any]] | Sequence[int]
+# Sample ids, shape (n,): integers, strings or bytes.
+Ids: TypeAlias = Tensor | NDArray[Any] | Sequence[int] | Sequence[str] | Sequence[bytes]
 
 # A signal: something known about each sample of a batch, one row per sample; None if unknown.
 Signal: TypeAlias = Tensor | ArrayLike | None
 
 # Constraints by the names that ``subsetopt.Problem`` has for them.
 Constraints: TypeAlias = Mapping[str, Tensor | ArrayLike | Quotas | None]
+
+
+def as_ids(ids: Ids) -> Tensor | NDArray[Any]:
+    """Return ids as a tensor where they are one, and else as an array in which each is kept."""
+    return ids if isinstance(ids, Tensor) else id_array(ids)
 
 
 def checked_seed(seed: object) -> int:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import importlib.util
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Optional
@@ -69,8 +69,7 @@ def train(
     start, the same batches and the same number of steps. Prints a table; writes results.json (after
     every run), accuracy.png, and a picture of what a policy learned on the way where it keeps that.
     """
-    _require("torch", "torch")
-    _require("matplotlib", "bench")
+    _require({"torch": "torch", "matplotlib": "bench"})
     from rich.console import Console
 
     from subsetopt_torch.experiment.comparison import (
@@ -141,9 +140,15 @@ def _with_progress(experiment: Experiment, console: Console, on_end: Callable[[]
             experiment.execute(on_run, on_end)
 
 
-def _require(module: str, extra: str) -> None:
-    if importlib.util.find_spec(module) is None:
+def _require(extras: Mapping[str, str]) -> None:
+    """Raise if a module is missing, with the one command that installs all that are.
+
+    ``extras`` has the extra that installs each module; the last one installs the others, too.
+    """
+    missing = [module for module in extras if importlib.util.find_spec(module) is None]
+    if missing:
         raise SubsetOptError(
-            f"the command 'train' needs {module}, which is not installed: "
-            f"pip install 'subsetopt[{extra}]'"
+            f"the command 'train' needs {' and '.join(missing)}, which "
+            f"{'are' if len(missing) > 1 else 'is'} not installed: "
+            f"pip install 'subsetopt[{extras[missing[-1]]}]'"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import difflib
 from collections.abc import Iterable, Sequence
+from enum import Enum
 from numbers import Number
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from subsetopt.errors import ProblemError
 
-__all__ = ["as_labels", "codes_of"]
+__all__ = ["as_labels", "codes_of", "labels_of_some"]
 
 # What the labels of an array of each NumPy kind are. Arrays of objects may mix them.
 _WORDS = {
@@ -32,6 +33,12 @@ _LIKENESS = 0.8
 _COMPARED = 1000
 # The largest integer up to which float64 holds all.
 _EXACT_INTEGER = 2**53
+
+
+class Unnamed(Enum):
+    """What stands for every label that has no quota."""
+
+    LABEL = "a label without a quota"
 
 
 def as_labels(groups: NDArray[Any], given: object) -> NDArray[Any]:
@@ -115,6 +122,31 @@ def codes_of(groups: NDArray[Any], keys: Sequence[Any]) -> NDArray[np.int64]:
     return codes
 
 
+def labels_of_some(
+    groups: NDArray[Any], keys: Sequence[Any], rows: NDArray[np.int64]
+) -> NDArray[Any]:
+    """Return the labels of some candidates, such that no key counts as misspelt among them.
+
+    A key that labels of other candidates equal is merely absent here. Labels that no key equals
+    then become one that is like no key.
+
+    Parameters
+    ----------
+    groups, keys
+        As for :func:`codes_of`, which has looked at all of them.
+    rows
+        The candidates whose labels are wanted.
+    """
+    codes = codes_of(groups, keys)[rows]
+    labels = groups[rows]
+    if np.unique(codes[codes < len(keys)]).size == len(keys):
+        return labels
+    objects = np.empty(labels.size, dtype=object)
+    objects[:] = list(labels)
+    objects[codes == len(keys)] = Unnamed.LABEL
+    return objects
+
+
 def _bear(groups: NDArray[Any], key: Any) -> NDArray[np.bool_]:
     """Return which labels of an array of one kind equal a key."""
     kind = groups.dtype.kind
@@ -168,8 +200,8 @@ def _kind_of(label: Any) -> str:
 
 def _identity(label: Any) -> tuple[str, Any]:
     """Return the kind and the value of a label; labels are equal if these are."""
-    if _missing(label):
-        return _MISSING, None
+    if _missing(label) or label is Unnamed.LABEL:
+        return _MISSING, label if label is Unnamed.LABEL else None
     kind = _kind_of(label)
     return kind, _in_time(label) if kind in ("dates", "durations") else label
 

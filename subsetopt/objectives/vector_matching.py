@@ -157,6 +157,11 @@ class VectorMatching(Objective):
         return twin
 
     @property
+    def trivial_bound(self) -> float:
+        """Return 0, or the value of every k samples where all vectors are equal."""
+        return _norm(self.offset) if self.base is not None and self.spread == 0.0 else 0.0
+
+    @property
     def kinds(self) -> tuple[str, ...]:
         """Return the names under which a solver's row may list it."""
         return (f"VectorMatching[{self.weights}]", *Objective.kinds.__get__(self))

@@ -13,7 +13,8 @@ from subsetopt.objectives import SamplingDesign, TopScores
 from subsetopt.policies.arrays import Array
 from subsetopt.policies.base import Signals
 from subsetopt.policies.parts.loss_order import LossOrder, rank_keys
-from subsetopt.policies.parts.memory import RememberingPolicy, checked_ids
+from subsetopt.policies.parts.memory import RememberingPolicy, positions_below
+from subsetopt.policies.parts.sample_ids import checked_ids, id_bits
 from subsetopt.policies.parts.saved_state import SavedState
 from subsetopt.problem import Problem
 from subsetopt.solution import Solution
@@ -137,7 +138,7 @@ class OnlineBatch(RememberingPolicy):
         bits of the ids.
         """
         candidates = checked_ids(ids)
-        keys = rank_keys(self.memory.of(candidates), candidates, self._salt or 0)
+        keys = rank_keys(self.memory.of(candidates), id_bits(candidates), self._salt or 0)
         probabilities = np.empty(candidates.size)
         probabilities[np.argsort(keys, kind="stable")] = _by_rank(
             candidates.size, self.current_pressure
@@ -181,9 +182,9 @@ class OnlineBatch(RememberingPolicy):
         self._refreshed = refreshed
         self._order = None
 
-    def _changed(self, ids: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
+    def _changed(self, ids: NDArray[Any], losses: NDArray[np.float64]) -> None:
         if self._order is not None:
-            known = np.unique(ids[ids < len(self._order)])
+            known = np.unique(positions_below(len(self._order), ids))
             self._order.update(known, self.memory.of(known))
 
     def _draw_salt(self, rng: np.random.Generator) -> None:

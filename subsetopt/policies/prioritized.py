@@ -12,7 +12,8 @@ from subsetopt.inputs import checked_number
 from subsetopt.objectives import SamplingDesign
 from subsetopt.policies.arrays import Array
 from subsetopt.policies.base import Signals
-from subsetopt.policies.parts.memory import RememberingPolicy, checked_ids
+from subsetopt.policies.parts.memory import RememberingPolicy, positions_below
+from subsetopt.policies.parts.sample_ids import checked_ids
 from subsetopt.policies.parts.saved_state import SavedState
 from subsetopt.policies.parts.weighted_pool import WeightedPool
 from subsetopt.problem import Problem
@@ -171,11 +172,11 @@ class Prioritized(RememberingPolicy):
             weights /= weights.max()
         return weights / p.size
 
-    def _changed(self, ids: NDArray[np.int64], losses: NDArray[np.float64]) -> None:
+    def _changed(self, ids: NDArray[Any], losses: NDArray[np.float64]) -> None:
         largest = max(self.largest_priority, float(np.abs(losses).max(initial=0.0)) + self.epsilon)
         if largest > self.largest_priority:
             # Every sample never seen has this priority now; that happens more and more rarely.
             self.largest_priority, self._pool = largest, None
         if self._pool is not None:
-            known = ids[ids < self._pool.n]
+            known = positions_below(self._pool.n, ids)
             self._pool.update(known, self._powers(self.memory.of(known)))

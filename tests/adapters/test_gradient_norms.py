@@ -254,3 +254,37 @@ def test_what_is_refused(
     x, y = batch()
     with pytest.raises(error, match=message):
         st.gradient_norms(model, loss_fn, x if inputs is None else inputs, y, chunk=chunk)
+
+
+def weighted(outputs: Any, both: Any) -> Any:
+    return nn.functional.cross_entropy(outputs, both[0], both[1], reduction="none")
+
+
+def test_what_all_samples_share_is_told_from_rows_by_the_first_batch() -> None:
+    """Weights of 4 classes are no rows of a batch of 4, and a first batch of 4 is refused."""
+    model, weights = nn.Linear(6, 4), torch.tensor([1.0, 2.0, 3.0, 4.0])
+    x, y = batch()
+    with pytest.raises(so.ProblemError, match=r"cannot be told whether its part of shape \(4,\)"):
+        st.gradient_norms(model, weighted, x[:4], (y[:4], weights))
+    norms = st.gradient_norms(model, weighted, x, (y, weights))
+    some = st.gradient_norms(model, weighted, x[:4], (y[:4], weights))
+    torch.testing.assert_close(some, norms[:4])
+    with pytest.raises(so.ProblemError, match="have no part with one row for each"):
+        st.gradient_norms(nn.Linear(6, 4), CROSS_ENTROPY, torch.ones(5, 6), y)
+
+
+def test_a_step_tells_the_norms_which_parts_have_rows() -> None:
+    weights = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    step = make(nn.Linear(6, 4), "gradient-norm", loss_fn=weighted, selector={"k": 2})
+    for n in (32, 4):
+        x, y = batch(n, seed=n)
+        twin = nn.Linear(6, 4)
+        twin.load_state_dict(step.model.state_dict())
+        rows = [weighted(twin(x[i : i + 1]), (y[i : i + 1], weights)) for i in range(n)]
+        norms = [
+            torch.cat([g.flatten() for g in torch.autograd.grad(loss, twin.parameters())]).norm()
+            for loss in rows
+        ]
+        largest = torch.stack(norms).argsort(descending=True)[:2]
+        result = step(x, (y, weights))
+        assert set(result.picked.indices.tolist()) == set(largest.tolist())

@@ -225,6 +225,41 @@ def test_what_a_step_must_include_is_scored() -> None:
     assert 20 in result.picked.indices and len(result.picked) == 2
 
 
+@pytest.mark.parametrize(
+    ("labels", "key"),
+    [
+        (np.array(["cats", "cats", "cat"]), "cat"),
+        (["cats", 1, "cat"], "cat"),
+        (["cats", None, "cat"], "cat"),
+        (np.array([b"cats", b"cats", b"cat"]), b"cat"),
+        (["7", 8, 7], 7),
+    ],
+)
+def test_a_quota_of_labels_that_are_not_in_the_presample_is_not_misspelt(
+    labels: Any, key: Any
+) -> None:
+    """The labels of the whole batch say what a key means, and 'cat' is among them."""
+    selector = st.BatchSelector(Peeking(positions=np.arange(8)), k=3, seed=0)
+    groups = np.repeat(labels, 4) if isinstance(labels, np.ndarray) else [*labels * 4]
+    if isinstance(groups, list):
+        groups = sorted(groups, key=labels.index)
+
+    def pick(quotas: dict[Any, tuple[int, int]]) -> st.Picked:
+        return selector(
+            torch.arange(12.0),
+            targets=torch.zeros(12),
+            constraints={"groups": groups, "quotas": quotas},
+        )
+
+    picked = pick({key: (0, 2)})
+    assert picked.fallback is None and picked.indices.tolist() == [5, 6, 7]
+    with pytest.raises(so.ProblemError, match=r"which no label equals\. Did you mean"):
+        wrong = key[:-1] + key[-1:] * 2 if isinstance(key, (str, bytes)) else "8"
+        pick({wrong: (0, 2)})
+    with pytest.warns(st.SelectionWarning, match="has 0 candidates that may be chosen"):
+        assert pick({key: (1, 2)}).fallback
+
+
 def test_quotas_that_the_presample_cannot_meet_end_in_a_uniform_draw_of_it() -> None:
     policy = Peeking(positions=[0, 2, 4, 6])
     selector = st.BatchSelector(policy, k=2)

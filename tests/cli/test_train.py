@@ -144,8 +144,18 @@ def test_mistakes_are_told_before_anything_is_trained(arguments: list[str], mess
     assert not list(Path.cwd().rglob("results.json"))
 
 
-def test_a_package_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+@pytest.mark.parametrize(
+    ("there", "line"),
+    [
+        ((), "torch and matplotlib, which are not installed: pip install 'subsetopt[bench]'"),
+        (("torch",), "matplotlib, which is not installed: pip install 'subsetopt[bench]'"),
+        (("matplotlib",), "torch, which is not installed: pip install 'subsetopt[torch]'"),
+    ],
+)
+def test_packages_that_are_missing(
+    there: tuple[str, ...], line: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: "found" if name in there else None)
     _, error = call(*QUICK)
     assert isinstance(error, so.SubsetOptError)
-    assert "needs torch, which is not installed: pip install 'subsetopt[torch]'" in str(error)
+    assert str(error) == f"the command 'train' needs {line}"

@@ -17,6 +17,7 @@ from subsetopt.policies import Feedback
 from subsetopt.policies.online_batch import OnlineBatch, _distinct_ranks, _ranks
 from subsetopt.policies.parts.loss_order import LossOrder, rank_keys
 from subsetopt.policies.parts.memory import LossMemory
+from subsetopt.policies.parts.saved_state import SavedState
 from subsetopt.policies.parts.weighted_pool import WeightedPool
 from subsetopt.policies.prioritized import Prioritized
 
@@ -336,7 +337,6 @@ def test_memory_is_a_dict(told: list[tuple[int, float]]) -> None:
     np.testing.assert_array_equal(memory.of(everything), expected)
     np.testing.assert_array_equal(memory.first(250), expected)
     assert memory.size == max(twin, default=-1) + 1
-    again = LossMemory()
-    again.load(np.array(memory.to_list()))
+    again = LossMemory.of_state(SavedState("the memory", memory.state(), memory.state()))
     np.testing.assert_array_equal(again.of(everything), expected)
     again.record(np.array([0]), np.array([1.0]))  # a loaded memory can be written to

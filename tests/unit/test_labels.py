@@ -40,7 +40,10 @@ EQUAL = [
     (objects(None, "a", "b"), None),
     (objects(NAN, "a", "b"), None),
     (objects(None, 1, 2), NAN),
-    (np.array(["NaT", "2020-01-02", "2020-01-03"], dtype="M8[D]")[WHICH], np.datetime64("NaT")),
+    (
+        np.array(["NaT", "2020-01-02", "2020-01-03"], dtype="M8[D]")[WHICH],
+        np.datetime64("NaT", "D"),
+    ),
     (DAYS, DAYS[0]),
     (DAYS, np.datetime64("2020-01-01")),
     (DAYS, datetime.datetime(2020, 1, 1)),

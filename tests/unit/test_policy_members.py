@@ -185,7 +185,9 @@ def test_refuses_at_registration_and_when_made_or_handed_over() -> None:
 
 
 def test_a_selector_and_a_sampler_refuse_it_too() -> None:
-    st = pytest.importorskip("subsetopt_torch")
+    pytest.importorskip("torch")
+    import subsetopt_torch as st
+
     with pytest.raises(so.OptionError, match="'weigh'"):
         st.BatchSelector(with_member("weihg", method)(), k=1)
     with pytest.raises(so.OptionError, match="'epoch_order'"):
@@ -213,7 +215,9 @@ def test_a_selector_resolves_what_auto_stands_for(choice: Any, solver: Any) -> N
 
 
 def test_a_selector_refuses_a_choice_of_no_solver() -> None:
-    st = pytest.importorskip("subsetopt_torch")
+    pytest.importorskip("torch")
+    import subsetopt_torch as st
+
     with pytest.raises(so.OptionError, match=r"no option 'lokos'\. Did you mean 'looks'\?"):
         st.BatchSelector(with_member("solver", SolverChoice("swap", {"lokos": 3}))(), k=1)
     with pytest.raises(so.SolverNotFoundError, match=r"'swpa'\. Did you mean 'swap'\?"):

@@ -161,11 +161,14 @@ def test_malformed_ids_and_losses(name: str) -> None:
     with pytest.raises(so.ProblemError, match=rf"policy '{name}' remembers samples by id, and the"):
         policy.observe(Feedback(0, np.arange(2), None, np.ones(2)))
     for ids, message in (
-        (np.array([0.0, 1.0]), "integers that number the samples from 0, got dtype float64"),
-        (np.array(["a", "b"]), "integers that number the samples from 0, got dtype <U1"),
-        (np.array([True, False]), "integers that number the samples from 0, got dtype bool"),
-        (np.array([3, -1]), r"between 0 and 2\*\*31 - 1, got -1"),
-        (np.array([3, 2**31]), r"between 0 and 2\*\*31 - 1, got 2147483648: .*Number the samples"),
+        (np.array([0.0, 1.0]), "integers, strings or bytes, got dtype float64"),
+        (np.array([True, False]), "integers, strings or bytes, got dtype bool"),
+        (np.array([3, -1]), r"got -1, which stands for samples without an id: number the"),
+        (np.array([3, 2**63], dtype=np.uint64), "64 bits with a sign, got 9223372036854775808"),
+        ([3, 2**70], f"64 bits with a sign, got {2**70}; pass"),
+        ([3, "a"], "all of one kind, got int and str; pass"),
+        (np.array([None, 2.5]), "all of one kind, got NoneType and float"),
+        ([[1], [1, 2]], r"ids must have shape \(n,\), one per sample: "),
         (np.ones((2, 1), dtype=int), r"ids must have shape \(n,\), got \(2, 1\)"),
     ):
         with pytest.raises(so.ProblemError, match=message):

@@ -283,3 +283,20 @@ def test_weights_that_do_not_fit_into_float64_are_the_largest(solver: str) -> No
 def test_squares_that_overflow_in_sum_are_no_warning() -> None:
     vectors = np.full((4, 2), 6e153)
     assert so.VectorMatching(vectors).scale == pytest.approx(6e153 * 2**0.5)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [s.name for s in so.list_solvers() if "VectorMatching[uniform]" in s.objectives and s.exact]
+    + ["swap", "frank-wolfe"],
+)
+def test_vectors_that_are_all_equal_leave_nothing_to_prove(name: str) -> None:
+    """Every k of them have one and the same value, which no solver's rounding makes doubtful."""
+    if name not in so.available_solvers():
+        pytest.skip(f"{name} is not available")
+    for value, target in ((1.0, 0.5), (0.1, 0.7), (1e-200, 3e-200)):
+        problem = so.Problem(so.VectorMatching(np.full((3, 2), value), target=[target] * 2), 2)
+        solution = so.solve(problem, name, time_limit=20, seed=0)
+        assert solution.status is so.Status.OPTIMAL
+        assert so.verify(problem, solution)
+        assert solution.bound == solution.objective

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
-from torch import Tensor
 from torch.utils.data import IterableDataset
 
 import subsetopt as so
 from subsetopt.inputs import is_integer
-from subsetopt.policies import list_policies, to_host
-from subsetopt_torch.arguments import Ids
+from subsetopt.policies import list_policies
 from subsetopt_torch.loading.map_style import MapStyle, is_map_style
 from subsetopt_torch.selection.named_policy import NamedPolicy
 
-__all__ = ["check_needs", "data_size", "ids_on_host"]
+__all__ = ["check_needs", "data_size"]
 
 # Signals that are known of samples before anything is loaded.
 _KNOWN = frozenset({"ids", "positions"})
@@ -62,20 +59,3 @@ def check_needs(named: NamedPolicy) -> None:
             f"before anything is loaded only ids are known. Policies that choose by ids alone: "
             f"{', '.join(able)}. Within a batch, use BatchSelector or SelectiveStep."
         )
-
-
-def ids_on_host(ids: Ids) -> NDArray[np.int64]:
-    """Return the ids of a batch as int64 on the host.
-
-    Raises
-    ------
-    ProblemError
-        If the ids are not a vector of integers.
-    """
-    array = to_host(ids if isinstance(ids, (Tensor, np.ndarray)) else np.asarray(ids))
-    if array.ndim != 1 or array.dtype.kind not in "iu":
-        raise so.ProblemError(
-            f"ids must be a vector of integers, got shape {array.shape} and dtype {array.dtype}; "
-            "pass the ids that the data set returns, for example those of WithIds."
-        )
-    return array.astype(np.int64, copy=False)

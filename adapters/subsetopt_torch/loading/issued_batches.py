@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt import ProblemError
+from subsetopt.policies import to_host
 from subsetopt.policies.parts.saved_state import SavedState
+from subsetopt_torch.arguments import Ids, as_ids
 
-__all__ = ["IssuedBatch", "IssuedBatches", "checked_waiting"]
+__all__ = ["IssuedBatch", "IssuedBatches", "checked_waiting", "shown_ids"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +49,28 @@ class IssuedBatches:
         """Note that a batch is handed out."""
         self._waiting.setdefault(batch.ids.tobytes(), []).append(batch)
 
-    def find(self, ids: NDArray[np.int64]) -> IssuedBatch:
-        """Return the oldest batch that has these ids, in whatever order.
+    def find(self, positions: NDArray[np.int64], ids: Ids) -> IssuedBatch:
+        """Return the oldest batch that has these samples, in whatever order.
+
+        Parameters
+        ----------
+        positions
+            The positions of the samples in the data set, shape (k,).
+        ids
+            Their ids, as the caller has them.
 
         Raises
         ------
         ProblemError
             If there is none.
         """
-        batches = self._waiting.get(np.sort(ids).tobytes())
+        batches = self._waiting.get(np.sort(positions).tobytes())
         if batches is None:
-            shown = ", ".join(map(str, ids[:5].tolist())) + (", ..." if ids.size > 5 else "")
+            shown = ", ".join(shown_ids(ids)[:5]) + (", ..." if positions.size > 5 else "")
             raise ProblemError(
-                f"no batch of this sampler that was not observed yet has these {ids.size} ids "
-                f"({shown}). Pass the ids of a whole batch, as the data set returned them, and "
-                "observe each batch once, before the next epoch begins."
+                "no batch of this sampler that was not observed yet has these "
+                f"{positions.size} ids ({shown}). Pass the ids of a whole batch, as the data set "
+                "returned them, and observe each batch once, before the next epoch begins."
             )
         return batches[0]
 
@@ -90,6 +99,11 @@ class IssuedBatches:
         self.clear()
         for batch in batches:
             self.add(batch)
+
+
+def shown_ids(ids: Ids) -> list[str]:
+    """Return ids as messages show them."""
+    return [repr(i) for i in to_host(as_ids(ids)).tolist()]
 
 
 def checked_waiting(saved: SavedState, n: int, size: int, selections: int) -> list[IssuedBatch]:

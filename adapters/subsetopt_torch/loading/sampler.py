@@ -26,15 +26,26 @@ from subsetopt.policies import (
 )
 from subsetopt.policies.parts.saved_state import SavedState, load_policies
 from subsetopt_torch.arguments import Ids, check_state, checked_seed, process_rank
-from subsetopt_torch.loading.arguments import check_needs, data_size, ids_on_host
-from subsetopt_torch.loading.issued_batches import IssuedBatch, IssuedBatches, checked_waiting
+from subsetopt_torch.loading.arguments import check_needs, data_size
+from subsetopt_torch.loading.issued_batches import (
+    IssuedBatch,
+    IssuedBatches,
+    checked_waiting,
+    shown_ids,
+)
 from subsetopt_torch.loading.map_style import MapStyle
-from subsetopt_torch.loading.translation import IdTranslation
+from subsetopt_torch.loading.translation import IdTranslation, ids_of_samples
 from subsetopt_torch.loading.with_ids import returned_ids
 from subsetopt_torch.selection.answers import training_weights
+from subsetopt_torch.selection.hearing import Hearing
 from subsetopt_torch.selection.named_policy import HasNamedPolicy, NamedPolicy, SolverLike
 
 __all__ = ["SubsetBatchSampler"]
+
+# Loaders have fewer batches than this fetched ahead of those that they have returned.
+_AHEAD = 1000
+# What a policy needs in order to learn.
+_REMEDY = "call sampler.observe(ids, losses) with the ids and the per-sample losses of the batch"
 
 
 class BatchIterator(Iterator[list[int]]):
@@ -97,6 +108,10 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
     solver, options
         The solver, and its hyperparameters, for the problem over all samples that a policy states
         where it has no other way to draw from a data set.
+    ids
+        The id that each sample comes with, shape (n,), all different: integers of 64 bits, strings
+        or bytes. None (the default) takes positions in the data set, and in a part of a data set
+        with :class:`WithIds` those in the whole.
     rank
         Number of this process; None asks ``torch.distributed``, and stands for 0 without it.
 
@@ -159,10 +174,12 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         policy_options: Mapping[str, Any] | None = None,
         solver: SolverLike = "auto",
         options: Mapping[str, Any] | None = None,
+        ids: Ids | None = None,
         rank: int | None = None,
     ) -> None:
         self.n = data_size(data)
-        self._translation = IdTranslation(returned_ids(data))
+        own = ids_of_samples(ids, self.n)
+        self._translation = IdTranslation(returned_ids(data) if own is None else own)
         self._named = NamedPolicy.of(policy, policy_options)
         check_needs(self._named)
         self.batch_size = min(checked_integer("batch_size", batch_size, 1), self.n)
@@ -188,6 +205,7 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         self._first_epoch = 0  # the epoch that callers of set_epoch have as 0
         self._iteration = 0
         self._waiting = IssuedBatches()
+        self._hearing = Hearing(_REMEDY)
         self._order: NDArray[np.int64] | None = None
 
     def __repr__(self) -> str:
@@ -280,8 +298,8 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         ProblemError
             If these are not the ids of a batch that was issued in this epoch and not observed yet.
         """
-        host = self._translation.positions(ids_on_host(ids))
-        weights = self._waiting.find(host).weights_of(host)
+        host = self._translation.positions(ids)
+        weights = self._waiting.find(host, ids).weights_of(host)
         device = ids.device if isinstance(ids, Tensor) else None
         return torch.as_tensor(weights, dtype=torch.float32, device=device)
 
@@ -302,9 +320,11 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
             If these are not the ids of a batch that was issued in this epoch and not observed yet,
             or the losses are malformed or not finite.
         """
-        host = self._translation.positions(ids_on_host(ids))
-        batch = self._waiting.find(host)
-        if losses is not None:
+        host = self._translation.positions(ids)
+        batch = self._waiting.find(host, ids)
+        if losses is None:
+            self._hearing.count(self._named)
+        else:
             values = to_host(torch.as_tensor(losses))
             if values.shape != host.shape:
                 raise so.ProblemError(
@@ -312,6 +332,7 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
                     "reduction='none'."
                 )
             weights = batch.weights_of(host)
+            self._hearing.settle()
             if listens(self.policy):
                 self.policy.observe(Feedback(batch.number, host, weights, values, ids=host))
         self._waiting.remove(batch)
@@ -339,10 +360,15 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
                 f"policy {self.policy_name!r} remembers no losses, so that there is nothing to "
                 "refresh."
             )
-        positions = (
-            np.arange(self.n) if ids is None else self._translation.positions(ids_on_host(ids))
-        )
+        positions = np.arange(self.n) if ids is None else self._translation.positions(ids)
+        unknown = np.flatnonzero((positions < 0) | (positions >= self.n))
+        if ids is not None and unknown.size:
+            raise so.ProblemError(
+                f"no sample of this sampler's data has the id {shown_ids(ids)[unknown[0]]}: pass "
+                "the ids that the data set returns."
+            )
         self.policy.refresh(positions, losses)
+        self._hearing.settle()
 
     def state_dict(self) -> dict[str, Any]:
         """Return what a resumed run needs, as plain values that ``torch.save`` takes."""
@@ -397,6 +423,7 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
     def _begin(self) -> None:
         self._is_loaded = False
         if not self._resumed:
+            self._hearing.count(self._named, self.waiting)
             self.epoch, self.issued = self._next_epoch, 0
             self._waiting.clear()
         self._resumed = False
@@ -417,6 +444,8 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         order = np.argsort(ids, kind="stable")
         batch = IssuedBatch(self._selections, ids[order], weights[order])
         self._waiting.add(batch)
+        if self.waiting > _AHEAD:
+            self._hearing.count(self._named)
         self.issued += 1
         self._selections += 1
         return batch

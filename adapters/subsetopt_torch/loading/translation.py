@@ -1,13 +1,18 @@
-"""From the ids that samples come with to their positions in a part of a data set."""
+"""From the ids that samples come with to their positions in a data set."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 import subsetopt as so
+from subsetopt.policies import to_host
+from subsetopt.policies.parts.sample_ids import checked_ids
+from subsetopt_torch.arguments import Ids, as_ids
 
-__all__ = ["IdTranslation"]
+__all__ = ["IdTranslation", "ids_of_samples"]
 
 
 class IdTranslation:
@@ -16,7 +21,7 @@ class IdTranslation:
     Parameters
     ----------
     ids
-        The id of each sample, shape (n,), int64; None where it is the position.
+        The id of each sample, shape (n,), int64 or objects; None where it is the position.
 
     Raises
     ------
@@ -24,21 +29,74 @@ class IdTranslation:
         If two samples have one id.
     """
 
-    def __init__(self, ids: NDArray[np.int64] | None) -> None:
-        if ids is not None and np.array_equal(ids, np.arange(ids.size)):
+    def __init__(self, ids: NDArray[Any] | None) -> None:
+        if ids is not None and ids.dtype.kind == "i" and np.array_equal(ids, np.arange(ids.size)):
             ids = None
-        self._order = None if ids is None else np.argsort(ids, kind="stable")
-        self._ids = None if ids is None else np.sort(ids)
-        if self._ids is not None and (self._ids[1:] == self._ids[:-1]).any():
-            twice = self._ids[1:][self._ids[1:] == self._ids[:-1]][0]
-            raise so.OptionError(
-                f"the data set holds the sample of id {twice} twice, so that ids do not tell its "
-                "samples apart: put WithIds around the whole, WithIds(Subset(data, indices))."
-            )
+        self._ids: NDArray[np.int64] | None = None
+        self._order: NDArray[np.int64] | None = None
+        self._by_text: dict[str | bytes, int] | None = None
+        if ids is None:
+            return
+        if ids.dtype.kind == "O":
+            self._by_text = {}
+            for position, text in enumerate(ids.tolist()):
+                if self._by_text.setdefault(text, position) != position:
+                    raise _twice(repr(text))
+            return
+        self._order = np.argsort(ids, kind="stable")
+        self._ids = np.sort(ids)
+        same = self._ids[1:] == self._ids[:-1]
+        if same.any():
+            raise _twice(self._ids[1:][same][0])
 
-    def positions(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Return the positions of samples; a negative number for an id that no sample has."""
+    def positions(self, ids: Ids) -> NDArray[np.int64]:
+        """Return the positions of samples; a negative number for an id that no sample has.
+
+        Raises
+        ------
+        ProblemError
+            If the ids are no vector of what tells these samples apart.
+        """
+        array = to_host(as_ids(ids))
+        expected, kinds = ("integers", "iu") if self._by_text is None else ("strings or bytes", "O")
+        if array.ndim != 1 or array.dtype.kind not in kinds:
+            raise so.ProblemError(
+                f"ids must be a vector of {expected}, got shape {array.shape} and dtype "
+                f"{array.dtype}; pass the ids that the data set returns, for example those of "
+                "WithIds. Where these are not the positions of the samples, give them to the "
+                "sampler as ids=, one per sample."
+            )
+        if self._by_text is not None:
+            found = (self._by_text.get(text, -1) for text in array.tolist())
+            return np.fromiter(found, np.int64, array.size)
+        integers = array.astype(np.int64, copy=False)
         if self._ids is None or self._order is None:
-            return ids
-        at = np.minimum(np.searchsorted(self._ids, ids), self._ids.size - 1)
-        return np.where(self._ids[at] == ids, self._order[at], -1 - ids)
+            return integers
+        at = np.minimum(np.searchsorted(self._ids, integers), self._ids.size - 1)
+        return np.where(self._ids[at] == integers, self._order[at], -1)
+
+
+def ids_of_samples(ids: Ids | None, n: int) -> NDArray[Any] | None:
+    """Return the ids that a sampler is given for its n samples.
+
+    Raises
+    ------
+    OptionError
+        If there is not one id per sample, or they are malformed.
+    """
+    if ids is None:
+        return None
+    try:
+        array = checked_ids(ids)
+    except so.ProblemError as error:
+        raise so.OptionError(str(error)) from None
+    if array.size != n:
+        raise so.OptionError(f"got {array.size} ids for {n} samples: pass one for each.")
+    return array
+
+
+def _twice(i: object) -> so.OptionError:
+    return so.OptionError(
+        f"the data set holds the sample of id {i} twice, so that ids do not tell its "
+        "samples apart: put WithIds around the whole, WithIds(Subset(data, indices))."
+    )

@@ -23,12 +23,25 @@ __all__ = ["Hearing", "feedback_on", "finite"]
 
 # The number of selections without any feedback after which a policy that learns from it warns.
 _PATIENCE = 20
+# What the user of a selector is to do for its policy to hear some.
+_OF_SELECTOR = (
+    "call selector.observe(picked, losses=..., logits=..., targets=...), or train with a "
+    "SelectiveStep, which does"
+)
 
 
 class Hearing:
-    """Whether a policy that learns from feedback hears any; if not, it says so once."""
+    """Whether a policy that learns from feedback hears any; if not, it says so once.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    remedy
+        What the user is to do for it to hear some, as the end of a sentence; by default what the
+        user of a selector is to do.
+    """
+
+    def __init__(self, remedy: str = _OF_SELECTOR) -> None:
+        self._remedy = remedy
         self._expected = True
         self._selections = 0
 
@@ -36,19 +49,18 @@ class Hearing:
         """Note that there is feedback, or will be: nothing is said from now on."""
         self._expected = False
 
-    def count(self, named: NamedPolicy) -> None:
-        """Note a selection; after some without feedback, warn."""
+    def count(self, named: NamedPolicy, selections: int = 1) -> None:
+        """Note selections, by default one; after some without feedback, warn."""
         if not self._expected:
             return
-        self._selections += 1
+        self._selections += selections
         if self._selections < _PATIENCE:
             return
         self.settle()
         if listens(named.policy):
             warnings.warn(
                 f"policy {named.name!r} learns from the training forward, and has heard nothing in "
-                f"{_PATIENCE} selections: after every update, call selector.observe(picked, "
-                "losses=..., logits=..., targets=...), or train with a SelectiveStep, which does.",
+                f"{self._selections} selections: after every update, {self._remedy}.",
                 stacklevel=4,
             )
 

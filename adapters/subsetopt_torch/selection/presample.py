@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 import subsetopt as so
+from subsetopt.constraints.labels import labels_of_some
 from subsetopt.policies import SelectionState, WithPresample, has, to_host
 from subsetopt.policies.arrays import Array
 from subsetopt_torch.arguments import Signal
@@ -70,13 +71,19 @@ class Presample:
         cut = {
             "include": self._within(whole.include),
             "exclude": self._within(whole.exclude),
-            "groups": None if whole.groups is None else whole.groups[self.positions],
+            "groups": self._labels(whole),
             "quotas": whole.quotas,
             "costs": None if whole.costs is None else whole.costs[self.positions],
             "capacity": whole.capacity,
         }
         kept = {name: value for name, value in cut.items() if value is not None}
         return cast(Rules, kept)
+
+    def _labels(self, whole: so.Problem) -> NDArray[Any] | None:
+        """Return the labels of these candidates."""
+        if whole.groups is None or whole.quotas is None:
+            return None if whole.groups is None else whole.groups[self.positions]
+        return labels_of_some(whole.groups, list(whole.quotas), self.positions)
 
     def _within(self, indices: NDArray[np.int64] | None) -> NDArray[np.int64] | None:
         """Return the numbers among these candidates of those that ``indices`` names."""

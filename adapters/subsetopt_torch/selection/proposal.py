@@ -15,7 +15,7 @@ import subsetopt as so
 from subsetopt.errors import did_you_mean
 from subsetopt.policies import to_host
 from subsetopt.policies.base import FORWARD_SIGNALS
-from subsetopt_torch.arguments import Signal
+from subsetopt_torch.arguments import Signal, as_ids
 from subsetopt_torch.selection.constraints import Rules, constrained
 from subsetopt_torch.selection.named_policy import NamedPolicy
 from subsetopt_torch.selection.presample import Presample
@@ -26,6 +26,7 @@ __all__ = [
     "NonfiniteError",
     "Request",
     "check_names",
+    "checked_signals",
     "mended",
     "nonfinite_error",
     "proposed",
@@ -143,6 +144,19 @@ def check_names(named: NamedPolicy, names: Iterable[str]) -> None:
                 f"no signal or keyword named {name!r}.{did_you_mean(name, known)} Signals are "
                 f"{', '.join(known)}."
             )
+
+
+def checked_signals(named: NamedPolicy, signals: Mapping[str, Signal]) -> dict[str, Signal]:
+    """Return signals after a look at their names, with ids that are strings or bytes kept whole.
+
+    Raises
+    ------
+    OptionError
+        If a name is that of no signal.
+    """
+    check_names(named, signals)
+    ids = signals.get("ids")
+    return {**signals, "ids": as_ids(ids)} if ids is not None else dict(signals)  # type: ignore[arg-type]
 
 
 def nonfinite_error(

@@ -34,6 +34,7 @@ from subsetopt_torch.selection.presample import Presample, presampled
 from subsetopt_torch.selection.proposal import (
     Request,
     check_names,
+    checked_signals,
     mended,
     nonfinite_error,
     proposed,
@@ -251,7 +252,7 @@ class BatchSelector(HasNamedPolicy):
         OptionError
             If a keyword is the name of no signal.
         """
-        check_names(self._named, signals)
+        signals = checked_signals(self._named, signals)
         tensor = as_loss_vector(losses)
         rules = self._rules(constraints)
         if presample is None:
@@ -311,7 +312,7 @@ class BatchSelector(HasNamedPolicy):
         OptionError
             If a keyword is the name of no signal.
         """
-        check_names(self._named, signals)
+        signals = checked_signals(self._named, signals)
         deadline = so.Deadline(self.time_limit)
         rules, device = self._rules(constraints), torch.device(device)
         presample = self._presample(n, rules)

@@ -71,7 +71,7 @@ def policy_signals(
 
     Where all are vectors, they go to the host. Where one of them has more dimensions (logits), all
     are put on the device, and the policy brings its own scores to the host: n numbers instead of
-    n x classes.
+    n x classes. Strings and bytes (ids) are NumPy vectors in either case.
 
     Parameters
     ----------
@@ -102,11 +102,18 @@ def policy_signals(
             for name, value in taken.items()
         }
     return {
-        name: torch.as_tensor(value.device if isinstance(value, Both) else value)
-        .detach()
-        .to(device)
+        name: value if _is_text(value) else _on_device(value, device)
         for name, value in taken.items()
     }
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, np.ndarray) and value.dtype.kind in "OSU"
+
+
+def _on_device(value: Any, device: torch.device) -> Tensor:
+    tensor = torch.as_tensor(value.device if isinstance(value, Both) else value)
+    return tensor.detach().to(device)
 
 
 def _shape(value: Any) -> tuple[int, ...]:

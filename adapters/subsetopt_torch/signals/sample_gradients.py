@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import warnings
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import torch
@@ -21,10 +21,10 @@ from subsetopt_torch.model.batches import (
     call_model,
     map_entries,
     map_rows,
-    per_sample,
     take_rows,
     tensors_of,
 )
+from subsetopt_torch.model.known_rows import KnownRows
 from subsetopt_torch.model.losses import LossFunction, check_per_sample
 from subsetopt_torch.model.scoring_pass import ScoringMode, norm_modules, scoring_pass
 from subsetopt_torch.signals.layer_calls import (
@@ -36,7 +36,7 @@ from subsetopt_torch.signals.layer_calls import (
 )
 from subsetopt_torch.signals.layer_gradients import at_least_single, squared_norms
 
-__all__ = ["gradient_norms"]
+__all__ = ["gradient_norms", "norms_of_rows"]
 
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
 _WRAPPERS = (nn.parallel.DistributedDataParallel, nn.DataParallel)
@@ -85,7 +85,8 @@ def gradient_norms(
     ProblemError
         If the loss is not per sample, no parameter is trained, a normalization layer mixes the
         samples of a batch, or the parameters are sharded: there is then no gradient of one sample
-        alone on this process. Also if the model fails on a single sample.
+        alone on this process. Also if the model fails on a single sample, or if it cannot be told
+        which parts of the batch have one row per sample.
     OptionError
         If ``chunk`` is less than 1.
 
@@ -124,6 +125,40 @@ def gradient_norms(
     """
     if chunk is not None and chunk < 1:
         raise OptionError(f"chunk must be at least 1 or None, got {chunk!r}.")
+    n, known = batch_size(targets, inputs), _known_rows.setdefault(model, KnownRows())
+    rows = known.of(inputs, targets, n)
+    return norms_of_rows(
+        model, loss_fn, inputs, targets, rows, mode=mode, chunk=chunk, look=known.confirm
+    )
+
+
+def norms_of_rows(
+    model: nn.Module,
+    loss_fn: LossFunction,
+    inputs: object,
+    targets: object,
+    rows: Sequence[Rows],
+    *,
+    mode: ScoringMode = "eval",
+    chunk: int | None = None,
+    look: Callable[[object, int], None] | None = None,
+) -> Tensor:
+    """Return what :func:`gradient_norms` does, where it is known which parts have rows.
+
+    Parameters
+    ----------
+    model, loss_fn, inputs, targets, mode, chunk
+        As there.
+    rows
+        Which parts of inputs and targets have one row per sample, as ``per_sample`` says.
+    look
+        Called with the outputs of each forward and their number of samples; None for nothing.
+
+    Raises
+    ------
+    ProblemError
+        As there.
+    """
     model = _unwrapped(model)
     modules = list(model.modules())
     trained = [p for p in model.parameters() if p.requires_grad]
@@ -134,10 +169,9 @@ def gradient_norms(
     _refuse_shards(modules, trained)
     n, first = batch_size(targets, inputs), trained[0]
     kind = first.device.type
-    rows = per_sample((inputs, targets), n)
     narrow = first if torch.is_autocast_enabled(kind) else None
     batch = _detached((inputs, targets), narrow)
-    work = _Work(model, loss_fn, trained, batch, rows, n)
+    work = _Work(model, loss_fn, trained, batch, list(rows), n, look)
     with ExitStack() as stack:
         stack.enter_context(scoring_pass(model, mode, devices=(first.device,)))
         stack.enter_context(torch.autocast(kind, enabled=False))
@@ -170,31 +204,35 @@ class _Work:
     batch
         Inputs and targets.
     rows
-        Which parts of the batch have rows, as :func:`per_sample` says.
+        Which parts of inputs and targets have rows, as :func:`per_sample` says.
     n
         The number of samples.
+    look
+        Called with the outputs of each forward, and their number of samples.
     """
 
     model: nn.Module
     loss_fn: LossFunction
     trained: list[nn.Parameter]
     batch: tuple[Any, Any]
-    rows: Rows
+    rows: list[Rows]
     n: int
+    look: Callable[[object, int], None] | None
 
     def samples(self, positions: range) -> _Work:
         """Return the work for some of the samples."""
         if positions == range(self.n):
             return self
         batch = take_rows(self.batch, torch.tensor(positions), self.rows)
-        return _Work(
-            self.model, self.loss_fn, self.trained, tuple(batch), self.rows, len(positions)
-        )
+        return replace(self, batch=tuple(batch), n=len(positions))
 
     def losses(self) -> Tensor:
         """Return the losses of the samples."""
         inputs, targets = self.batch
-        return check_per_sample(self.loss_fn(call_model(self.model, inputs), targets), self.n)
+        outputs = call_model(self.model, inputs, self.rows[0])
+        if self.look is not None:
+            self.look(outputs, self.n)
+        return check_per_sample(self.loss_fn(outputs, targets), self.n)
 
 
 @dataclass(slots=True)
@@ -228,6 +266,8 @@ class _Choice:
 # Returns the squared norms of the samples' gradients by parameter, shape (parameters, n).
 _Way: TypeAlias = Callable[[_Work, _Choice], Tensor]
 
+# What is known of the batches that users have passed, by model.
+_known_rows: weakref.WeakKeyDictionary[nn.Module, KnownRows] = weakref.WeakKeyDictionary()
 _choices: weakref.WeakKeyDictionary[nn.Module, list[_Choice]] = weakref.WeakKeyDictionary()
 _slow: weakref.WeakSet[nn.Module] = weakref.WeakSet()
 
@@ -361,7 +401,7 @@ def _by_vmap(work: _Work, choice: _Choice) -> Tensor:
         left = iter(rows)
         x, y = map_rows(lambda leaf: next(left).unsqueeze(0), work.rows, work.batch)
         with parameters_replaced(work.model, values):
-            outputs = call_model(work.model, x)
+            outputs = call_model(work.model, x, work.rows[0])
         return check_per_sample(work.loss_fn(outputs, y), 1)[0]
 
     def squares_of(*rows: Tensor) -> Tensor:

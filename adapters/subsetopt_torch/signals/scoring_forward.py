@@ -33,7 +33,7 @@ from subsetopt_torch.model.scoring_pass import ScoringMode
 from subsetopt_torch.signals.known_losses import closed_form, is_known, is_of_outputs
 from subsetopt_torch.signals.last_layer import LastLayer
 from subsetopt_torch.signals.output_layer import OutputLayer, Targets, Trace
-from subsetopt_torch.signals.sample_gradients import gradient_norms
+from subsetopt_torch.signals.sample_gradients import norms_of_rows
 
 __all__ = ["DERIVED", "ScoringForward", "from_logits", "learned", "learns_from"]
 
@@ -131,7 +131,7 @@ class ScoringForward:
         if "features" in wanted:
             signals["features"] = self.last_layer.features(calls, logits, n)
         if "gradient_norms" in wanted:
-            norms = gradient_norms(self.model, self.loss_fn, inputs, targets, mode=self.mode)
+            norms = norms_of_rows(self.model, self.loss_fn, inputs, targets, rows, mode=self.mode)
             signals["gradient_norms"] = norms
         return losses.detach(), signals
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from subsetopt import OptionError, ProblemError
+from subsetopt.policies.parts.sample_ids import id_array
 from subsetopt_torch.model.batches import (
     Rows,
     check_alike,
@@ -190,21 +191,30 @@ def _joined(parts: list[Gathered]) -> Gathered:
 
 
 # The one entry of the dict that stands for a NumPy array in a state, which torch.load would not
-# read without trusting the file.
+# read without trusting the file: an array of numbers, and one of strings or bytes.
 _ARRAY = "numpy array"
+_TEXTS = "numpy array of texts"
 
 
 def _stored(part: Any) -> Any:
-    """Return a batch with tensors in place of NumPy arrays of numbers."""
-    if isinstance(part, np.ndarray) and part.dtype.kind in "biuf":
-        return {_ARRAY: torch.from_numpy(np.ascontiguousarray(part))}
+    """Return a batch with tensors in place of NumPy arrays of numbers, and lists for texts."""
+    if isinstance(part, np.ndarray):
+        if part.dtype.kind in "biuf":
+            return {_ARRAY: torch.from_numpy(np.ascontiguousarray(part))}
+        texts = part.tolist()
+        if part.ndim == 1 and all(isinstance(text, (str, bytes)) for text in texts):
+            return {_TEXTS: texts}
     return map_entries(_stored, part)
 
 
 def _restored(part: Any) -> Any:
-    """Return a batch with NumPy arrays where ``_stored`` put tensors in their place."""
-    if isinstance(part, Mapping) and set(part) == {_ARRAY} and isinstance(part[_ARRAY], Tensor):
-        return part[_ARRAY].numpy()
+    """Return a batch with NumPy arrays where ``_stored`` put something in their place."""
+    if isinstance(part, Mapping) and len(part) == 1:
+        numbers, texts = part.get(_ARRAY), part.get(_TEXTS)
+        if isinstance(numbers, Tensor):
+            return numbers.numpy()
+        if isinstance(texts, list):
+            return id_array(texts)
     return map_entries(_restored, part)
 
 

@@ -14,7 +14,7 @@ from subsetopt import OptionError, ProblemError
 from subsetopt.inputs import checked_choice
 from subsetopt.ledger import Ledger
 from subsetopt.policies.parts.saved_state import SavedState
-from subsetopt_torch.arguments import Autocast, Constraints, Ids, Signal, check_state
+from subsetopt_torch.arguments import Autocast, Constraints, Ids, Signal, as_ids, check_state
 from subsetopt_torch.model.batches import Rows, batch_size, per_sample
 from subsetopt_torch.model.buffers import buffers_kept, norm_modules
 from subsetopt_torch.model.known_rows import KnownRows
@@ -214,7 +214,8 @@ class SelectiveStep:
             Tensors, or tuples, lists and dicts of them, nested, samples along dimension 0; or lists
             of one entry per sample, which the model gets as they are.
         ids
-            Sample ids, shape (n,), for policies that remember samples, and for records.
+            Sample ids, shape (n,), for policies that remember samples, and for records: integers of
+            64 bits, strings or bytes.
         constraints
             Constraints for this batch, as for :meth:`BatchSelector.__call__`.
         signals
@@ -301,8 +302,11 @@ class SelectiveStep:
         ProblemError
             If samples are to be taken from it, and it cannot be told how.
         """
-        if ids is not None and len(ids) != n:
-            raise ProblemError(f"got {len(ids)} ids for {n} samples: pass one for each.")
+        if ids is not None:
+            ids = as_ids(ids)
+            if ids.shape[:1] != (n,):
+                count = len(ids) if ids.ndim else "no vector of"
+                raise ProblemError(f"got {count} ids for {n} samples: pass one for each.")
         rows: Sequence[Rows]
         if n and self.selector.size(n) < n:
             rows = self._rows.of(inputs, targets, n)

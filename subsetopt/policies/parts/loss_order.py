@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -74,7 +76,9 @@ class LossOrder:
             self._sorted = _moved(self._sorted, old, new)
 
 
-def rank_keys(losses: NDArray[np.float64], ids: NDArray[np.int64], salt: int) -> NDArray[np.uint64]:
+def rank_keys(
+    losses: NDArray[np.float64], ids: NDArray[np.integer[Any]], salt: int
+) -> NDArray[np.uint64]:
     """Return numbers that sort as losses do in descending order, in single precision.
 
     NaN, for an id never seen, comes first; equal losses come in an order that the salt settles.
