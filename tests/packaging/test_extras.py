@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 import subsetopt as so
+from subsetopt.ledger import opening
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -21,7 +22,11 @@ ROOT = Path(__file__).parents[2]
 CODE = [*ROOT.glob("subsetopt/**/*.py"), *ROOT.glob("adapters/**/*.py")]
 PROSE = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/**/*.md")]
 # Where the extra of a command is filled in; the tests below look at what with.
-FILLED_IN = {"subsetopt/solvers/spec.py", "adapters/subsetopt_torch/cli.py"}
+FILLED_IN = {
+    "subsetopt/solvers/spec.py",
+    "subsetopt/ledger/opening.py",
+    "adapters/subsetopt_torch/cli.py",
+}
 # The package that has a module of another name.
 PACKAGES = {"sklearn": "scikit-learn"}
 
@@ -79,6 +84,13 @@ def test_the_command_of_a_solver_installs_what_it_requires(spec: so.SolverSpec) 
     if spec.extra:
         assert set(spec.requires) <= installed_by(spec.extra)
         assert spec.install_hint == f"pip install 'subsetopt[{spec.extra}]'"
+
+
+def test_the_command_of_a_ledger_installs_the_package_of_that_name() -> None:
+    named = {row.extra for row in opening._SCHEMES.values()} - {None}
+    assert named == {"lmdb", "redis"}
+    for name in named:
+        assert installed_by(name) == {name}
 
 
 def test_the_command_of_train_installs_what_it_imports() -> None:
