@@ -32,6 +32,12 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return url_in(request.param, request, tmp_path)
 
 
+@pytest.fixture(params=["dense", "lmdb"])
+def local_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """The URL of a ledger in a file or folder that is not there yet."""
+    return url_in(request.param, request, tmp_path)
+
+
 @pytest.fixture(params=["lmdb", "redis"])
 def keyed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     """An empty ledger that takes ids of any kind."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -275,3 +276,37 @@ def test_a_forked_child_may_go_on(ledger: Ledger) -> None:
     assert in_forked_child(child) == "True"
     assert ledger.record([1], [3.0], step=2) == 1
     assert losses_of(ledger, [1, 2]) == [3.0, 2.0]
+
+
+def test_a_ledger_that_was_deleted_is_not_written_to(local_url: str, tmp_path: Path) -> None:
+    place, url = tmp_path / "recorded", local_url
+    with Ledger.open(url) as ledger:
+        ledger.record([1], [1.0], step=1)
+        place.rename(tmp_path / "moved")
+        with pytest.raises(so.LedgerError, match="was deleted or replaced since it was opened"):
+            ledger.record([2], [2.0], step=1)
+        with Ledger.open(url) as again:
+            assert again.record([2], [2.0], step=1) == 1
+            with pytest.raises(so.LedgerError, match="was deleted or replaced"):
+                ledger.record([2], [2.0], step=1)
+            assert again.stats().records == 1
+    with Ledger.open(url) as again:
+        assert again.lookup([1, 2]).found.tolist() == [False, True]
+
+
+def test_a_relative_place_stays_where_it_was(
+    local_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    with Ledger.open(local_url.replace(f"{tmp_path}/", "")) as ledger:
+        ledger.record([1], [1.0], step=1)
+        monkeypatch.chdir(other)
+
+        def child() -> bool:
+            return ledger.record([2], [2.0], step=1) == 1
+
+        assert in_forked_child(child) == "True"
+        assert losses_of(ledger, [1, 2]) == [1.0, 2.0]
+    assert list(other.iterdir()) == []

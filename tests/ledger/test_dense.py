@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import struct
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -152,22 +154,22 @@ def test_a_folder_or_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_file_that_may_not_be_written_can_be_read(filled: Path) -> None:
     """The child gives up the rights of the superuser, whom no mode of a file holds back."""
-    filled.chmod(0o444)
-    Path(f"{filled}-journal").chmod(0o444)
-    folder = os.open(filled.parent, os.O_RDONLY)
+    with tempfile.TemporaryDirectory() as name:
+        path = Path(name) / "losses.ledger"
+        shutil.copy(filled, path)
+        path.chmod(0o444)
+        Path(name).chmod(0o555)
 
-    def child() -> bool:
-        os.fchdir(folder)
-        if os.geteuid() == 0:
-            os.fchmod(folder, 0o755)
-            os.setuid(65_534)
-        with pytest.raises(so.LedgerError, match=r"Permission denied\. Open it with readonly=True"):
-            Ledger.open(f"dense:{filled.name}")
-        with Ledger.open(f"dense:{filled.name}", readonly=True) as ledger:
-            return bool(ledger.lookup([99]).losses[0] == 99.0)
+        def child() -> bool:
+            if os.geteuid() == 0:
+                os.setuid(65_534)
+            with pytest.raises(so.LedgerError, match=r"denied\. Open it with readonly=True"):
+                open_dense(path)
+            with open_dense(path, readonly=True) as ledger:
+                return bool(ledger.lookup([99]).losses[0] == 99.0)
 
-    assert in_forked_child(child) == "True"
-    os.close(folder)
+        assert in_forked_child(child) == "True"
+        Path(name).chmod(0o755)
 
 
 @pytest.mark.parametrize("room", [0, 4000])

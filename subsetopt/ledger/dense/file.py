@@ -110,6 +110,23 @@ class RecordFile:
         _lengthen(self.handle, self.header, -(-wanted // _STEP) * _STEP)
         self.refresh()
 
+    def require_own_path(self) -> None:
+        """Raise if the file was deleted or replaced since it was opened: nobody would see writes.
+
+        Raises
+        ------
+        LedgerError
+            If its path names another file, or none.
+        """
+        try:
+            same = os.path.samestat(os.stat(self._path), os.fstat(self.handle))  # noqa: PTH116
+        except FileNotFoundError:
+            same = False
+        if not same:
+            raise LedgerError(
+                f"{self._path} was deleted or replaced since it was opened: open the ledger again."
+            )
+
     def sync(self) -> None:
         """Return when the records would outlast a loss of power."""
         os.fsync(self.handle)

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,7 +66,9 @@ class DenseMedium:
         self.url = f"dense:{path}"
         self.damaged = 0
         self.recovered = ""
-        self._path, self._readonly, self._durable = path, readonly, durable
+        # A forked child opens the file again, perhaps from another folder.
+        self._path = str(Path(path).absolute())
+        self._readonly, self._durable = readonly, durable
         self._open(capacity)
         if not readonly:
             with self._writing():
@@ -178,6 +181,7 @@ class DenseMedium:
             self._open()  # A forked child shares the lock of its parent unless it opens the file.
         try:
             with self._threads, locked(self._file.handle):
+                self._file.require_own_path()
                 if (left := self._journal.pending()) is not None:
                     self._file.reserve(int(left.ids.max()) + 1)
                     self._settle(self._newer(left))

@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from io import FileIO
 from pathlib import Path
 from typing import TypeVar
@@ -27,8 +27,8 @@ _SHARING = threading.Lock()
 
 _READERS = 1024
 _COMPACTED = "compacting"
-# What lies in the folder. The locks are told apart because each has its own holder: whoever has the
-# database open, and the one who writes.
+# What lies in the folder. There are two locks, one held by all who have the database open, and one
+# by the process that writes.
 _FILES = {"data.mdb", "lock.mdb", "open.lock", "write.lock", _COMPACTED}
 
 
@@ -37,7 +37,7 @@ def acquire(folder: Path, *, readonly: bool, durable: bool, map_size: int) -> En
     with _SHARING:
         path = folder.resolve()
         shared = _SHARED.get(path)
-        if shared is None:
+        if shared is None or shared.gone():
             shared = Environment(path, readonly=readonly, durable=durable, map_size=map_size)
             _SHARED[path] = shared
         shared.serve(readonly=readonly, durable=durable)
@@ -92,6 +92,7 @@ class Environment:
         with self._threads, self._translated("be written"):
             environment = self._opened()
             with locked(self._writers.fileno()):
+                self._require_own_files()
                 while True:
                     try:
                         with self._begin(write=True) as transaction:
@@ -129,17 +130,33 @@ class Environment:
         """Open it again where a ledger asks for more than those before: to write, to be durable."""
         with self._threads:
             wanted = (self.readonly and readonly, self._durable or durable)
-            if wanted != (self.readonly, self._durable):
-                self.close()
-                self.readonly, self._durable = wanted
+            before = (self.readonly, self._durable)
+            if wanted == before:
+                return
+            self.close()
+            self.readonly, self._durable = wanted
+            try:
                 self._opened()
+            except LedgerError:
+                self.readonly, self._durable = before
+                raise
+
+    def gone(self) -> bool:
+        """Whether the database was deleted, and perhaps made anew, since it was opened."""
+        if self._environment is None:
+            return False
+        try:
+            return _identity(self.path) != self._files
+        except FileNotFoundError:
+            return True
 
     def release(self) -> None:
         """Let one ledger go, and close the environment with the last."""
         with _SHARING:
             self.users -= 1
             if not self.users:
-                _SHARED.pop(self.path)
+                if _SHARED.get(self.path) is self:
+                    del _SHARED[self.path]
                 self.close()
 
     def close(self) -> None:
@@ -178,13 +195,21 @@ class Environment:
             try:
                 self._check_length(environment)
                 environment.reader_check()
-                with locked(self._writers.fileno()):
+                alone = nullcontext() if self.readonly else locked(self._writers.fileno())
+                with alone:
                     self._tables = open_tables(environment, str(self.path), readonly=self.readonly)
+                self._files = _identity(self.path)
             except BaseException:
                 environment.close()
                 raise
             self._locks = locks.pop_all()
         return environment
+
+    def _require_own_files(self) -> None:
+        if self.gone():
+            raise LedgerError(
+                f"{self.path} was deleted or replaced since it was opened: open the ledger again."
+            )
 
     def _lock(self, name: str) -> FileIO:
         """Open the file of a lock; a reader can do so in a folder that it may not write to."""
@@ -260,6 +285,12 @@ class Environment:
             ) from error
         except OSError as error:
             raise LedgerError(f"{self.path} cannot {what}: {error.strerror}.") from error
+
+
+def _identity(folder: Path) -> tuple[int, int]:
+    """Return what tells the database in a folder from all others, also from a later one there."""
+    status = (folder / "data.mdb").stat()
+    return status.st_dev, status.st_ino
 
 
 def _used(environment: lmdb.Environment) -> int:

@@ -98,9 +98,8 @@ class LmdbMedium:
     def compact(self) -> None:
         """Delete records that are damaged, and write the database anew without free pages."""
         for keys, rows in self._chunks(1 << 16):
-            broken = [keys[place] for place in sift(rows)]
-            if broken:
-                self._environment.write(partial(_delete, keys=broken))
+            if sift(rows).size:
+                self._environment.write(partial(_clear, keys=keys))
         self._environment.compact()
 
     def stats(self) -> LedgerStats:
@@ -126,8 +125,10 @@ class LmdbMedium:
             last = items[-1][0]
 
 
-def _delete(transaction: Transaction, tables: Tables, keys: list[bytes]) -> None:
-    tables.delete(transaction, keys)
+def _clear(transaction: Transaction, tables: Tables, keys: list[bytes]) -> None:
+    """Delete those of the keys whose records are damaged."""
+    broken = sift(tables.fetch(transaction, keys))
+    tables.delete(transaction, [keys[place] for place in broken])
 
 
 def _after(
