@@ -27,54 +27,27 @@ _LONGEST_LIFE = 0.1
 class Kills:
     """What became of the records of writers that were killed.
 
-    Attributes
-    ----------
-    kills
-        Writers killed.
-    committed
-        Batches that a writer had reported as recorded.
-    lost
-        Records of such a batch of which an older one, or none, was found.
-    corrupt
-        Records that nobody had made.
-    torn
-        Batches under way of which some records were found and others not. Allowed.
-    repaired
-        Times that opening the ledger said it had repaired something.
+    Torn batches are allowed: the writer had not reported them as recorded.
     """
 
-    kills: int = 0
-    committed: int = 0
-    lost: int = 0
-    corrupt: int = 0
-    torn: int = 0
-    repaired: int = 0
+    kills: int = 0  #: writers killed
+    committed: int = 0  #: batches that a writer had reported as recorded
+    lost: int = 0  #: records of such a batch of which an older one, or none, was found
+    corrupt: int = 0  #: records that nobody had made
+    torn: int = 0  #: batches under way of which some records were found and others not
+    repaired: int = 0  #: times that opening the ledger said it had repaired something
 
 
 @dataclass
 class Reads:
-    """What readers saw beside a writer.
+    """What readers saw beside a writer."""
 
-    Attributes
-    ----------
-    batches
-        Batches that the writer recorded meanwhile.
-    lookups, records
-        Calls of all readers, and records found.
-    wrong
-        Records that nobody had made.
-    back
-        Records older than what the same reader had seen of this instance before.
-    damaged
-        Records that a reader reported as damaged.
-    """
-
-    batches: int = 0
-    lookups: int = 0
-    records: int = 0
-    wrong: int = 0
-    back: int = 0
-    damaged: int = 0
+    batches: int = 0  #: batches that the writer recorded meanwhile
+    lookups: int = 0  #: calls of all readers
+    records: int = 0  #: records that they found
+    wrong: int = 0  #: records that nobody had made
+    back: int = 0  #: records older than what the same reader had seen of this instance before
+    damaged: int = 0  #: records that a reader reported as damaged
 
 
 def kill_writers(url: str, kills: int, seed: int = 0) -> Kills:

@@ -39,12 +39,8 @@ class LmdbMedium:
     ----------
     folder
         The folder of the database.
-    readonly
-        Whether nothing will be written.
-    durable
-        Whether a commit waits until it would outlast a loss of power.
-    map_size
-        Bytes of address space to begin with.
+    readonly, durable, map_size
+        As for ``Environment``, which the ledgers of a process share.
     """
 
     def __init__(self, folder: str, *, readonly: bool, durable: bool, map_size: int) -> None:
