@@ -22,8 +22,6 @@ _LATE = 10.0
 _FEWEST = 3
 # Seconds of the bare loop between two calls, at most.
 _BARE = 1e-2
-# The limit under which every solver is warmed up, at this size.
-_WARM_LIMIT, _WARM_SIZE = 0.05, 64
 
 
 @dataclass(slots=True)
@@ -112,18 +110,8 @@ def measured(
     """
     for name in names:
         case = CASES[name]
-        _warm_up(case)
         for n in sorted({min(n, case.largest or n) for n in sizes}):
             yield from _of_size(case, n, limits, seconds, repeats, clock)
-
-
-def _warm_up(case: LimitCase) -> None:
-    """Load and compile whatever a case needs, untimed."""
-    for n in (_WARM_SIZE, 10 * _WARM_SIZE):
-        k = case.size(n)
-        objective, rules = case.make(n, k)
-        for solver in natives(so.Problem(objective, k, **rules)):
-            so.solve(so.Problem(objective, k, **rules), solver, _WARM_LIMIT, seed=0)
 
 
 def _of_size(
@@ -140,6 +128,8 @@ def _of_size(
         names = list(natives(so.Problem(objective, k, **rules)))
         task = progress.add_task(f"{case.name} n={n:,}", total=len(names) * len(limits))
         for solver in names:
+            # An untimed call loads and compiles whatever this size needs.
+            so.solve(so.Problem(objective, k, **rules), solver, max(limits), seed=0)
             for limit in limits:
                 row = Lateness(case.name, solver, n, k, limit, 0.0)
                 end = time.perf_counter() + seconds
@@ -205,7 +195,8 @@ def present(result: Result, rows: Sequence[Lateness]) -> None:
     result.notes.append(
         "Every objective: a call is timed from solve to return, with what a solver prepares, and "
         "with the check of its answer. The objective and the Problem are the caller's own, made "
-        "before; every call has a new Problem. All kernels were compiled before. 'Least' is what "
+        "before; every call has a new Problem. A first call of each solver and size, which loads "
+        "kernels, is not timed. 'Least' is what "
         "the constraints, the check of a subset and its objective in float64 take by themselves. A "
         "call that cannot be shorter than its limit plus 10 ms for that reason alone is marked "
         "'least'. '(Bare loop)' only looks at the clock, in turn with the calls; its 99% quantile "
