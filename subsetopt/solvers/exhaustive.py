@@ -47,6 +47,9 @@ class Exhaustive:
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best of all subsets."""
+        if context.deadline.expired():
+            # Listing many candidates takes a while, too.
+            return RawResult(_without_search(problem, context), stop_reason=StopReason.TIME)
         linear = isinstance(problem.objective, (MeanMatching, TopScores))
         enumeration: _Enumeration = _Compiled(problem) if linear else _Evaluated(problem)
         stop = enumeration.run(context)
