@@ -11,11 +11,12 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 STAMP   := $(VENV)/.made-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint docs clean
+.PHONY: help demo test quick lint docs clean
 
 help:
 	@echo "make demo    train a small classifier on a tenth of every batch, and compare (a minute)"
 	@echo "make test    everything that must hold: style, types, docs, tests"
+	@echo "make quick   tests of the core alone: unit, property and contract"
 	@echo "make lint    style and types only"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove what was built, the environment excepted"
@@ -49,6 +50,9 @@ docs: $(STAMP)
 # pytest comes last, so that the closing lines are its own.
 test: lint docs
 	$(BIN)/python -m pytest
+
+quick: $(STAMP)
+	$(BIN)/python -m pytest tests/unit tests/property tests/contract
 
 clean:
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

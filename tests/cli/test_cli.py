@@ -99,7 +99,9 @@ def test_solvers_fit_80_columns_without_broken_words(run, monkeypatch) -> None:
         cli, "availability", lambda name: lost if name == "random" else availability(name)
     )
     text = run("solvers").out
-    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    # A line on a solver that is missing stays whole, so that its command can be copied.
+    table = [line for line in text.splitlines() if " is not available: " not in line]
+    assert max(map(len, table)) <= 80 and "…" not in text
     words = text.replace(",", " ").split()
     for spec in so.list_solvers():
         assert {spec.name, *" ".join(spec.objectives).replace("[", " [").split()} <= set(words)
