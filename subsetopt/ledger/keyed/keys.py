@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from subsetopt.errors import ProblemError
 from subsetopt.inputs import as_array, is_integer
 
-__all__ = ["BYTES", "INTEGER", "INTEGER_SIZE", "TEXT", "decoded", "encoded"]
+__all__ = ["BYTES", "INTEGER", "INTEGER_SIZE", "TEXT", "decoded", "encoded", "unbiased"]
 
 INTEGER, TEXT, BYTES = b"i", b"s", b"b"
 # A key of an integer is its kind and 8 bytes, whose order as bytes is that of the numbers.
@@ -55,11 +55,15 @@ def encoded(ids: Any) -> list[bytes]:
 def decoded(keys: list[bytes]) -> NDArray[Any]:
     """Return the ids of keys: int64 where all are integers, objects otherwise."""
     if all(key[:1] == INTEGER for key in keys):
-        words = np.frombuffer(b"".join([key[1:] for key in keys]), dtype=">u8")
-        return (words.astype(np.uint64) ^ _SIGN).view(np.int64)
+        return unbiased(np.frombuffer(b"".join([key[1:] for key in keys]), dtype=">u8"))
     ids = np.empty(len(keys), dtype=object)
     ids[:] = [_decoded(key) for key in keys]
     return ids
+
+
+def unbiased(words: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return integers from what keys hold: their sum with 2**63, without a sign."""
+    return (words.astype(np.uint64) ^ _SIGN).view(np.int64)
 
 
 def _decoded(key: bytes) -> int | str | bytes:

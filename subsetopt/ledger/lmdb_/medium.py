@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.inputs import checked_integer
-from subsetopt.ledger.keyed.keys import decoded, encoded
-from subsetopt.ledger.keyed.values import from_values, sift, to_values
+from subsetopt.ledger.keyed.keys import encoded
+from subsetopt.ledger.keyed.values import sift, to_values
 from subsetopt.ledger.lmdb_.environment import acquire
-from subsetopt.ledger.lmdb_.tables import Tables, Transaction
+from subsetopt.ledger.lmdb_.tables import Part, Place, Tables, Transaction
 from subsetopt.ledger.locks import require_locks
 from subsetopt.ledger.records import RECORD_SIZE, LedgerStats, Rows
 
@@ -78,14 +78,14 @@ class LmdbMedium:
 
     def scan(self, size: int) -> Iterator[tuple[NDArray[Any], Rows]]:
         """Yield the records by ascending key, each chunk as one commit left it."""
-        for keys, rows in self._chunks(size):
+        for ids, rows in self._parts(size):
             broken = sift(rows)
             self.damaged += broken.size
             if broken.size:
                 kept = np.flatnonzero(rows["check"])
-                keys, rows = [keys[place] for place in kept], rows[kept]
-            if keys:
-                yield decoded(keys), rows
+                ids, rows = ids[kept], rows[kept]
+            if ids.size:
+                yield ids, rows
 
     def flush(self) -> None:
         """Wait for the disk."""
@@ -93,9 +93,10 @@ class LmdbMedium:
 
     def compact(self) -> None:
         """Delete records that are damaged, and write the database anew without free pages."""
-        for keys, rows in self._chunks(1 << 16):
-            if sift(rows).size:
-                self._environment.write(partial(_clear, keys=keys))
+        for ids, rows in self._parts(1 << 16):
+            broken = sift(rows)
+            if broken.size:
+                self._environment.write(partial(_clear, keys=encoded(ids[broken].tolist())))
         self._environment.compact()
 
     def stats(self) -> LedgerStats:
@@ -110,15 +111,15 @@ class LmdbMedium:
         self.flush()
         self._environment.release()
 
-    def _chunks(self, size: int) -> Iterator[tuple[list[bytes], Rows]]:
-        """Yield keys and records, each chunk in a transaction of its own.
+    def _parts(self, size: int) -> Iterator[tuple[NDArray[Any], Rows]]:
+        """Yield ids and records as they are, each part in a transaction of its own.
 
         A transaction that stays open would keep pages from being used again.
         """
-        last: bytes | None = None
-        while items := self._environment.read(partial(_after, key=last, size=size)):
-            yield [key for key, _ in items], from_values([value for _, value in items])
-            last = items[-1][0]
+        last: Place | None = None
+        while part := self._environment.read(partial(_after, place=last, size=size)):
+            yield part.ids, part.rows
+            last = part.last
 
 
 def _clear(transaction: Transaction, tables: Tables, keys: list[bytes]) -> None:
@@ -127,7 +128,5 @@ def _clear(transaction: Transaction, tables: Tables, keys: list[bytes]) -> None:
     tables.delete(transaction, [keys[place] for place in broken])
 
 
-def _after(
-    transaction: Transaction, tables: Tables, key: bytes | None, size: int
-) -> list[tuple[bytes, bytes]]:
-    return tables.after(transaction, key, size)
+def _after(transaction: Transaction, tables: Tables, place: Place | None, size: int) -> Part | None:
+    return tables.after(transaction, place, size)

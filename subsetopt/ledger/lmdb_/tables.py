@@ -5,16 +5,18 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from itertools import compress, islice
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import lmdb
+import numpy as np
+from numpy.typing import NDArray
 
 from subsetopt.errors import LedgerError
-from subsetopt.ledger.keyed.keys import INTEGER
+from subsetopt.ledger.keyed.keys import INTEGER, decoded, unbiased
 from subsetopt.ledger.keyed.values import from_values
 from subsetopt.ledger.records import Rows
 
-__all__ = ["TABLES", "Tables", "open_tables"]
+__all__ = ["TABLES", "Part", "Place", "Tables", "open_tables"]
 
 _FORMAT_KEY = b"subsetopt.ledger"
 _FORMAT = b"1"
@@ -23,11 +25,30 @@ TABLES = len(_NAMES)
 # LMDB compares native integers twice as fast as their bytes. A key of ours has the kind first, then
 # the most significant byte.
 _NATIVE = slice(None, 0, -1) if sys.byteorder == "little" else slice(1, None)
-_BACK = slice(None, None, -1) if sys.byteorder == "little" else slice(None)
 _KIND = INTEGER[0]
 
 Transaction: TypeAlias = "lmdb.Transaction[bytes]"
 Item = tuple[bytes, bytes]
+# The number of a table, and a key in it.
+Place = tuple[int, bytes]
+
+
+class Part(NamedTuple):
+    """Some records in the order of the tables.
+
+    Attributes
+    ----------
+    ids
+        int64 or objects, shape (m,).
+    rows
+        The records as they are, shape (m,).
+    last
+        The place of the last one.
+    """
+
+    ids: NDArray[Any]
+    rows: Rows
+    last: Place
 
 
 class Tables(NamedTuple):
@@ -79,15 +100,16 @@ class Tables(NamedTuple):
         """Return the number of records."""
         return sum(int(transaction.stat(table)["entries"]) for table in self)
 
-    def after(self, transaction: Transaction, key: bytes | None, size: int) -> list[Item]:
-        """Return up to ``size`` keys and values behind a key, in order; of all if it is None."""
-        if key is None or key[0] == _KIND:
-            place = None if key is None else key[_NATIVE]
-            items = _behind(transaction, self.integers, place, size)
-            if items:
-                return [(INTEGER + native[_BACK], value) for native, value in items]
+    def after(self, transaction: Transaction, place: Place | None, size: int) -> Part | None:
+        """Return up to ``size`` records of one table behind a place, or the first ones of all."""
+        number, key = place or (0, None)
+        for table in range(number, TABLES):
+            keys, values = _behind(transaction, self[table], key, size)
+            if keys:
+                ids = _integers(keys) if table == 0 else decoded(keys)
+                return Part(ids, from_values(values), (table, keys[-1]))
             key = None
-        return _behind(transaction, self.others, key, size)
+        return None
 
 
 def open_tables(environment: lmdb.Environment, path: str, *, readonly: bool) -> Tables:
@@ -120,17 +142,31 @@ def open_tables(environment: lmdb.Environment, path: str, *, readonly: bool) -> 
     )
 
 
+def _integers(keys: list[bytes]) -> NDArray[np.int64]:
+    """Return the ids of native keys."""
+    return unbiased(np.frombuffer(b"".join(keys), dtype=np.uint64))
+
+
 def _put(transaction: Transaction, table: lmdb._Database, items: list[Item]) -> None:
     with transaction.cursor(table) as cursor:
         cursor.putmulti(items)
 
 
 def _behind(
-    transaction: Transaction, table: lmdb._Database, place: bytes | None, size: int
-) -> list[Item]:
-    """Return up to ``size`` items of a table behind a key, or from its first one on."""
+    transaction: Transaction, table: lmdb._Database, key: bytes | None, size: int
+) -> tuple[list[bytes], list[bytes]]:
+    """Return up to ``size`` keys of a table behind a key, or its first ones, and their values.
+
+    Two passes take a third of the time of one that makes a pair of each key and value: so many
+    pairs keep the garbage collector busy.
+    """
     with transaction.cursor(table) as cursor:
-        there = cursor.first() if place is None else cursor.set_range(place)
-        if there and cursor.key() == place:
+        there = cursor.first() if key is None else cursor.set_range(key)
+        if there and cursor.key() == key:
             there = cursor.next()
-        return list(islice(cursor.iternext(), size)) if there else []
+        if not there:
+            return [], []
+        first = cursor.key()
+        keys = list(islice(cursor.iternext(keys=True, values=False), size))
+        cursor.set_key(first)
+        return keys, list(islice(cursor.iternext(keys=False, values=True), size))
