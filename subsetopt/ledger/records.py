@@ -159,7 +159,9 @@ def intact(rows: Rows, places: NDArray[np.int64] | int) -> NDArray[np.bool_]:
 def _checks(rows: Rows, places: NDArray[np.int64] | int) -> NDArray[np.uint32]:
     """Return a hash of every record and its place; it is odd, so that no record has the check 0."""
     words = rows.view("<u8").reshape(-1, 3)
-    mixed = np.asarray(places, dtype=np.int64).astype(np.uint64) * _SPREAD
+    # An array, also of one place: NumPy warns where the product of two scalars overflows.
+    mixed = np.atleast_1d(np.asarray(places, dtype=np.int64)).view(np.uint64) ^ _SECOND
+    mixed *= _SPREAD
     mixed = (mixed ^ words[:, 0]) * _FIRST
     mixed ^= mixed >> _HALF
     mixed = (mixed ^ words[:, 1]) * _SECOND

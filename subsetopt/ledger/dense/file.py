@@ -82,14 +82,15 @@ class RecordFile:
 
     def refresh(self) -> None:
         """Map what the file has now."""
-        self.header = read_header(self.handle, self._path)
+        header = read_header(self.handle, self._path)
         access = mmap.ACCESS_READ if self._readonly else mmap.ACCESS_WRITE
-        mapped = mmap.mmap(self.handle, file_size(self.header.capacity), access=access)
+        mapped = mmap.mmap(self.handle, file_size(header.capacity), access=access)
         self.slots: Rows = np.frombuffer(mapped, dtype=RECORD, offset=HEADER_SIZE)
+        self.header = header
 
     def grown(self) -> bool:
         """Whether the file has more slots than are mapped; they are mapped then."""
-        if read_header(self.handle, self._path).capacity == self.header.capacity:
+        if read_header(self.handle, self._path).capacity <= self.slots.size:
             return False
         self.refresh()
         return True
@@ -104,9 +105,9 @@ class RecordFile:
         OSError
             If the disk is full. The file is as it was.
         """
-        if capacity <= self.header.capacity or (self.grown() and capacity <= self.header.capacity):
+        if capacity <= self.slots.size or (self.grown() and capacity <= self.slots.size):
             return
-        wanted = max(capacity, self.header.capacity + self.header.capacity // _SHARE)
+        wanted = max(capacity, self.slots.size + self.slots.size // _SHARE)
         _lengthen(self.handle, self.header, -(-wanted // _STEP) * _STEP)
         self.refresh()
 
