@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from subsetopt.errors import ProblemError
 from subsetopt.inputs import checked_choice, checked_number
@@ -23,6 +25,7 @@ from subsetopt.policies.parts.sample_scores import (
 )
 from subsetopt.policies.parts.weight_cap import CappedPolicy, WeightCap
 from subsetopt.problem import Problem
+from subsetopt.solution import Solution
 
 __all__ = ["Balanced"]
 
@@ -48,7 +51,12 @@ class Balanced(CappedPolicy, StatelessPolicy):
     and the cube method draws a subset S with exactly these, of exactly k samples, such that
     :math:`\sum_{i \in S} w_i l_i` with the weights :math:`w_i = 1 / (n \pi_i)` is the mean loss of
     the batch, up to the last few candidates. The weighted gradient is unbiased without a cap; with
-    one the weights are :math:`\min(w_i, M / k)`.
+    one the weights are :math:`\min(w_i, M / k)`. With a power below 1 the weights are
+
+    .. math:: w_i = \frac{\pi_i^{-\gamma}}{\sum_j \pi_j^{1 - \gamma}},
+
+    which sum to 1 in expectation, as those with :math:`\gamma = 1` do, and are 1/k for
+    :math:`\gamma = 0`.
 
     Parameters
     ----------
@@ -67,11 +75,16 @@ class Balanced(CappedPolicy, StatelessPolicy):
         M, the largest training weight in units of 1/k, at least 1; None: no cap. A sample that
         looked easy and turns out hard has a large gradient and a huge weight: without a cap
         training diverges at high learning rates.
+    weight_power
+        :math:`\gamma`, from 0 to 1. With 1 (the default) the weights undo the preference for hard
+        samples and the weighted gradient is unbiased. With less they undo a part of it: they vary
+        less, and hard samples count for more than their share.
 
     Raises
     ------
     OptionError
-        If ``mix`` is not from 0 to 1, ``max_weight`` below 1, or a name none of those above.
+        If ``mix`` or ``weight_power`` is not from 0 to 1, ``max_weight`` below 1, or a name none of
+        those above.
 
     Notes
     -----
@@ -100,6 +113,9 @@ class Balanced(CappedPolicy, StatelessPolicy):
     mix: float = 0.0
     balance: Balance | None = "loss"
     max_weight: float | None = 10.0
+    weight_power: float = 1.0
+    # The expected sum of pi**-weight_power over a draw of the last proposal.
+    _power_sum: float = field(default=math.nan, init=False, repr=False, compare=False)
     _cap: WeightCap = field(init=False, repr=False, compare=False)
 
     # Its problems are random designs, which take no constraints.
@@ -109,6 +125,7 @@ class Balanced(CappedPolicy, StatelessPolicy):
         check_score(self.score)
         self.mix = checked_number("mix", self.mix, 0.0, 1.0)
         checked_choice("balance", self.balance, ("loss", "logit_gradients", None))
+        self.weight_power = checked_number("weight_power", self.weight_power, 0.0, 1.0)
         self._cap = WeightCap(self.max_weight)
 
     @property
@@ -128,7 +145,27 @@ class Balanced(CappedPolicy, StatelessPolicy):
         totals = [signal(signals, name, "balanced") for name in _BALANCES[self.balance]]
         table = to_host(_as_columns(scores, *map(as_float64, totals)))
         pi = inclusion_probabilities(table[:, 0], k)
+        if self.weight_power < 1.0:
+            self._power_sum = _expected_power_sum(pi, self.weight_power)
         return Problem(SamplingDesign(pi, table[:, 1:] if totals else None), k)
+
+    def weigh(self, solution: Solution) -> NDArray[np.float64]:
+        """Return the weights to train with, for a draw from the last proposal.
+
+        Raises
+        ------
+        ProblemError
+            If ``weight_power`` is below 1 and nothing was proposed.
+        """
+        if self.weight_power == 1.0:
+            return super().weigh(solution)
+        if math.isnan(self._power_sum):
+            raise ProblemError(
+                f"with weight_power={self.weight_power:g} the weights of 'balanced' depend on the "
+                "probabilities of all candidates: call propose() first."
+            )
+        inverse = solution.n * solution.weights  # 1 / pi
+        return self._cap(inverse**self.weight_power / self._power_sum)
 
     def state_dict(self) -> dict[str, Any]:
         """Return the record of what was cut."""
@@ -143,6 +180,12 @@ class Balanced(CappedPolicy, StatelessPolicy):
             If the state is not one of this policy.
         """
         self._cap.load_state_dict(state)
+
+
+def _expected_power_sum(pi: NDArray[np.float64], power: float) -> float:
+    """Return what divides ``pi**-power``, so that a draw's weights sum to what 1 / (n pi) do."""
+    positive = pi[pi > 0.0]
+    return float((positive ** (1.0 - power)).sum()) * pi.size / max(1, positive.size)
 
 
 def _as_columns(*parts: Array) -> Array:

@@ -107,8 +107,9 @@ class Policy(Protocol):
     ``presample`` (:class:`WithPresample`), ``weigh`` (:class:`WithWeigh`), ``solver``
     (:class:`WithSolver`), ``learns_from`` (:class:`WithLearnsFrom`), ``curves``
     (:class:`WithCurves`) and, for choosing over a data set, ``draw`` (:class:`WithDraw`),
-    ``epoch_order`` (:class:`WithEpochOrder`), ``refresh`` (:class:`WithRefresh`) and
-    ``wants_refresh`` (:class:`WithWantsRefresh`). A name that is nearly one of these is refused.
+    ``epoch_order`` (:class:`WithEpochOrder`), ``refresh`` (:class:`WithRefresh`),
+    ``wants_refresh`` (:class:`WithWantsRefresh`) and ``size`` (:class:`WithSize`). A name
+    that is nearly one of these, but for the last, is refused.
     """
 
     @property

@@ -99,6 +99,33 @@ def test_what_was_clipped_is_told() -> None:
     assert samples > 0
 
 
+@pytest.mark.parametrize("power", [0.0, 0.3, 1.0])
+def test_weights_sum_to_1_in_expectation_whatever_their_power(power: float) -> None:
+    policy = Balanced(max_weight=None, weight_power=power)
+    problem = policy.propose(SIGNALS, K, rng())
+    pi = problem.objective.inclusion  # type: ignore[attr-defined]
+    sums = []
+    for seed in range(2000):
+        drawn = so.solve(problem, seed=seed)
+        weights, own = policy.weigh(drawn), pi[drawn.indices]
+        # The weights are those of the power, but for one factor.
+        assert np.allclose(weights * own**power, weights[0] * own[0] ** power, rtol=1e-12)
+        sums.append(float(weights.sum()))
+    error = np.std(sums) / np.sqrt(len(sums))
+    assert abs(np.mean(sums) - 1.0) <= 4.0 * error + 1e-12
+    if power == 0.0:
+        assert np.allclose(weights, 1.0 / K)
+
+
+def test_a_power_leaves_out_what_is_never_drawn() -> None:
+    bounds = np.where(np.arange(N) % 2 == 0, 1.0, 0.0)
+    policy = Balanced(weight_power=0.0)
+    drawn = so.solve(policy.propose({**SIGNALS, "upper_bound": bounds}, K, rng()), seed=0)
+    assert np.allclose(policy.weigh(drawn), 0.5 / K)  # half of the batch stands for none but itself
+    with pytest.raises(so.ProblemError, match=r"weight_power=0\.5 .* call propose\(\) first"):
+        Balanced(weight_power=0.5).weigh(drawn)
+
+
 @pytest.mark.parametrize("k", [0, 1, N])
 def test_sizes(k: int) -> None:
     for name in ("balanced", "gradient-matching"):
@@ -109,6 +136,7 @@ def test_sizes(k: int) -> None:
     ("name", "options", "message"),
     [
         ("balanced", {"score": "losses"}, "score must be one of .*, got 'losses'. Did you mean"),
+        ("balanced", {"weight_power": 1.5}, "weight_power must"),
         ("balanced", {"mix": 1.5}, "mix must be a number from 0 to 1, got 1.5"),
         ("balanced", {"mix": None}, "mix must be a number from 0 to 1, got None"),
         ("balanced", {"balance": "logits"}, "'loss', 'logit_gradients' or None, got 'logits'"),

@@ -42,6 +42,7 @@ OWNERS = {
     policies.WithEpochOrder: {"uniform"},
     policies.WithRefresh: {"online-batch", "prioritized"},
     policies.WithWantsRefresh: {"online-batch"},
+    policies.WithSize: {"infobatch"},
 }
 
 
