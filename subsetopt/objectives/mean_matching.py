@@ -22,12 +22,15 @@ from subsetopt.inputs import (
     require_finite,
 )
 from subsetopt.objectives.base import Objective
-from subsetopt.objectives.precision import SMALLEST_TOLERANCE, is_single, relative_tolerance
+from subsetopt.objectives.precision import (
+    ROUNDING,
+    SMALLEST_TOLERANCE,
+    is_single,
+    relative_tolerance,
+)
 
 __all__ = ["MeanMatching", "MeanMatchingRows"]
 
-# Relative rounding of float64 sums, which limits how well a target far beyond all losses is met.
-_ROUNDING = 1e-13
 # Distances from a sum to hit that lies beyond this would overflow.
 _LARGEST_SUM = sys.float_info.max / 4.0
 # The number of losses from which on reading all of them takes longer than a call of NumPy does.
@@ -138,7 +141,7 @@ class MeanMatching(Objective):
         """Return the tolerance."""
         return max(
             self.relative_tolerance * self.spread,
-            _ROUNDING * abs(self.offset),
+            ROUNDING * abs(self.offset),
             self.least_tolerance,
         )
 
@@ -238,7 +241,7 @@ class MeanMatchingRows:
             MeanMatching(losses[row])  # raises what is wrong with it
         targets = np.add.reduce(values, axis=1) / n
         tolerances = np.maximum(first.relative_tolerance * scales, first.least_tolerance)
-        np.maximum(tolerances, _ROUNDING * np.abs(targets), out=tolerances)
+        np.maximum(tolerances, ROUNDING * np.abs(targets), out=tolerances)
         near = {}
         for row in np.flatnonzero(np.abs(values[:, 0] - values[:, -1]) < _NEAR * scales).tolist():
             alone = MeanMatching(np.array(losses[row]))

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["SMALLEST_TOLERANCE", "is_single", "relative_tolerance"]
+__all__ = ["ROUNDING", "SMALLEST_TOLERANCE", "is_single", "relative_tolerance"]
 
 # Shares of the mean magnitude that count as no difference: for input in single precision or less,
 # and for all other input.
@@ -14,6 +14,9 @@ _FLOAT32_TOLERANCE = float(np.finfo(np.float32).eps)
 _FLOAT64_TOLERANCE = 1e-9
 # The smallest tolerance: a smaller difference of two denormal numbers cannot be told from none.
 SMALLEST_TOLERANCE = 8 * float(np.finfo(np.float64).smallest_subnormal)
+
+# Relative rounding of float64 sums, which limits how well a target far beyond all data is met.
+ROUNDING = 1e-13
 
 
 def is_single(dtype: np.dtype[Any]) -> bool:

@@ -12,7 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from subsetopt.errors import ProblemError
 from subsetopt.inputs import as_array, as_carray, as_finite_vector, checked_choice
 from subsetopt.objectives.base import Objective
-from subsetopt.objectives.precision import SMALLEST_TOLERANCE, is_single, relative_tolerance
+from subsetopt.objectives.precision import (
+    ROUNDING,
+    SMALLEST_TOLERANCE,
+    is_single,
+    relative_tolerance,
+)
 
 __all__ = ["VectorMatching", "Weighting"]
 
@@ -60,7 +65,8 @@ class VectorMatching(Objective):
     Notes
     -----
     ``scale`` is the mean norm of the vectors. ``tolerance`` is the precision of the data:
-    ``eps(float32) * scale`` for float32 and narrower input, ``1e-9 * scale`` otherwise. Where
+    ``eps(float32) * scale`` for float32 and narrower input, ``1e-9 * scale`` otherwise, and at
+    least 1e-13 of the target's largest magnitude. Where
     weights are uniform and the vectors span less than a sixteenth of the scale, as with a constant
     added to all of them, 16 times their span takes its place. Nonnegative weights of a given subset
     solve its nonnegative least squares problem.
@@ -125,7 +131,12 @@ class VectorMatching(Objective):
         if self.n and not self.at_most and _as_long_as(total, _ALIKE * self.scale * self.n):
             self._center(mean=target is None)
         self.relative_tolerance = relative
-        self.tolerance = max(relative * self.spread, SMALLEST_TOLERANCE)
+        self.tolerance = self._precision()
+
+    def _precision(self) -> float:
+        """Return the tolerance."""
+        farthest = float(np.abs(self.offset).max()) if self.d else 0.0
+        return max(self.relative_tolerance * self.spread, ROUNDING * farthest, SMALLEST_TOLERANCE)
 
     def _center(self, *, mean: bool) -> None:
         """Set the base, the offset and the spread where the vectors are near each other."""
@@ -153,7 +164,7 @@ class VectorMatching(Objective):
             return self
         twin = copy.copy(self)
         twin.base, twin.offset, twin.spread = None, self.target, self.scale
-        twin.tolerance = max(self.relative_tolerance * self.scale, SMALLEST_TOLERANCE)
+        twin.tolerance = twin._precision()
         return twin
 
     @property

@@ -169,3 +169,16 @@ def test_an_error_of_the_backend_is_raised() -> None:
 
     with pytest.raises(so.SolverError, match="broken"):
         run_interruptible(work, lambda: None, Deadline(None))
+
+
+@pytest.mark.parametrize("name", ["scip", "highs", "gurobi", "cpsat"])
+@pytest.mark.parametrize("distance", [0.5, 1e6, 1e300])
+def test_a_target_beyond_all_losses_is_no_error(name: str, distance: float) -> None:
+    losses = np.array([1.0, 1.0 + 1e-13, 1.0])
+    problem = so.Problem(so.MeanMatching(losses, target=distance), 2)
+    if name not in so.available_solvers(problem):
+        pytest.skip(f"{name} is not usable here")
+    answer = so.solve(problem, name, time_limit=20, seed=0)
+    assert so.verify(problem, answer) and answer.has_solution
+    if distance < 1e300:
+        assert answer.status is so.Status.OPTIMAL

@@ -300,3 +300,11 @@ def test_vectors_that_are_all_equal_leave_nothing_to_prove(name: str) -> None:
         assert solution.status is so.Status.OPTIMAL
         assert so.verify(problem, solution)
         assert solution.bound == solution.objective
+
+
+@pytest.mark.parametrize("distance", [0.5, 1e6, 1e300])
+def test_what_rounding_hides_is_no_difference(distance: float) -> None:
+    problem = so.Problem(so.VectorMatching(np.ones((4, 2)), [distance, distance]), 2)
+    answer = so.solve(problem, "swap", seed=0)
+    assert answer.status is so.Status.OPTIMAL
+    assert problem.objective.tolerance <= 1e-13 * max(distance, 1.0)

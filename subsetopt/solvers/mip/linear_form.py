@@ -30,6 +30,9 @@ __all__ = ["LinearForm"]
 # A whole number is a hundredth of the tolerance of one chosen item: finer steps are slower, coarser
 # ones have fewer solutions.
 _STEPS = 100.0
+# The largest magnitude of a target, in units of the losses, so that no sum overflows. A bound on
+# the distance from this one holds for a target that is farther.
+_FARTHEST = 1e100
 # Largest magnitude up to which float64 holds each whole number.
 _EXACT = 2.0**53
 # Share of the tolerance, less what rounding costs, at which whole numbers may stop.
@@ -177,8 +180,9 @@ def _residual(
     objective, rules = problem.objective, problem.constraints
     assert isinstance(objective, MeanMatching)
     plain = objective.values / unit
-    offset = -problem.k * (objective.target / unit)
-    centered = plain - objective.target / unit, 0.0
+    target = max(-_FARTHEST, min(_FARTHEST, objective.target / unit))
+    offset = -problem.k * target
+    centered = plain - target, 0.0
     values, constant = (plain, offset) if rules.at_most else centered
     while True:
         ends = [rules.best_by(values), rules.best_by(-values)]

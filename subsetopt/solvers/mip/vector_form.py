@@ -15,6 +15,9 @@ from subsetopt.solvers.mip.program import GAP, LEAK, STOP_AT, Answer, Form, Prog
 
 __all__ = ["AbsoluteForm", "SquareForm"]
 
+# The largest coordinate of a target, in units of the vectors. A bound on the distance from this one
+# holds for a target that is farther, and HiGHS refuses coefficients of 1e15.
+_FARTHEST = 1e13
 # In whole numbers 1/sqrt(d) is a fraction with this denominator.
 _FRACTION = 2**16
 # Share of the precision that rounding to whole numbers may cost.
@@ -58,7 +61,7 @@ class AbsoluteForm(Form):
         objective, k = problem.objective, problem.k
         assert isinstance(objective, VectorMatching)
         unit = objective.scale or 1.0
-        vectors, target = objective.vectors / unit, objective.target / unit
+        vectors, target = objective.vectors / unit, _within_reach(objective.target, unit)
         offset = -k * target
         if not problem.constraints.at_most:
             # With an exact size the target is taken from every vector: smaller numbers.
@@ -191,7 +194,8 @@ class SquareForm(Form):
         unit = objective.scale or 1.0
         precision = objective.tolerance / unit
         vectors = objective.vectors[np.concatenate([frame.items, frame.forced])] / unit
-        return cls(frame, precision, unit, vectors, -objective.target / unit, True)
+        target = _within_reach(objective.target, unit)
+        return cls(frame, precision, unit, vectors, -target, True)
 
     def refine(self, answer: Answer, best: Choice | None) -> AbsoluteForm | None:
         """Go on to absolute values, which can prove a tiny norm: the root of its square cannot."""
@@ -210,6 +214,7 @@ class SquareForm(Form):
         elif start is not None:
             residual = scale * (self.offset + self.matrix[start].sum(axis=0))
             point = np.concatenate([start, residual])
+        goal = STOP_AT * self.precision * scale
         rows = [
             Rows.one(np.append(multiplied, m + j), np.append(column * scale, -1.0), -b, -b)
             for j, (column, b) in enumerate(zip(self.matrix.T, self.offset * scale, strict=True))
@@ -221,8 +226,14 @@ class SquareForm(Form):
             start=point,
             gap=0.0,
             scale=scale,
-            goal=(STOP_AT * self.precision * scale) ** 2,
+            goal=goal * goal,
             slack=LEAK * self.precision,
             squares=d,
             switches=switches,
         )
+
+
+def _within_reach(target: NDArray[np.float64], unit: float) -> NDArray[np.float64]:
+    """Return a target in units, its coordinates within what backends can tell from infinity."""
+    limit = _FARTHEST * unit
+    return np.clip(target, -limit, limit) / unit
