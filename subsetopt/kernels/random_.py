@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from subsetopt.kernels.compiling import njit
+from subsetopt.kernels.compiling import uncounted
 
 __all__ = ["next_below", "next_bits"]
 
@@ -18,7 +18,7 @@ _MIX2 = np.uint64(0x94D049BB133111EB)
 _S27, _S30, _S31, _S32 = np.uint64(27), np.uint64(30), np.uint64(31), np.uint64(32)
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def next_bits(state):
     """Return 64 random bits and advance ``state``, a uint64 array of one."""
     z = state[0] + _GOLDEN
@@ -28,7 +28,7 @@ def next_bits(state):
     return z ^ (z >> _S31)
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def next_below(state, n):
     """Return a random integer in [0, n), n < 2**32 (Lemire's multiply and shift)."""
     return np.int64(((next_bits(state) >> _S32) * np.uint64(n)) >> _S32)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from subsetopt.kernels.compiling import njit, uncounted
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.matching.bisection import nearest
 from subsetopt.kernels.matching.interval import distance_outside, without_farthest
 from subsetopt.kernels.matching.tree import record, set_node, start_record
@@ -66,7 +66,7 @@ def run_length(keys, x, step, most):
     return outside
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def _children(values, a, b, center):
     """Return the position x to branch on, the window with x in, and the one with x out.
 
@@ -78,7 +78,7 @@ def _children(values, a, b, center):
     return x, first, end, a, b - run_length(values, x, -1, b - a)
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def _is_settled(values, sums, tree, depth):
     """Look at a node; return whether it is cut, or its best subset is recorded.
 
@@ -115,7 +115,7 @@ def _is_settled(values, sums, tree, depth):
     return True
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def _add_child(values, sums, tree, depth):
     """Set the next child of a node: first the one whose interval lies better around the target."""
     node, size, target = tree.nodes[depth], tree.nodes[depth].size, tree.nodes[depth].target
@@ -167,7 +167,7 @@ def branch(values, sums, tree, work):
     return depth < 0
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def _middle(sums, a, b, k, t):
     """Return how far t is from the middle of the window's sums; infinity when there are none."""
     if k < 0 or k > b - a:

@@ -159,7 +159,7 @@ def _last_ones(values, limits, tree, depth):
     return work
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def _is_settled(values, limits, groups, by_cost, tree, depth):
     """Look at a node; return whether it is cut, or its best subset is recorded.
 
@@ -191,7 +191,7 @@ def _is_settled(values, limits, groups, by_cost, tree, depth):
     return False
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def _add_child(values, kinds, limits, tree, depth):
     """Set the next child of a node; return whether the limits allow it."""
     node, child, codes = tree.nodes[depth], tree.nodes[depth + 1], limits.codes

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from subsetopt.kernels.compiling import njit
+from subsetopt.kernels.compiling import njit, uncounted
 
 __all__ = ["enumerate_chunk", "next_combination"]
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def next_combination(comb, m):
     """Move on to the next combination of m; return the first changed place, -1 at the end."""
     size = comb.size

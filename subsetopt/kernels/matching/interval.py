@@ -60,7 +60,7 @@ def push(nodes, waiting, first, end, size, target):
     return waiting + 1
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def without_farthest(values, first, end, center):
     """Return the position of the window's value farthest from the center, and the other window."""
     if center - values[first] >= values[end - 1] - center:
@@ -68,7 +68,7 @@ def without_farthest(values, first, end, center):
     return end - 1, first, end - 1
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def distance_outside(sums, a, b, k, t):
     """Return how far t lies outside the sums of k values of a window; infinity when none."""
     if k < 0 or k > b - a:

@@ -58,7 +58,7 @@ def span_work(groups, m):
     return 4 + 2 * groups * _bits(m) + 2 * min(_search_work(groups, m), m)
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def _number(span, members, position, bottom):
     """Return how many members come before a position (bottom), or from it on, within quotas."""
     rank = first_not_below(members, span.begin, span.end, position)

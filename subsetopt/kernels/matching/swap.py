@@ -24,7 +24,7 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
 
-from subsetopt.kernels.compiling import njit, uncounted
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.limits import Limits
 from subsetopt.kernels.matching.draws import stratified_start, uniform_start
 from subsetopt.kernels.matching.swap_moves import (
@@ -82,7 +82,7 @@ def _bits(typingctx, x):
     return types.int64(types.float64), codegen
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def _bucket(gain, first_key):
     """Return the bucket of a gain: by its sign, exponent and first mantissa bits."""
     bits = _bits(gain)

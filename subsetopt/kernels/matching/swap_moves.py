@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from subsetopt.kernels.compiling import njit, uncounted
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.random_ import next_below
 
 __all__ = ["NONE", "PATIENCE", "goes_together", "is_reached", "shuffle", "swap_positions", "walk"]
@@ -44,7 +44,7 @@ def is_reached(values, subset, now):
     return now.best_distance <= now.goal
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def _share_a_position(table, p, q):
     """Whether two moves take the same position out or in; not if one of them is NONE."""
     if p < 0 or q < 0:
@@ -94,7 +94,7 @@ def _keeps_quotas(table, counts, limits, moves):
     return kept
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def _swap_places(a, b, subset, limits, now):
     """Swap the member at place a of the chosen with the position at place b of the rest."""
     i, j = subset.chosen[a], subset.rest[b]
@@ -109,7 +109,7 @@ def _swap_places(a, b, subset, limits, now):
         subset.counts[limits.codes[j]] += 1
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def _is_allowed(i, j, subset, limits, now):
     """Whether position j may take the place of i."""
     if limits.costs.size and now.cost + limits.costs[j] - limits.costs[i] > limits.capacity:

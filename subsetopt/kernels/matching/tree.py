@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from subsetopt.kernels.array_types import Floats, Ints
-from subsetopt.kernels.compiling import njit, uncounted
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.matching.interval import NODE as WINDOW
 
 __all__ = ["NODE", "PROGRESS", "Tree", "record", "set_node", "start_record"]
@@ -48,7 +48,7 @@ class Tree(NamedTuple):
     spans: NDArray[Any]  #: (groups,) scratch for ``quota_span``: a ``SPAN`` for each group
 
 
-@njit(cache=True, inline="always")
+@uncounted(forceinline=True)
 def set_node(tree, depth, first, end, size, target):
     """Set the node at a depth to a window that is not looked at yet."""
     node = tree.nodes[depth]
