@@ -1,4 +1,9 @@
-"""How kernels are compiled, and kept on disk."""
+"""How kernels are compiled, and kept on disk.
+
+The first use of a kernel waits for its compilation, most of which Numba spends on what no kernel
+needs. This is left out here, by the interfaces that Numba has for compilers and dispatchers of
+one's own; what a kernel computes is the same.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +13,32 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numba
-from numba.core import compiler, types, typing
+from numba.core import compiler, types
 from numba.core.codegen import JITCodeLibrary
 from numba.core.registry import CPUDispatcher
+from numba.core.typing.context import Context
+from numba.core.typing.templates import make_concrete_template
 
 from subsetopt.kernels.cache import KernelCache
 
-__all__ = ["njit", "uncounted"]
+__all__ = ["Kernel", "njit", "uncounted"]
 
 # Numba wraps every function for callers in C, which no kernel has.
 _COMMON: dict[str, Any] = {"no_cfunc_wrapper": True}
 
 
-class _Code(JITCodeLibrary):  # type: ignore[misc]
-    """The instructions of a kernel, optimized once all parts are together."""
+class _Code(JITCodeLibrary):
+    """The instructions of a kernel; Numba would optimize each function alone, and all together."""
 
     def _optimize_functions(self, ll_module: Any) -> None:
         ll_module.data_layout = self._codegen._data_layout
 
 
 class _Part(_Code):
-    """The instructions of a kernel as other kernels take them in, without machine code."""
+    """The instructions of a kernel that others call: they are optimized as a part of these."""
 
     def _optimize_final_module(self) -> None:
-        """Leave the instructions as they are: they are optimized where they are called."""
+        pass
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
@@ -39,20 +46,24 @@ class _Part(_Code):
         self._finalized = True
 
 
-class _Typing(typing.Context):  # type: ignore[misc]
-    """Numba's rules of types, and which of them applied: it asks for every operation anew."""
+class _Typing(Context):
+    """Numba's rules of types, and what they said of each operation.
 
-    _known: ClassVar[dict[Any, Any]] = {}
+    Numba tries all rules for every operation several times, and words an error for each that does
+    not apply: that is a quarter of the time of compiling.
+    """
+
+    _known: ClassVar[dict[tuple[int, Any], tuple[Any, Any]]] = {}
 
     @classmethod
     def of(cls, context: Any) -> _Typing:
-        """Return the rules of a context, with all that is added to them later."""
+        """Return the rules of a context, with all that are added to it later."""
         rules = cls.__new__(cls)
         rules.__dict__ = context.__dict__
         return rules
 
     def resolve_function_type(self, func: Any, args: Any, kws: Any) -> Any:
-        """Return the types of a call."""
+        """Return the types of a call, or None where no rule applies."""
         if kws or not isinstance(func, types.Function):
             return super().resolve_function_type(func, args, kws)
         call = id(func), tuple(args)
@@ -60,12 +71,12 @@ class _Typing(typing.Context):  # type: ignore[misc]
             resolved = super().resolve_function_type(func, args, kws)
             if resolved is None:
                 return None
-            self._known[call] = func, resolved
+            self._known[call] = func, resolved  # the function is kept, or its id would be reused
         return self._known[call][1]
 
 
-class _Pipeline(compiler.Compiler):  # type: ignore[misc]
-    """How Numba compiles a kernel."""
+class _Pipeline(compiler.Compiler):
+    """The stages of compiling, with the rules and the instructions of above."""
 
     def __init__(self, typingctx: Any, targetctx: Any, library: Any, *rest: Any) -> None:
         if library is None:
@@ -74,35 +85,51 @@ class _Pipeline(compiler.Compiler):  # type: ignore[misc]
         super().__init__(_Typing.of(typingctx), targetctx, library, *rest)
 
 
-class Kernel(CPUDispatcher):  # type: ignore[misc]
-    """A kernel, whose instructions become part of every kernel that calls it.
+class Kernel(CPUDispatcher):
+    """A kernel as Python calls it, and as other kernels do.
 
     Numba compiles what a kernel calls as if Python called it, too: it optimizes the instructions
     for themselves and again within every caller, and makes machine code and a wrapper for Python
-    that nobody calls. That is half of the time of compiling.
+    that nobody calls. Here they are only a part of the callers.
     """
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs, pipeline_class=_Pipeline)
-        self._parts: dict[Any, Any] = {}
+    def __init__(
+        self, py_func: Callable[..., Any], locals: Any = None, targetoptions: Any = None
+    ) -> None:
+        super().__init__(py_func, locals, targetoptions, pipeline_class=_Pipeline)
+        self._parts: dict[tuple[Any, ...], Any] = {}
+
+    def compile(self, sig: Any) -> Any:
+        """Compile for arguments of some types, and return what Python calls."""
+        with _uncollected():
+            entry = super().compile(sig)
+        compiled: Any
+        for compiled in self.overloads.values():
+            if compiled.entry_point is entry:
+                # Numba does so only for what it loads from disk, where parts are compiled, too.
+                for environment in compiled._find_referenced_environments():
+                    compiled.library.codegen.set_env(environment.env_name, environment)
+        return entry
 
     def get_call_template(self, args: Any, kws: Any) -> Any:
-        """Return what Numba has to know of a call by another kernel, with these types."""
+        """Return the types of a call by another kernel, with those of its arguments."""
         pysig, args = self.fold_argument_types(args, kws)
+        # Numba would compile once more for every constant.
         args = tuple(types.unliteral(kind) for kind in args)
         if args not in self._parts:
             self._parts[args] = self._part(args)
         name = self.py_func.__name__
         signatures = [part.signature for part in self._parts.values()]
-        template = typing.make_concrete_template(f"part({name})", name, signatures)
+        template = make_concrete_template(f"part({name})", name, signatures)
         return template, pysig, args, {}
 
     def get_overload(self, sig: Any) -> Any:
-        """Return the key by which Numba finds the instructions for arguments of these types."""
+        """Return the key by which callers find the instructions for arguments of some types."""
         return self._parts[tuple(sig)].library
 
-    def _part(self, args: Any) -> Any:
-        flags = compiler.Flags()
+    def _part(self, args: tuple[Any, ...]) -> Any:
+        """Compile for arguments of some types as a part of other kernels."""
+        flags: Any = compiler.Flags()
         self.targetdescr.options.parse_as_flags(flags, self.targetoptions)
         flags.no_compile = True
         flags.no_cpython_wrapper = True
@@ -121,16 +148,10 @@ class Kernel(CPUDispatcher):  # type: ignore[misc]
         target.insert_user_function(part.library, part.fndesc, [part.library])
         return part
 
-    def compile(self, sig: Any) -> Any:
-        """Compile for a signature, and return what Python calls."""
-        with _no_collection():
-            entry = super().compile(sig)
-        return entry
-
 
 @contextmanager
-def _no_collection() -> Iterator[None]:
-    """Switch the collection of garbage off, which takes a tenth of the time of compiling."""
+def _uncollected() -> Iterator[None]:
+    """Switch the collection of garbage off: it takes a tenth of the time, and finds nothing."""
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -141,15 +162,15 @@ def _no_collection() -> Iterator[None]:
 
 
 def njit(*, cache: bool, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Return Numba's decorator of that name, with a :class:`KernelCache` where one is asked for."""
+    """Return a decorator like Numba's of that name, with a :class:`KernelCache` if asked for."""
 
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher: Any = numba.njit(**_COMMON, **options)(function)
-        if dispatcher is function:
+        if dispatcher is function:  # it is, with NUMBA_DISABLE_JIT
             return function
-        if not {"inline", "parallel"} & set(options):
+        if "parallel" not in options:  # Numba makes functions of its own of parallel loops
             dispatcher = Kernel(function, targetoptions=dispatcher.targetoptions)
-        if cache:  # it is, with NUMBA_DISABLE_JIT
+        if cache:
             dispatcher._cache = KernelCache(function)
         return dispatcher
 

@@ -21,11 +21,23 @@ from subsetopt.kernels.matching.nearest import nearest_completion
 from subsetopt.kernels.matching.quotas import SPAN, quota_distance, quota_span
 from subsetopt.kernels.matching.radix_sort import ascending
 from subsetopt.kernels.matching.swap import best_single_swap
+from subsetopt.kernels.matching.windows import Scratch, sort
 from subsetopt.kernels.random_ import next_below
 
 FLOATS = st.floats(-50.0, 50.0, width=32)
 FINITE = st.floats(width=32, allow_nan=False, allow_infinity=False)
 VALUES = hnp.arrays(np.float64, st.integers(1, 12), elements=FLOATS).map(np.sort)
+
+
+def by_lattice(values: np.ndarray, size: int, target: float) -> float:
+    """Return the bound of the lattice."""
+    scratch = Scratch.of(values.size)
+    return float(lattice_distance(values, values.view(np.int64), size, target, 0.0, scratch))
+
+
+def by_branching(values: np.ndarray, size: int, target: float) -> float:
+    """Return the bound of the intervals."""
+    return float(branching_distance(values, size, target, Scratch.of(values.size)))
 
 
 @given(values=VALUES, data=st.data())
@@ -40,6 +52,23 @@ def test_best_single_swap_is_the_best_of_all_pairs(values: np.ndarray, data: st.
         ours = abs(residual - (values[j] - values[i]))
         best = abs(residual - (values[b] - values[a]))
         assert ours == pytest.approx(best, abs=1e-12)
+
+
+@given(numbers=hnp.arrays(np.float64, st.integers(0, 200), elements=FINITE), data=st.data())
+def test_a_window_is_sorted_and_the_rest_left_as_it_is(numbers, data: st.DataObject) -> None:
+    count = data.draw(st.integers(0, numbers.size))
+    ours = numbers.copy()
+    sort(ours, count, Scratch.of(0).windows)
+    assert np.array_equal(ours[:count], np.sort(numbers[:count]))
+    assert np.array_equal(ours[count:], numbers[count:])
+
+
+@pytest.mark.parametrize("period", [1, 2, 3, 1000, 200_000])
+def test_many_numbers_are_sorted_in_whatever_order_they_come(period: int) -> None:
+    numbers = (np.arange(200_000) % period).astype(np.float64)
+    for ours in (numbers.copy(), numbers[::-1].copy(), np.random.default_rng(0).permuted(numbers)):
+        sort(ours, ours.size, Scratch.of(0).windows)
+        assert np.array_equal(ours, np.sort(numbers))
 
 
 @given(values=VALUES, data=st.data())
@@ -65,7 +94,7 @@ def test_lattice_distance_is_exact_on_binary_fractions(
     values = np.sort(ints * 2.0**shift)
     size = data.draw(st.integers(1, values.size))
     target = data.draw(st.floats(-200.0, 200.0, width=32))
-    ours = lattice_distance(values, values.view(np.int64), size, target, 0.0)
+    ours = by_lattice(values, size, target)
     exact = float(reference.lattice_distance(values, size, target))
     if np.any(values):
         assert ours <= exact + 1e-12
@@ -83,7 +112,7 @@ def test_lattice_distance_never_exceeds_the_optimum_on_decimals(cents, dtype, da
     values = np.sort((cents / 100).astype(dtype).astype(np.float64))
     size = data.draw(st.integers(1, values.size))
     target = size * values.mean() + data.draw(st.floats(-0.02, 0.02))
-    ours = lattice_distance(values, values.view(np.int64), size, target, 0.0)
+    ours = by_lattice(values, size, target)
     assert ours <= reference.least_distance(values, size, target) + 1e-15
 
 
@@ -116,7 +145,7 @@ def test_the_branching_interval_is_a_bound_and_exact_when_it_proves(values, data
     target = size * values.mean() + data.draw(st.floats(-5.0, 5.0))
     least = reference.least_distance(values, size, target)
     plain = interval_distance(values, size, target)
-    branched = branching_distance(values, size, target)
+    branched = by_branching(values, size, target)
     assert plain <= least + 1e-9
     assert branched <= least + 1e-9
     assert branched == 0.0 or branched == pytest.approx(least, abs=1e-6)
@@ -126,7 +155,7 @@ def test_an_outlier_is_proved_by_a_few_nodes() -> None:
     values = np.sort(np.append(np.random.default_rng(0).exponential(size=127), 1e6))
     # The outlier cannot be made up for, and without it the largest others fall short.
     expected = 13 * values.mean() - values[114:127].sum()
-    assert branching_distance(values, 13, 13 * values.mean()) == pytest.approx(expected, rel=1e-9)
+    assert by_branching(values, 13, 13 * values.mean()) == pytest.approx(expected, rel=1e-9)
     assert interval_distance(values, 13, 13 * values.mean()) == 0.0
 
 
@@ -202,7 +231,7 @@ def test_the_span_of_a_window_is_that_of_a_greedy_pass(case, data) -> None:
 
 def test_lattice_distance_proves_half_a_cent() -> None:
     values = np.sort(np.round(np.random.default_rng(0).exponential(size=128), 2))
-    bound = lattice_distance(values, values.view(np.int64), 13, 10.005, 0.0)
+    bound = by_lattice(values, 13, 10.005)
     assert bound == pytest.approx(0.005, abs=1e-9)
 
 

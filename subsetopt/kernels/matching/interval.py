@@ -10,38 +10,24 @@ from __future__ import annotations
 
 import numpy as np
 
-from subsetopt.kernels.compiling import njit, uncounted
+from subsetopt.kernels.compiling import uncounted
 from subsetopt.kernels.matching.lattice import ROUNDING, lattice_distance
+from subsetopt.kernels.matching.windows import DEPTH, push
 
 __all__ = [
-    "DEPTH",
     "MOST_NODES",
-    "NODE",
     "branching_distance",
     "distance_outside",
     "interval_distance",
     "plain_distance",
-    "push",
     "without_farthest",
 ]
 
 # The largest number of nodes that a bound looks at.
 MOST_NODES = 200
-# The largest number of nodes that wait to be looked at.
-DEPTH = 64
-
-#: A node of the tree: a window of ascending values, and what is to be chosen from it.
-NODE = np.dtype(
-    [
-        ("first", np.int64),  # the window's first position
-        ("end", np.int64),  # the position after its last
-        ("size", np.int64),  # how many of the window to choose
-        ("target", np.float64),  # the sum that these should have
-    ]
-)
 
 
-@njit(cache=True)
+@uncounted
 def interval_distance(values, size, target):
     """Return how far the target lies outside the sums of ``size`` ascending values."""
     low, high, magnitude = 0.0, 0.0, abs(target)
@@ -50,14 +36,6 @@ def interval_distance(values, size, target):
         high += values[values.size - 1 - p]
         magnitude += abs(values[p]) + abs(values[values.size - 1 - p])
     return max(0.0, max(low - target, target - high) - ROUNDING * magnitude)
-
-
-@uncounted
-def push(nodes, waiting, first, end, size, target):
-    """Add a node to those that wait to be looked at; return how many there are."""
-    node = nodes[waiting]
-    node.first, node.end, node.size, node.target = first, end, size, target
-    return waiting + 1
 
 
 @uncounted(forceinline=True)
@@ -76,8 +54,8 @@ def distance_outside(sums, a, b, k, t):
     return max(sums[a + k] - sums[a] - t, t - (sums[b] - sums[b - k]), 0.0)
 
 
-@njit(cache=True)
-def branching_distance(values, size, target):
+@uncounted
+def branching_distance(values, size, target, scratch):
     """Return the least distance over the nodes of a small tree; 0 when it proves nothing.
 
     Parameters
@@ -86,16 +64,16 @@ def branching_distance(values, size, target):
         Values to choose from, shape (m,), float64, ascending.
     size, target
         How many to choose, and the sum to hit.
+    scratch
+        A :class:`Scratch` for m values, written to.
     """
-    m = values.size
-    prefix = np.empty(m + 1)
+    m, prefix, nodes = values.size, scratch.numbers, scratch.windows
     prefix[0] = 0.0
     magnitude = abs(target)
     for p in range(m):
         prefix[p + 1] = prefix[p] + values[p]
         magnitude += abs(values[p])
     center = values[m // 2]
-    nodes = np.empty(DEPTH, NODE)
     waiting = push(nodes, 0, 0, m, size, target)
     bound = np.inf
     for _ in range(MOST_NODES):
@@ -116,11 +94,11 @@ def branching_distance(values, size, target):
     return 0.0
 
 
-@njit(cache=True)
-def plain_distance(values, bits, size, target, useful_above):
+@uncounted
+def plain_distance(values, bits, size, target, useful_above, scratch):
     """Return the larger of the lattice bound and the branching interval bound.
 
     The parameters are those of ``lattice_distance``.
     """
-    lattice = lattice_distance(values, bits, size, target, useful_above)
-    return max(lattice, branching_distance(values, size, target))
+    lattice = lattice_distance(values, bits, size, target, useful_above, scratch)
+    return max(lattice, branching_distance(values, size, target, scratch))

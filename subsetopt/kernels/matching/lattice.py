@@ -13,7 +13,8 @@ import math
 
 import numpy as np
 
-from subsetopt.kernels.compiling import njit
+from subsetopt.kernels.compiling import uncounted
+from subsetopt.kernels.matching.windows import sort
 
 __all__ = ["ROUNDING", "binary_exponent", "lattice_distance"]
 
@@ -29,7 +30,7 @@ ROUNDING = 64 * 2.220446049250313e-16
 _FLOAT32 = 2.0**-23
 
 
-@njit(cache=True)
+@uncounted
 def _gcd(a, b):
     """Return the greatest common divisor of two nonnegative integers."""
     while b:
@@ -37,7 +38,7 @@ def _gcd(a, b):
     return a
 
 
-@njit(cache=True)
+@uncounted
 def binary_exponent(values, bits):
     """Return the largest e such that all values are multiples of 2**e; 0 when all are 0."""
     lowest = 2000
@@ -59,18 +60,23 @@ def binary_exponent(values, bits):
     return 0 if lowest == 2000 else lowest
 
 
-@njit(cache=True)
-def _error_sums(values, unit, inverse, size):
+@uncounted
+def _error_sums(values, unit, inverse, size, scratch):
     """Return the least and the largest sum of the rounding errors of ``size`` values."""
-    errors = np.empty(values.size)
-    for i in range(values.size):
+    errors = scratch.numbers
+    m = values.size
+    for i in range(m):
         errors[i] = values[i] - np.rint(values[i] * inverse) * unit
-    errors.sort()
-    return errors[:size].sum(), errors[values.size - size :].sum()
+    sort(errors, m, scratch.windows)
+    below, above = 0.0, 0.0
+    for i in range(size):
+        below += errors[i]
+        above += errors[m - size + i]
+    return below, above
 
 
-@njit(cache=True)
-def _distance(values, unit, inverse, size, target, useful_above, precision):
+@uncounted
+def _distance(values, unit, inverse, size, target, useful_above, precision, scratch):
     """Return the distance of the target from the sums for one unit; 0 when it is of no use.
 
     ``precision`` is the error per value up to which it counts as a multiple of the unit, and
@@ -100,7 +106,7 @@ def _distance(values, unit, inverse, size, target, useful_above, precision):
                 return 0.0
     below, above = 0.0, 0.0
     if worst > 0.0:
-        below, above = _error_sums(values, unit, inverse, size)
+        below, above = _error_sums(values, unit, inverse, size, scratch)
     offset = target - unit * (size * first)
     slack = ROUNDING * (abs(target) + size * largest * unit)
     if g == 0:
@@ -110,8 +116,8 @@ def _distance(values, unit, inverse, size, target, useful_above, precision):
     return max(0.0, min(rest - above, step_size - rest + below) - slack)
 
 
-@njit(cache=True)
-def lattice_distance(values, bits, size, target, useful_above):
+@uncounted
+def lattice_distance(values, bits, size, target, useful_above, scratch):
     """Return a lower bound on ``|sum of size values - target|`` from the lattice they lie on.
 
     Parameters
@@ -122,6 +128,8 @@ def lattice_distance(values, bits, size, target, useful_above):
         How many to choose, and the sum to hit.
     useful_above
         Bounds up to this one are of no use to the caller, and may come back as 0.
+    scratch
+        A :class:`Scratch` for m values, written to.
     """
     if values.size == 0 or size == 0:
         return abs(target)
@@ -134,16 +142,19 @@ def lattice_distance(values, bits, size, target, useful_above):
     bound = 0.0
     e = binary_exponent(values, bits)
     # Below 2**-1000 the inverse overflows; sums must stay exact in float64 and int64.
-    if e > -1000 and e < 1000 and size * (largest * 2.0**-e) < _LARGEST:
-        bound = _distance(values, 2.0**e, 2.0**-e, size, target, useful_above, 0.0)
+    if e > -1000 and e < 1000:
+        unit = 2.0**e
+        inverse = 1.0 / unit
+        if size * (largest * inverse) < _LARGEST:
+            bound = _distance(values, unit, inverse, size, target, useful_above, 0.0, scratch)
     if largest < 1e9 and largest > 1e-9:
         scale = 1.0
         for _ in range(_DECIMALS):
             scale *= 10.0
             if size * (largest * scale) < _LARGEST:
                 precision = min(_FLOAT32 * largest, 0.25 / (size * scale))
-                bound = max(
-                    bound,
-                    _distance(values, 1.0 / scale, scale, size, target, useful_above, precision),
+                of_decimals = _distance(
+                    values, 1.0 / scale, scale, size, target, useful_above, precision, scratch
                 )
+                bound = max(bound, of_decimals)
     return bound

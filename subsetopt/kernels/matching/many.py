@@ -13,6 +13,7 @@ from subsetopt.kernels.limits import Limits
 from subsetopt.kernels.matching.interval import plain_distance
 from subsetopt.kernels.matching.swap import REACHED, UNFINISHED, search
 from subsetopt.kernels.matching.swap_state import BUCKETS, MOVES, STATE, Subset, Table, reset
+from subsetopt.kernels.matching.windows import DEPTH, NODE, Scratch
 from subsetopt.kernels.threads import on_all_cores
 
 __all__ = ["ROW", "search_many"]
@@ -68,7 +69,10 @@ def _search_one(values, order, row, best, chunk, share):
         outcome = search(v, subset, limits, table, state, rng, work)
         if outcome == UNFINISHED and not bounded:
             bounded = True
-            row.bound = plain_distance(v, v.view(np.int64), size, row.target, 0.01 * row.tolerance)
+            scratch = Scratch(np.empty(m + 1), np.empty(DEPTH, NODE))
+            row.bound = plain_distance(
+                v, v.view(np.int64), size, row.target, 0.01 * row.tolerance, scratch
+            )
             now.goal = row.bound + goal
             if now.best_distance <= now.goal:
                 outcome = REACHED

@@ -12,8 +12,9 @@ import numpy as np
 
 from subsetopt.kernels.compiling import njit, uncounted
 from subsetopt.kernels.matching.bisection import first_not_below
-from subsetopt.kernels.matching.interval import DEPTH, MOST_NODES, NODE, push, without_farthest
+from subsetopt.kernels.matching.interval import MOST_NODES, without_farthest
 from subsetopt.kernels.matching.lattice import ROUNDING
+from subsetopt.kernels.matching.windows import DEPTH, NODE, push
 
 __all__ = ["SPAN", "quota_distance", "quota_nodes", "quota_span", "span_work"]
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from subsetopt.kernels.array_types import Floats, Ints
 from subsetopt.kernels.compiling import uncounted
-from subsetopt.kernels.matching.interval import NODE as WINDOW
+from subsetopt.kernels.matching.windows import NODE as WINDOW
 
 __all__ = ["NODE", "PROGRESS", "Tree", "record", "set_node", "start_record"]
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from subsetopt.kernels.matching import interval, quotas
 from subsetopt.kernels.matching.lattice import lattice_distance
+from subsetopt.kernels.matching.windows import Scratch
 from subsetopt.objectives import MeanMatching
 from subsetopt.problem import Problem
 from subsetopt.solvers.matching.pool import KnownDistance, Pool
@@ -37,10 +38,10 @@ def sum_distance(pool: Pool, useful_above: float) -> float:
 
 def _sum_distance(pool: Pool, useful_above: float) -> float:
     values, size, target = pool.values, pool.size, pool.target
-    bits = values.view(np.int64)
+    bits, scratch = values.view(np.int64), Scratch.of(values.size)
     if not pool.limits.codes.size:
-        return float(interval.plain_distance(values, bits, size, target, useful_above))
-    lattice = lattice_distance(values, bits, size, target, useful_above)
+        return float(interval.plain_distance(values, bits, size, target, useful_above, scratch))
+    lattice = lattice_distance(values, bits, size, target, useful_above, scratch)
     branched = quotas.quota_distance(values, pool.limits, pool.groups, size, target)
     return max(float(lattice), float(branched))
 

@@ -20,7 +20,7 @@ from subsetopt.kernels.matching.meet_in_the_middle import list_sums, stream_chun
 from subsetopt.kernels.matching.nearest import nearest_completion
 from subsetopt.kernels.matching.quotas import SPAN
 from subsetopt.kernels.matching.reachable import reachable_table, walk_back
-from subsetopt.kernels.matching.tree import NODE, PROGRESS, Tree, set_node
+from subsetopt.kernels.matching.tree import NODE, PROGRESS, Tree
 from subsetopt.problem import Problem
 from subsetopt.solvers.base import RawResult, SolveContext
 from subsetopt.solvers.matching.bounds import sum_distance
@@ -335,7 +335,8 @@ class _Branch:
             counts=np.zeros(groups, dtype=np.int64),
             spans=np.zeros(groups, dtype=SPAN),
         )
-        set_node(tree, 0, 0, m, pool.size, pool.target)
+        root = tree.nodes[0]
+        root["end"], root["size"], root["target"], root["taken"] = m, pool.size, pool.target, -1
         tree.progress["center"] = pool.values[m // 2]
         tree.progress["slack"] = self.slack
 
