@@ -20,6 +20,7 @@ from numba.core.typing.context import Context
 from numba.core.typing.templates import make_concrete_template
 
 from subsetopt.kernels.cache import KernelCache
+from subsetopt.kernels.progress import WATCH
 
 __all__ = ["Kernel", "njit", "uncounted"]
 
@@ -35,10 +36,19 @@ class _Code(JITCodeLibrary):
 
 
 class _Part(_Code):
-    """The instructions of a kernel that others call: they are optimized as a part of these."""
+    """The instructions of a kernel that others call: they are optimized as a part of these.
+
+    Where the order of sums is free, they are also optimized alone: within its callers, a loop is
+    not always found to be one that can be done several numbers at a time.
+    """
+
+    def __init__(self, codegen: Any, name: str, *, alone: bool) -> None:
+        super().__init__(codegen, name)
+        self._alone = alone
 
     def _optimize_final_module(self) -> None:
-        pass
+        if self._alone:
+            super()._optimize_final_module()
 
     def _finalize_final_module(self) -> None:
         self._finalize_dynamic_globals()
@@ -96,7 +106,7 @@ class Kernel(CPUDispatcher):
     def __init__(
         self, py_func: Callable[..., Any], locals: Any = None, targetoptions: Any = None
     ) -> None:
-        super().__init__(py_func, locals, targetoptions, pipeline_class=_Pipeline)
+        super().__init__(py_func, locals or {}, targetoptions or {}, pipeline_class=_Pipeline)
         self._parts: dict[tuple[Any, ...], Any] = {}
 
     def compile(self, sig: Any) -> Any:
@@ -117,7 +127,9 @@ class Kernel(CPUDispatcher):
         # Numba would compile once more for every constant.
         args = tuple(types.unliteral(kind) for kind in args)
         if args not in self._parts:
+            WATCH.begin()
             self._parts[args] = self._part(args)
+            WATCH.end()
         name = self.py_func.__name__
         signatures = [part.signature for part in self._parts.values()]
         template = make_concrete_template(f"part({name})", name, signatures)
@@ -142,7 +154,9 @@ class Kernel(CPUDispatcher):
             return_type=None,
             flags=flags,
             locals=self.locals,
-            library=_Part(target.codegen(), self.py_func.__qualname__),
+            library=_Part(
+                target.codegen(), self.py_func.__qualname__, alone=bool(flags.fastmath.flags)
+            ),
             pipeline_class=_Pipeline,
         )
         target.insert_user_function(part.library, part.fndesc, [part.library])

@@ -186,6 +186,23 @@ def test_firstuse(tmp_path: Path) -> None:
     assert all(float(seconds) >= 0.0 for seconds in row[2:])
 
 
+def test_firstuse_against_another_checkout(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    other = tmp_path / "other"
+    other.mkdir()
+    arguments = ("firstuse", "--uses", "uniform", "--against", str(other), "--out", str(tmp_path))
+    assert "no folder subsetopt" in " ".join(run(*arguments, code=2).replace("│", " ").split())
+    for folder in ("subsetopt", "adapters"):
+        (other / folder).symlink_to(Path(__file__).parents[2] / folder)
+    run(*arguments)
+    times, ratios = json.loads((tmp_path / "firstuse.json").read_text())["tables"]
+    assert [row[:3] for row in times["rows"]] == [
+        ["first step of uniform", checkout, 0] for checkout in ("this", "other")
+    ]
+    (row,) = ratios["rows"]
+    assert row[0] == "first step of uniform" and all(float(ratio) >= 0.0 for ratio in row[1:])
+
+
 def test_gradnorms(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     run("gradnorms", "--batch", "6", "--repeats", "1", "--out", str(tmp_path))
