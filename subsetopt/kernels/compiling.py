@@ -38,13 +38,19 @@ class _Code(JITCodeLibrary):
 class _Part(_Code):
     """The instructions of a kernel that others call: they are optimized as a part of these.
 
-    Where the order of sums is free, they are also optimized alone: within its callers, a loop is
-    not always found to be one that can be done several numbers at a time.
+    If asked for, they are also optimized alone, as Numba would: within its callers, a loop is not
+    always found to be one that takes several numbers at a time.
     """
 
     def __init__(self, codegen: Any, name: str, *, alone: bool) -> None:
         super().__init__(codegen, name)
         self._alone = alone
+
+    def _optimize_functions(self, ll_module: Any) -> None:
+        if self._alone:
+            JITCodeLibrary._optimize_functions(self, ll_module)
+        else:
+            super()._optimize_functions(ll_module)
 
     def _optimize_final_module(self) -> None:
         if self._alone:
@@ -101,7 +107,14 @@ class Kernel(CPUDispatcher):
     Numba compiles what a kernel calls as if Python called it, too: it optimizes the instructions
     for themselves and again within every caller, and makes machine code and a wrapper for Python
     that nobody calls. Here they are only a part of the callers.
+
+    Attributes
+    ----------
+    alone
+        Whether the instructions are also optimized before they become a part of callers.
     """
+
+    alone = False
 
     def __init__(
         self, py_func: Callable[..., Any], locals: Any = None, targetoptions: Any = None
@@ -154,9 +167,7 @@ class Kernel(CPUDispatcher):
             return_type=None,
             flags=flags,
             locals=self.locals,
-            library=_Part(
-                target.codegen(), self.py_func.__qualname__, alone=bool(flags.fastmath.flags)
-            ),
+            library=_Part(target.codegen(), self.py_func.__qualname__, alone=self.alone),
             pipeline_class=_Pipeline,
         )
         target.insert_user_function(part.library, part.fndesc, [part.library])
@@ -175,8 +186,13 @@ def _uncollected() -> Iterator[None]:
             gc.enable()
 
 
-def njit(*, cache: bool, **options: Any) -> Callable[[Callable[..., Any]], Any]:
-    """Return a decorator like Numba's of that name, with a :class:`KernelCache` if asked for."""
+def njit(
+    *, cache: bool, alone: bool = False, **options: Any
+) -> Callable[[Callable[..., Any]], Any]:
+    """Return a decorator like Numba's of that name, with a :class:`KernelCache` if asked for.
+
+    With ``alone``, loops of the kernel are optimized before it becomes a part of others.
+    """
 
     def compiled(function: Callable[..., Any]) -> Any:
         dispatcher: Any = numba.njit(**_COMMON, **options)(function)
@@ -184,6 +200,7 @@ def njit(*, cache: bool, **options: Any) -> Callable[[Callable[..., Any]], Any]:
             return function
         if "parallel" not in options:  # Numba makes functions of its own of parallel loops
             dispatcher = Kernel(function, targetoptions=dispatcher.targetoptions)
+            dispatcher.alone = alone
         if cache:
             dispatcher._cache = KernelCache(function)
         return dispatcher

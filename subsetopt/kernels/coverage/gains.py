@@ -24,7 +24,7 @@ _RUN = 512
 _FAST = {"reassoc", "contract", "nsz", "nnan"}
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, alone=True, fastmath=_FAST)
 def _gain(row, current):
     """Return the sum of what a row exceeds the current values by.
 
@@ -42,7 +42,7 @@ def _gain(row, current):
     return total
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, alone=True, fastmath=_FAST)
 def _loss(row, low, high):
     """Return by how much the gain of a row falls when the best values rise from low to high."""
     total, zero = 0.0, row.dtype.type(0.0)

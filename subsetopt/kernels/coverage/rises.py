@@ -37,7 +37,7 @@ def lay_blocks(points, clients, blocks):
             block[c, column] = points[clients[i], c]
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, alone=True, fastmath=_FAST)
 def _products(block, chosen, first, out):
     """Write the products of a block with four vectors to the rows of ``out``."""
     d, m = block.shape
@@ -69,7 +69,7 @@ def _products(block, chosen, first, out):
         c += 1
 
 
-@njit(cache=True, fastmath=_FAST)
+@njit(cache=True, alone=True, fastmath=_FAST)
 def _rise(row, low, high):
     """Return the sum of how far values reach from ``low`` to ``high``."""
     total, zero = np.float32(0.0), np.float32(0.0)
