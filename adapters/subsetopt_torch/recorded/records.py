@@ -16,7 +16,7 @@ from subsetopt.ledger import Ledger
 from subsetopt.ledger.records import columns, empty_rows
 from subsetopt.policies import Feedback, to_host
 from subsetopt_torch.arguments import Ids
-from subsetopt_torch.recorded.settings import RecordedScores, ScoreSignal
+from subsetopt_torch.recorded.settings import RecordedScores, ScoreSignal, score_signal
 from subsetopt_torch.selection.named_policy import NamedPolicy
 
 # The signals that a training forward gives.
@@ -101,7 +101,7 @@ class BatchRecords:
             If the policy requires signals that are not recorded.
         """
         settings = RecordedScores.of(recorded)
-        return cls(settings, settings.score_signal(named))
+        return cls(settings, score_signal(settings, named))
 
     def now(self, step: int) -> int:
         """Return the time to record at selection number ``step``."""

@@ -13,7 +13,7 @@ from subsetopt.policies import list_policies
 from subsetopt.policies.base import FORWARD_SIGNALS
 from subsetopt_torch.selection.named_policy import NamedPolicy
 
-__all__ = ["Missing", "RecordedScores", "ScoreSignal"]
+__all__ = ["Missing", "RecordedScores", "ScoreSignal", "score_signal"]
 
 # What becomes of samples without a record that can be used.
 Missing: TypeAlias = Literal["score", "take", "mean"]
@@ -108,30 +108,31 @@ class RecordedScores:
         """Return the settings themselves, or the default ones for a ledger."""
         return recorded if isinstance(recorded, RecordedScores) else cls(recorded)
 
-    def score_signal(self, named: NamedPolicy) -> ScoreSignal | None:
-        """Return the signal that the column of scores holds for a policy; None for none.
 
-        Raises
-        ------
-        OptionError
-            If the policy requires a signal that no record has. The message names the policies that
-            require none.
-        """
-        required = frozenset(named.policy.requires)
-        signals = get_args(ScoreSignal) if self.scores is None else (self.scores,)
-        column = next((name for name in signals if name in required), self.scores)
-        lacking = (required & FORWARD_SIGNALS) - {"losses", column}
-        if lacking:
-            held = "losses" if self.scores is None else f"losses and {self.scores}"
-            if self.scores is None:
-                held += f" and one of {' and '.join(get_args(ScoreSignal))}"
-            able = [
-                spec.name
-                for spec in list_policies()
-                if not (frozenset(spec.requires) & FORWARD_SIGNALS) - {"losses", *signals}
-            ]
-            raise OptionError(
-                f"policy {named.name!r} requires {', '.join(sorted(lacking))}, and records hold "
-                f"{held}. Policies that can live on these: {', '.join(able)}."
-            )
-        return column
+def score_signal(settings: RecordedScores, named: NamedPolicy) -> ScoreSignal | None:
+    """Return the signal that the column of scores holds for a policy; None for none.
+
+    Raises
+    ------
+    OptionError
+        If the policy requires a signal that no record has. The message names the policies that
+        require none.
+    """
+    required = frozenset(named.policy.requires)
+    signals = get_args(ScoreSignal) if settings.scores is None else (settings.scores,)
+    column = next((name for name in signals if name in required), settings.scores)
+    lacking = (required & FORWARD_SIGNALS) - {"losses", column}
+    if lacking:
+        held = "losses" if settings.scores is None else f"losses and {settings.scores}"
+        if settings.scores is None:
+            held += f" and one of {' and '.join(get_args(ScoreSignal))}"
+        able = [
+            spec.name
+            for spec in list_policies()
+            if not (frozenset(spec.requires) & FORWARD_SIGNALS) - {"losses", *signals}
+        ]
+        raise OptionError(
+            f"policy {named.name!r} requires {', '.join(sorted(lacking))}, and records hold "
+            f"{held}. Policies that can live on these: {', '.join(able)}."
+        )
+    return column
