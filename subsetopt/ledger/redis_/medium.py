@@ -231,8 +231,10 @@ class RedisMedium:
                 "has it; a batch that was under way may be recorded or not, and can be repeated."
             ) from error
         except redis.exceptions.RedisError as error:
+            # Of a pipeline, older clients quote the whole command, a batch of records, before this.
+            why = str(error).rpartition(" caused error: ")[2].rstrip(".")
             raise LedgerError(
-                f"{self.url} refuses: {error}. What was recorded before is all there."
+                f"{self.url} refuses: {why:.300}. What was recorded before is all there."
             ) from error
 
 
