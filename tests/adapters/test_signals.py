@@ -179,7 +179,7 @@ def test_only_what_is_required_is_computed(loss: str, monkeypatch: pytest.Monkey
     def forbidden(*args: Any, **keywords: Any) -> None:
         raise AssertionError("nothing of this is required")
 
-    for name in ("_with_gradients", "OutputLayer", "_of_gradients", "gradient_norms"):
+    for name in ("_with_gradients", "OutputLayer", "_of_gradients", "norms_of_rows"):
         monkeypatch.setattr(f"subsetopt_torch.signals.scoring_forward.{name}", forbidden)
     policy = Taking("losses", "logits")
     make(policy=policy, loss_fn=LOSSES[loss])(*batch())
