@@ -249,6 +249,25 @@ def test_a_half_written_record_is_read_from_the_journal(filled: Path) -> None:
         assert reader.stats().damaged == 0
 
 
+def test_a_reader_never_sees_a_record_before_its_place_has_it(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A record is half written, then whole; the journal has the next batch already."""
+    first, second = sealed([9], [0.5], step=6), sealed([9], [0.25], step=7)
+    pending(filled, second)
+    slots = slots_of(filled)
+    slots["step"][9] = 6
+    original = Journal.pending
+
+    def finish(journal: Journal) -> Batch | None:
+        slots[9] = first.rows[0]
+        return original(journal)
+
+    with open_dense(filled, readonly=True) as reader:
+        monkeypatch.setattr(Journal, "pending", finish)
+        assert reader.lookup([9]).losses[0] == 0.5
+
+
 @pytest.mark.parametrize("field", ["loss", "score", "step", "model_version", "check"])
 def test_a_damaged_record_counts_as_not_found(filled: Path, field: str) -> None:
     slots = slots_of(filled)

@@ -37,10 +37,13 @@ class Batch(NamedTuple):
         int64, shape (n,), without repeats.
     rows
         The records with their checks, shape (n,).
+    head
+        The head of the journal that it was read from; empty for a batch that is not written yet.
     """
 
     ids: NDArray[np.int64]
     rows: Rows
+    head: bytes = b""
 
 
 class Journal:
@@ -108,7 +111,11 @@ class Journal:
         if head != self._head(count, body):
             return None
         ids = np.frombuffer(body, dtype="<i8", count=count).astype(np.int64)
-        return Batch(ids, np.frombuffer(body, dtype=RECORD, offset=count * _ID_SIZE))
+        return Batch(ids, np.frombuffer(body, dtype=RECORD, offset=count * _ID_SIZE), head)
+
+    def still_has(self, batch: Batch) -> bool:
+        """Whether a batch that was pending has been pending ever since."""
+        return os.pread(self._handle(), _HEAD.size, 0) == batch.head
 
     def close(self) -> None:
         """Close the file."""

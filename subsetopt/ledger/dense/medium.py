@@ -219,12 +219,15 @@ class DenseMedium:
             Positions of those that did not pass.
         """
         for _ in range(_LOOKS):
-            _take_from(self._journal.pending(), keys, rows, broken)
-            broken = broken[~intact(rows[broken], keys[broken])]
-            if not broken.size:
-                return
+            batch = self._journal.pending()
             rows[broken] = self._file.slots.take(keys[broken])
             broken = broken[~intact(rows[broken], keys[broken])]
+            # A batch that was pending before and after this look is the one that is being put in
+            # place. One that comes later may hold a record that others do not see yet, and this
+            # reader would then see an older one again.
+            if broken.size and batch is not None and self._journal.still_has(batch):
+                _take_from(batch, keys, rows, broken)
+                broken = broken[~intact(rows[broken], keys[broken])]
             if not broken.size:
                 return
             time.sleep(_PAUSE)
@@ -239,12 +242,8 @@ class DenseMedium:
             yield np.arange(start, start + part.size), part
 
 
-def _take_from(
-    batch: Batch | None, keys: NDArray[np.int64], rows: Rows, broken: NDArray[np.intp]
-) -> None:
+def _take_from(batch: Batch, keys: NDArray[np.int64], rows: Rows, broken: NDArray[np.intp]) -> None:
     """Replace broken records by those of a batch that counts."""
-    if batch is None:
-        return
     order = np.argsort(batch.ids)
     places = np.searchsorted(batch.ids, keys[broken], sorter=order).clip(max=batch.ids.size - 1)
     found = batch.ids[order[places]] == keys[broken]
