@@ -95,9 +95,9 @@ class ActiveSet:
         self.points = points if unit == 1.0 else points / unit
         self.target = target if unit == 1.0 else target / unit
         self.unit = unit
-        #: Of points that were made longer the largest entries, and the lengths beside these; 1 for
-        #: all others. None where there are none.
-        self.shortness: tuple[NDArray[np.float64], NDArray[np.float64]] | None = None
+        #: What the weights are to be multiplied by, as factors and exponents of 2, where points
+        #: were made longer; None where none was.
+        self.shortness: tuple[NDArray[np.float64], NDArray[np.int64]] | None = None
         short = _NO_POINTS
         if n and norms.min() < _SHORT * unit:
             short = np.flatnonzero((norms > 0.0) & (norms < _SHORT * unit))
@@ -144,10 +144,11 @@ class ActiveSet:
         lengths = np.sqrt(np.einsum("ij,ij->i", directions, directions))
         self.points = self.points.copy()
         self.points[short] = directions / lengths[:, None]
-        # The quotients by the unit may vanish.
-        self.shortness = np.full(points.shape[0], self.unit), np.ones(points.shape[0])
-        for every, own in zip(self.shortness, (largest, lengths), strict=True):
-            every[short] = own
+        fraction, exponent = math.frexp(self.unit)
+        fractions, exponents = np.frexp(largest)
+        self.shortness = np.ones(points.shape[0]), np.zeros(points.shape[0], dtype=np.int64)
+        self.shortness[0][short] = fraction / (fractions * lengths)
+        self.shortness[1][short] = exponent - exponents
 
     def _coded(self, norms: NDArray[np.float64], lengths: NDArray[np.float64]) -> kernel.Coded:
         """Return the points in 8 bits where there are many, and room for products with them."""
@@ -195,9 +196,9 @@ class ActiveSet:
         weights = self._active.weights[: self._active.size[0]]
         if self.shortness is None:
             return weights
-        largest, lengths = (part[self.chosen] for part in self.shortness)
+        factors, exponents = (part[self.chosen] for part in self.shortness)
         with np.errstate(over="ignore"):
-            return np.minimum(weights * self.unit / largest / lengths, _LARGEST)
+            return np.minimum(np.ldexp(weights * factors, exponents), _LARGEST)
 
     def dual_bound(self) -> float:
         r"""Return a lower bound on the residual over all allowed points, however many.
@@ -241,10 +242,10 @@ def _largest_weights(directions: NDArray[np.float64]) -> float:
 
 def _norms(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the norm of every row, without overflow or underflow of the squares."""
-    largest = float(np.abs(points).max()) if points.size else 0.0
-    if largest == 0.0 or 1e-60 < largest < 1e60:
+    largest = np.abs(points).max(axis=1, initial=0.0)
+    if not largest.size or (largest.min() > _SHORT and largest.max() < 1.0 / _SHORT):
         return np.asarray(np.sqrt(np.einsum("ij,ij->i", points, points)))
-    scaled = points / largest
+    scaled = points / np.where(largest > 0.0, largest, 1.0)[:, None]
     return np.asarray(largest * np.sqrt(np.einsum("ij,ij->i", scaled, scaled)))
 
 

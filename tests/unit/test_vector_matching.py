@@ -270,6 +270,14 @@ def test_a_vector_far_shorter_than_others_has_a_norm(solver: str, size: float) -
     assert answer.indices.tolist() == [1] and answer.weights == pytest.approx([2e190])
 
 
+@pytest.mark.parametrize("solver", ["auto", "omp", "exhaustive"])
+def test_a_short_vector_beside_a_long_one_gets_a_weight(solver: str) -> None:
+    vectors = np.array([[1.0, 0.0], [0.0, 5e-171], [0.0, 0.0]])
+    problem = so.Problem(so.VectorMatching(vectors, [3.0, 10.0], "nonnegative"), 2)
+    answer = so.solve(problem, solver)
+    assert answer.indices.tolist() == [0, 1] and answer.weights == pytest.approx([3.0, 2e171])
+
+
 @pytest.mark.parametrize("solver", ["auto", "omp", "giga", "exhaustive", "frank-wolfe"])
 def test_weights_that_do_not_fit_into_float64_are_the_largest(solver: str) -> None:
     vectors = np.array([[34.0, 2.0, 13.0], [22.0, 24.0, -35.0], [0.0, 0.0, 1.0]]) * 5e-324
