@@ -315,3 +315,24 @@ def test_auto_leaves_hopeless_vectors_to_swap() -> None:
     parts = [auto._part(so.Deadline(8.0), share).seconds for share in (0.25, 0.5, 1.0)]
     assert all(first < second for first, second in pairwise(parts))
     assert parts[2] == pytest.approx(8.0, abs=0.1)
+
+
+@pytest.mark.parametrize("name", MIP)
+@pytest.mark.parametrize("kind", ["mean", "vectors", "zeros"])
+def test_a_target_far_beyond_all_values_is_no_trouble(name: str, kind: str) -> None:
+    values = {"mean": np.arange(5.0), "vectors": np.eye(5, 3), "zeros": np.zeros((4, 2))}[kind]
+    for size in (1e29, 1e248):
+        if kind == "mean":
+            objective = so.MeanMatching(values * 1e-281, -size)
+        else:
+            objective = so.VectorMatching(values * 1e-281, np.full(values.shape[1], size))
+        answer = so.solve(so.Problem(objective, 2), name, time_limit=20.0, seed=0)
+        assert answer.has_solution and answer.bound <= answer.objective
+
+
+@pytest.mark.parametrize("name", MIP)
+def test_a_band_around_denormal_losses_is_searched(name: str) -> None:
+    losses = np.array([-29.0, 0.0, 5.0]) * 5e-324
+    problem = so.Problem(so.ScoredMatching([0.9, 0.5, 0.1], losses, 2e-322), 1)
+    answer = so.solve(problem, name, time_limit=20.0, seed=0)
+    assert answer.status is so.Status.OPTIMAL and answer.indices.tolist() == [0]

@@ -15,6 +15,7 @@ from subsetopt.solvers.base import RawResult
 
 __all__ = [
     "CAPACITY_UNITS",
+    "FAR",
     "LARGEST_SUM",
     "Choice",
     "Frame",
@@ -31,6 +32,9 @@ LARGEST_SUM = 2.0**60
 # The right-hand side of the cost row after scaling: a backend's absolute tolerance of 1e-6 is then
 # 1e-10 of the capacity.
 CAPACITY_UNITS = 1e4
+# Values are measured in this share of a target that is far beyond them, so that no quotient is too
+# large for a backend.
+FAR = 1e-6
 # Steps per item, at most, into which the coefficients of a band are rounded.
 _BAND_STEPS = 4e9
 

@@ -17,6 +17,7 @@ from subsetopt.objectives import MeanMatching, ScoredMatching, TopScores
 from subsetopt.problem import Problem
 from subsetopt.solvers.mip.constraint_rows import (
     CAPACITY_UNITS,
+    FAR,
     LARGEST_SUM,
     Choice,
     Frame,
@@ -30,9 +31,8 @@ __all__ = ["LinearForm"]
 # A whole number is a hundredth of the tolerance of one chosen item: finer steps are slower, coarser
 # ones have fewer solutions.
 _STEPS = 100.0
-# The largest magnitude of a target, in units of the losses, so that no sum overflows. A bound on
-# the distance from this one holds for a target that is farther.
-_FARTHEST = 1e100
+# The smallest unit of losses: half of it is 0.
+_SMALLEST = float(np.finfo(np.float64).smallest_subnormal)
 # Largest magnitude up to which float64 holds each whole number.
 _EXACT = 2.0**53
 # Share of the tolerance, less what rounding costs, at which whole numbers may stop.
@@ -72,7 +72,7 @@ class LinearForm(Form):
         """Return the form of a problem."""
         objective = problem.objective
         if isinstance(objective, MeanMatching):
-            unit = objective.scale or 1.0
+            unit = max(objective.scale, FAR * abs(objective.target)) or 1.0
             frame, values, offset, sign = _residual(problem, frame, unit)
             absolute, factor = sign == 0, unit / problem.k
             precision = problem.k * objective.tolerance / unit
@@ -154,7 +154,7 @@ def _banded(problem: Problem, frame: Frame) -> Frame:
     objective, rules, k = problem.objective, problem.constraints, problem.k
     assert isinstance(objective, ScoredMatching)
     # As for costs, a backend's tolerance is then a small part of the width left for rounding.
-    unit = (objective.matching.scale or 1.0) / CAPACITY_UNITS
+    unit = max((objective.matching.scale or 1.0) / CAPACITY_UNITS, _SMALLEST)
     center = 0.0 if rules.at_most else objective.target
     losses = objective.losses / unit - center / unit
     low, high = (end / unit - k * (center / unit) for end in objective.window(k))
@@ -180,7 +180,7 @@ def _residual(
     objective, rules = problem.objective, problem.constraints
     assert isinstance(objective, MeanMatching)
     plain = objective.values / unit
-    target = max(-_FARTHEST, min(_FARTHEST, objective.target / unit))
+    target = objective.target / unit
     offset = -problem.k * target
     centered = plain - target, 0.0
     values, constant = (plain, offset) if rules.at_most else centered

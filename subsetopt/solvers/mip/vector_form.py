@@ -10,18 +10,17 @@ from numpy.typing import NDArray
 
 from subsetopt.objectives import VectorMatching
 from subsetopt.problem import Problem
-from subsetopt.solvers.mip.constraint_rows import LARGEST_SUM, Choice, Frame, Rows
+from subsetopt.solvers.mip.constraint_rows import FAR, LARGEST_SUM, Choice, Frame, Rows
 from subsetopt.solvers.mip.program import GAP, LEAK, STOP_AT, Answer, Form, Program
 
 __all__ = ["AbsoluteForm", "SquareForm"]
 
-# The largest coordinate of a target, in units of the vectors. A bound on the distance from this one
-# holds for a target that is farther, and HiGHS refuses coefficients of 1e15.
-_FARTHEST = 1e13
 # In whole numbers 1/sqrt(d) is a fraction with this denominator.
 _FRACTION = 2**16
 # Share of the precision that rounding to whole numbers may cost.
 _ROUNDING = 0.1
+# Relative rounding in double precision.
+_DOUBLE = float(np.finfo(np.float64).eps)
 # Tangents whose cosine is above this count as one.
 _SAME = 1.0 - 1e-14
 
@@ -60,14 +59,17 @@ class AbsoluteForm(Form):
         """Return the form of a problem with uniform weights."""
         objective, k = problem.objective, problem.k
         assert isinstance(objective, VectorMatching)
-        unit = objective.scale or 1.0
-        vectors, target = objective.vectors / unit, _within_reach(objective.target, unit)
+        unit = _unit(objective)
+        vectors, target = objective.vectors / unit, objective.target / unit
         offset = -k * target
         if not problem.constraints.at_most:
             # With an exact size the target is taken from every vector: smaller numbers.
             vectors, offset = vectors - target, np.zeros(objective.d)
         offset = offset + vectors[frame.forced].sum(axis=0)
         precision = k * objective.tolerance / unit
+        if unit > objective.scale:
+            # What float64 loses of a residual as long as the target is not asked for.
+            precision = max(precision, k * _DOUBLE / FAR)
         return cls(frame, precision, unit / k, vectors[frame.items], offset)
 
     @property
@@ -191,10 +193,10 @@ class SquareForm(Form):
         if objective.weights == "uniform":
             plain = AbsoluteForm.of(problem, frame)
             return cls(frame, plain.precision, plain.factor, plain.matrix, plain.offset, False)
-        unit = objective.scale or 1.0
+        unit = _unit(objective)
         precision = objective.tolerance / unit
         vectors = objective.vectors[np.concatenate([frame.items, frame.forced])] / unit
-        target = _within_reach(objective.target, unit)
+        target = objective.target / unit
         return cls(frame, precision, unit, vectors, -target, True)
 
     def refine(self, answer: Answer, best: Choice | None) -> AbsoluteForm | None:
@@ -233,7 +235,6 @@ class SquareForm(Form):
         )
 
 
-def _within_reach(target: NDArray[np.float64], unit: float) -> NDArray[np.float64]:
-    """Return a target in units, its coordinates within what backends can tell from infinity."""
-    limit = _FARTHEST * unit
-    return np.clip(target, -limit, limit) / unit
+def _unit(objective: VectorMatching) -> float:
+    """Return what vectors and target are divided by: the mean norm, unless the target is far."""
+    return max(objective.scale, FAR * float(np.abs(objective.target).max())) or 1.0
