@@ -177,6 +177,9 @@ def _ask(
 ) -> so.Solution | None:
     try:
         return so.solve(problem, name, **keywords)
+    except so.SolverLicenseError:
+        trial.counts[f"too large for the license of {name}"] += 1
+        return None
     except Exception:
         trial.fail(name, "crashed", traceback.format_exc(limit=-2))
         return None
