@@ -11,12 +11,13 @@ VERSION := $(shell $(PYTHON) -c 'import sys; print("%d.%d" % sys.version_info[:2
 STAMP   := $(VENV)/.made-$(VERSION)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test quick lint docs clean
+.PHONY: help demo test quick oldest lint docs clean
 
 help:
 	@echo "make demo    train a small classifier on a tenth of every batch, and compare (a minute)"
 	@echo "make test    everything that must hold: style, types, docs, tests"
 	@echo "make quick   tests of the core alone: unit, property and contract"
+	@echo "make oldest  tests of the core with the oldest packages (PYTHON=python3.10 to 3.12)"
 	@echo "make lint    style and types only"
 	@echo "make docs    build the documentation into site/"
 	@echo "make clean   remove what was built, the environment excepted"
@@ -53,6 +54,12 @@ test: lint docs
 
 quick: $(STAMP)
 	$(BIN)/python -m pytest tests/unit tests/property tests/contract
+
+oldest:
+	$(PYTHON) -m venv --clear build/oldest
+	build/oldest/bin/python -m pip install --quiet --disable-pip-version-check \
+		--requirement tests/packaging/oldest.txt --editable .
+	build/oldest/bin/python -m pytest tests/unit tests/property tests/contract tests/cli tests/ledger
 
 clean:
 	rm -rf build dist site .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -1,8 +1,9 @@
-"""Every pip command that a message or a page names installs what it says."""
+"""What pip installs: by the commands that messages and pages name, and in its least versions."""
 
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 import sys
 from pathlib import Path
@@ -27,14 +28,19 @@ FILLED_IN = {
     "subsetopt/ledger/opening.py",
     "adapters/subsetopt_torch/cli.py",
 }
+# Packages that `make oldest` does without, for the reasons in its file.
+NOT_IN_OLDEST = {"torch", "ortools"}
 # The package that has a module of another name.
 PACKAGES = {"sklearn": "scikit-learn"}
 
 
-def extras() -> dict[str, list[str]]:
+def project() -> dict[str, Any]:
     with (ROOT / "pyproject.toml").open("rb") as file:
-        project: dict[str, Any] = tomllib.load(file)["project"]
-    return project["optional-dependencies"]
+        return tomllib.load(file)["project"]
+
+
+def extras() -> dict[str, list[str]]:
+    return project()["optional-dependencies"]
 
 
 def installed_by(extra: str) -> set[str]:
@@ -107,3 +113,26 @@ def test_the_command_of_train_installs_what_it_imports() -> None:
     assert outside == {"torch", "matplotlib", "scikit-learn"}
     assert outside <= installed_by("bench")
     assert installed_by("torch") == {"torch"}
+
+
+def versions(lines: list[str], comparison: str) -> dict[str, tuple[int, ...]]:
+    """Return the version that follows the comparison in each line, without zeros at its end."""
+    found = {}
+    for line in lines:
+        if match := re.match(rf"([\w-]+){comparison}([\d.]+)", line):
+            found[match[1]] = tuple(
+                int(part) for part in re.sub(r"(\.0)+$", "", match[2]).split(".")
+            )
+    return found
+
+
+def test_the_oldest_versions_are_the_stated_ones() -> None:
+    lines = (ROOT / "tests/packaging/oldest.txt").read_text(encoding="utf-8").splitlines()
+    pinned = versions(lines, "==")
+    assert len(pinned) == sum(not line.startswith("#") for line in lines)
+    stated = versions([*project()["dependencies"], *itertools.chain(*extras().values())], ">=")
+    assert pinned == {name: stated[name] for name in pinned}
+    needed = set(versions(project()["dependencies"], ">="))
+    for extra in ("torch", "gurobi", "ortools", "lmdb", "redis"):
+        needed |= installed_by(extra)
+    assert needed - NOT_IN_OLDEST <= set(pinned)
