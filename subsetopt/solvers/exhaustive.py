@@ -47,9 +47,13 @@ class Exhaustive:
 
     def solve(self, problem: Problem, context: SolveContext) -> RawResult:
         """Return the best of all subsets."""
-        if context.deadline.expired():
+        try:
+            ended = StopReason.TIME if context.deadline.expired() else None
+        except KeyboardInterrupt:
+            ended = StopReason.INTERRUPTED
+        if ended is not None:
             # Listing many candidates takes a while, too.
-            return RawResult(_without_search(problem, context), stop_reason=StopReason.TIME)
+            return RawResult(_without_search(problem, context), stop_reason=ended)
         linear = isinstance(problem.objective, (MeanMatching, TopScores))
         enumeration: _Enumeration = _Compiled(problem) if linear else _Evaluated(problem)
         stop = enumeration.run(context)
