@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -128,6 +129,71 @@ def test_a_malformed_state_of_a_step_is_refused_whole(name: str) -> None:
 def test_a_malformed_state_of_a_sampler_is_refused_whole(name: str) -> None:
     state = used_sampler(name).state_dict()
     attacked(lambda: st.SubsetBatchSampler(30, name, 10, seed=0), list, state)
+
+
+RECORDED = {
+    "plan": ("infobatch", {"plan": "epoch"}),
+    "windows": ("big-loss", {"candidates": 15}),
+    "draws": ("balanced", {}),
+    "pass": ("infobatch", {"plan": "epoch", "full_after": 0.0, "epochs": 3}),
+}
+
+
+def used_on_records(form: str, ledger: Any) -> st.SubsetBatchSampler:
+    """Return a sampler in the middle of an epoch, with a batch that was not observed yet."""
+    name, options = RECORDED[form]
+    sampler = st.SubsetBatchSampler(30, name, 5, seed=0, ledger=ledger, **options)
+    for ids in sampler:
+        scores = (np.ones(len(ids)),) if name == "balanced" else ()
+        if sampler.issued < 3:
+            sampler.observe(ids, np.arange(1.0, 1.0 + len(ids)), *scores)
+        elif sampler.issued == 3 or len(sampler) < 3:
+            return sampler
+    return sampler
+
+
+@pytest.mark.parametrize("form", RECORDED)
+def test_a_malformed_state_of_a_sampler_on_records_is_refused_whole(
+    form: str, tmp_path: Path
+) -> None:
+    with so.ledger.Ledger.open(f"dense:{tmp_path / 'ledger'}") as ledger:
+        state = copy.deepcopy(used_on_records(form, ledger).state_dict())
+        name, options = RECORDED[form]
+
+        def make() -> st.SubsetBatchSampler:
+            return st.SubsetBatchSampler(30, name, 5, seed=0, ledger=ledger, **options)
+
+        attacked(make, lambda sampler: [next(iter(sampler)) for _ in range(2)], state)
+        again = make()
+        again.load_state_dict(reread(state))
+        assert repr(again.state_dict()) == repr(state)
+
+
+@pytest.mark.parametrize(
+    ("entry", "name", "value", "message"),
+    [
+        ("plan", "ids", torch.arange(3), "ends must be where batches of 1 to 5 samples end"),
+        (
+            "plan",
+            "ids",
+            torch.zeros(3),
+            "ids must be a tensor of one dimension and dtype torch.int",
+        ),
+        ("plan", "place", [2, 2], "place must be the number of a process and how many there are"),
+        ("plan", "weights", torch.full((30,), torch.nan, dtype=torch.float64), "a finite number"),
+        ("records", "changed", torch.tensor([4, 4]), "changed must be ascending positions"),
+        ("records", "first_step", -1, "first_step must be an integer"),
+        ("records", "base", {}, "the records of a sampler holds .* the state to load"),
+    ],
+)
+def test_messages_say_what_a_plan_must_be(
+    entry: str, name: str, value: Any, message: str, tmp_path: Path
+) -> None:
+    with so.ledger.Ledger.open(f"dense:{tmp_path / 'ledger'}") as ledger:
+        sampler = used_on_records("plan", ledger)
+        state = sampler.state_dict()
+        with pytest.raises(so.OptionError, match=message):
+            sampler.load_state_dict({**state, entry: {**state[entry], name: value}})
 
 
 @pytest.mark.parametrize("name", POLICIES)

@@ -2,92 +2,63 @@
 
 from __future__ import annotations
 
+import math
+import warnings
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from torch import Tensor
 from torch.utils.data import Sampler
 
 import subsetopt as so
-from subsetopt.inputs import checked_integer, is_integer
-from subsetopt.policies import (
-    Feedback,
-    Policy,
-    WithDraw,
-    WithEpochOrder,
-    WithRefresh,
-    WithWantsRefresh,
-    has,
-    listens,
-    to_host,
-)
+from subsetopt.inputs import checked_count, checked_integer, is_integer
+from subsetopt.ledger import Ledger
+from subsetopt.policies import Policy, WithRefresh, WithWantsRefresh, has
 from subsetopt.policies.parts.saved_state import SavedState, load_policies
-from subsetopt_torch.arguments import Ids, check_state, checked_seed, process_rank
-from subsetopt_torch.loading.arguments import check_needs, data_size
+from subsetopt_torch.arguments import Ids, check_state, checked_seed
+from subsetopt_torch.loading.arguments import (
+    PlanKind,
+    PlanOptions,
+    check_needs,
+    checked_ledger,
+    data_size,
+)
+from subsetopt_torch.loading.choosing import Choosing
 from subsetopt_torch.loading.issued_batches import (
     IssuedBatch,
     IssuedBatches,
     checked_waiting,
     shown_ids,
 )
+from subsetopt_torch.loading.iteration import BatchIterator
 from subsetopt_torch.loading.map_style import MapStyle
+from subsetopt_torch.loading.plans import Plan
+from subsetopt_torch.loading.ranks import Ranks
+from subsetopt_torch.loading.record_copy import RecordCopy
+from subsetopt_torch.loading.recorded_choice import RecordedChoice
+from subsetopt_torch.loading.reports import Reports, Values
 from subsetopt_torch.loading.translation import IdTranslation, ids_of_samples
 from subsetopt_torch.loading.with_ids import returned_ids
-from subsetopt_torch.selection.answers import training_weights
-from subsetopt_torch.selection.hearing import Hearing
+from subsetopt_torch.recorded.settings import RecordedScores
+from subsetopt_torch.selection.annealing import first_full
 from subsetopt_torch.selection.named_policy import HasNamedPolicy, NamedPolicy, SolverLike
 
 __all__ = ["SubsetBatchSampler"]
 
 # Loaders have fewer batches than this fetched ahead of those that they have returned.
 _AHEAD = 1000
-# What a policy needs in order to learn.
-_REMEDY = "call sampler.observe(ids, losses) with the ids and the per-sample losses of the batch"
-
-
-class BatchIterator(Iterator[list[int]]):
-    """The batches of one iteration over a sampler, with a state for loaders that save their own.
-
-    Parameters
-    ----------
-    sampler
-        The sampler that chooses the batches.
-    """
-
-    def __init__(self, sampler: SubsetBatchSampler) -> None:
-        self._sampler = sampler
-        self._batches = sampler.batches()
-
-    def __iter__(self) -> BatchIterator:
-        return self
-
-    def __next__(self) -> list[int]:
-        return next(self._batches)
-
-    def state_dict(self) -> dict[str, Any]:
-        """Return how many batches the sampler had handed out."""
-        return {"selections": self._sampler.selections}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on after the batches that were handed out, in a sampler that has loaded its state.
-
-        Raises
-        ------
-        OptionError
-            If the state is incomplete.
-        """
-        check_state("iterator", state, ("selections",))
-        self._sampler.skip_until(int(state["selections"]))
+# The number of batches that are never observed after which a sampler with a ledger warns.
+_PATIENCE = 20
 
 
 class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
     """Batches of sample ids that a policy chooses over a whole map-style data set.
 
-    For ``DataLoader(dataset, batch_sampler=sampler)``: what is not chosen is never loaded. The
-    policy learns from the losses that the training loop reports with :meth:`observe`.
+    For ``DataLoader(dataset, batch_sampler=sampler)``: what is not chosen is never loaded. Policy
+    and ledger learn from the losses that the training loop reports with :meth:`observe`.
 
     Parameters
     ----------
@@ -95,25 +66,47 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         A map-style data set, or the number of its samples.
     policy
         A registered name or a policy object that needs no forward pass over the candidates:
-        ``"online-batch"``, ``"prioritized"``, ``"uniform"``.
+        ``"online-batch"``, ``"prioritized"``, ``"uniform"``; with a ledger also those that need
+        losses, ``upper_bound`` or ``gradient_norms``.
     batch_size
         Samples per batch, at least 1; at most the number of samples is used.
+    ledger
+        An open ledger, or :class:`RecordedScores` of one, with the rules for records that are
+        missing or old. None (the default) chooses by ids alone.
+    plan
+        With a ledger: ``"batch"`` (the default) chooses every batch when it is asked for;
+        ``"epoch"`` chooses the samples of a whole epoch when it begins, and serves them in random
+        order.
+    rate
+        The part of the data set that an epoch trains on, above 0, at most 1. None takes all of it,
+        and with ``plan="epoch"`` as much as the policy says (``infobatch``).
+    candidates
+        With ``plan="batch"``: every batch is chosen from a window of as many samples, at least
+        ``batch_size``, of a pass over the data in random order. None chooses from the whole data
+        set, which takes a while for every batch if that is large.
+    reread
+        ``"epoch"`` takes up records that others have written to the ledger, when an epoch begins.
+        None (the default) reads the ledger once.
+    full_after, epochs
+        The part of the run, from 0 to 1, after which every epoch is a pass over all samples with
+        equal weights, and the number of epochs of the run. None: no epoch is.
     seed
         A nonnegative int; batch t of epoch e on rank r uses ``(seed, e, t, r)``. None draws one,
         which ``state_dict`` then holds.
     steps_per_epoch
-        Batches per epoch; None takes as many as one pass over the data needs.
+        Batches per epoch; None takes as many as one pass over the data needs, over its windows, or
+        over the part that ``rate`` is.
     policy_options
         Hyperparameters of a policy given by name.
     solver, options
-        The solver, and its hyperparameters, for the problem over all samples that a policy states
-        where it has no other way to draw from a data set.
+        The solver, and its hyperparameters, for the problems that the policy states.
     ids
         The id that each sample comes with, shape (n,), all different: integers of 64 bits, strings
         or bytes. None (the default) takes positions in the data set, and in a part of a data set
-        with :class:`WithIds` those in the whole.
-    rank
-        Number of this process; None asks ``torch.distributed``, and stands for 0 without it.
+        with :class:`WithIds` those in the whole. Samples have the same ids in the ledger.
+    rank, world_size
+        Number of this process, and of those that share epochs; None asks ``torch.distributed``,
+        and stands for 0 and 1 without it.
 
     Attributes
     ----------
@@ -136,7 +129,14 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
     -----
     *Epochs.* ``uniform`` passes over the data in random order, so that its batches share no sample
     and the last one may be smaller. Other policies draw every batch anew, and an epoch is a number
-    of batches only. Each iteration is the next epoch, unless :meth:`set_epoch` says which.
+    of batches only, unless there are windows or a plan. Each iteration is the next epoch, unless
+    :meth:`set_epoch` says which.
+
+    *Records.* The sampler has a copy of them in memory, 24 bytes per sample, and writes what it is
+    told to the ledger, too. Samples without a record that can be used are all in a plan, each for
+    itself, so that a first epoch is a whole pass; in a window they come first (``missing="mean"``
+    takes them for average ones instead; ``"score"`` is ``"take"`` here). The mean over the batches
+    of a plan of their weighted losses is the estimate of the mean loss that the policy makes.
 
     *Workers.* A DataLoader with workers asks for ``num_workers * prefetch_factor`` batches (2 per
     worker by default) before it returns the first, so that every batch is chosen without the
@@ -145,13 +145,16 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
     *Resuming.* The state holds the batches that were issued and not observed; they come again
     first, so that no batch is lost and none is trained on twice. If the state is taken between two
     steps and the loader has as many workers as before, all batches are then bit-identical to those
-    of the run that was not interrupted.
+    of the run that was not interrupted. The plan and the copy of the records are in the state, so
+    that this is true whatever a ledger holds by then, unless it is reread.
 
     A loader that saves its own state (torchdata's ``StatefulDataLoader``) saves that of the
     iterator, too, in which every batch handed out counts as delivered: after a resume comes what
     that loader had not delivered. What the policy learned since it asked for a batch is lost then.
 
-    *Processes.* Every rank draws batches of its own, from what its own policy remembers.
+    *Processes.* Without a ledger every rank draws batches of its own, from what its own policy
+    remembers. With one the ranks share windows and plans: they tell each other at the beginning of
+    an epoch what they have recorded, the first of them makes the plan, and all get as many batches.
 
     Examples
     --------
@@ -169,6 +172,13 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         policy: str | Policy,
         batch_size: int,
         *,
+        ledger: Ledger | RecordedScores | None = None,
+        rate: float | None = None,
+        candidates: int | None = None,
+        plan: PlanKind = "batch",
+        reread: Literal["epoch"] | None = None,
+        full_after: float | None = None,
+        epochs: int | None = None,
         seed: int | None = None,
         steps_per_epoch: int | None = None,
         policy_options: Mapping[str, Any] | None = None,
@@ -176,26 +186,38 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         options: Mapping[str, Any] | None = None,
         ids: Ids | None = None,
         rank: int | None = None,
+        world_size: int | None = None,
     ) -> None:
         self.n = data_size(data)
         own = ids_of_samples(ids, self.n)
-        self._translation = IdTranslation(returned_ids(data) if own is None else own)
+        own = returned_ids(data) if own is None else own
+        self._translation = IdTranslation(own)
         self._named = NamedPolicy.of(policy, policy_options)
-        check_needs(self._named)
+        settings = checked_ledger(ledger)
+        column = check_needs(self._named, settings)
         self.batch_size = min(checked_integer("batch_size", batch_size, 1), self.n)
-        one_pass = -(-self.n // self.batch_size)
-        self._length = one_pass
-        if steps_per_epoch is not None:
-            self._length = checked_integer("steps_per_epoch", steps_per_epoch, 1)
-        if self._length > one_pass and has(self.policy, WithEpochOrder):
-            raise so.OptionError(
-                f"an epoch of {self.policy_name!r} is one pass over the data, at most {one_pass} "
-                f"batches of {self.batch_size} of {self.n} samples, got steps_per_epoch="
-                f"{self._length}."
-            )
+        steps = checked_count("steps_per_epoch", steps_per_epoch)
+        asked = PlanOptions(plan, rate, candidates, reread)
+        asked.check(self._named, self.batch_size, steps, recorded=settings is not None)
+        first = first_full(full_after, epochs, "epochs")
+        self._ranks = Ranks.of(rank, world_size, shared=settings is not None or first < math.inf)
         self.seed = checked_seed(seed)
         self.rank = rank
-        self._solve = self._named.solve_with(solver, 0, options=options)
+        self._reread = reread is not None
+        solve = self._named.solve_with(solver, 0, options=options)
+        self._records: RecordCopy | None = None
+        recorded = None
+        if settings is not None:
+            known = np.arange(self.n) if own is None else own
+            self._records = RecordCopy(settings, column is not None, known)
+            recorded = RecordedChoice(self._named, solve, self._records, column, rate)
+        self._reports = Reports(self._named, self._records, column)
+        if self._records is not None:
+            self._reports.tell_policy(self._records.recorded())
+        self._choosing = Choosing(
+            self._named, solve, self.n, self.batch_size, steps, self._ranks, recorded, asked, first
+        )
+        self._choosing.check_steps()
         self.epoch = 0
         self.issued = 0
         self._next_epoch = 0
@@ -205,17 +227,18 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         self._first_epoch = 0  # the epoch that callers of set_epoch have as 0
         self._iteration = 0
         self._waiting = IssuedBatches()
-        self._hearing = Hearing(_REMEDY)
-        self._order: NDArray[np.int64] | None = None
+        self._plan: Plan | None = None
+        self._length = 0  # the number of batches of the epoch in progress
+        self._unheard = 0  # batches of epochs that went by almost unobserved
 
     def __repr__(self) -> str:
-        return (
-            f"SubsetBatchSampler({self.n}, {self.policy_name!r}, {self.batch_size}, "
-            f"steps_per_epoch={self._length})"
-        )
+        size = self._choosing.repr_of_length()
+        return f"SubsetBatchSampler({self.n}, {self.policy_name!r}, {self.batch_size}, {size})"
 
     def __len__(self) -> int:
-        return self._length
+        if 0 < self.issued and (self.issued < self._length or self.waiting):
+            return self._length
+        return self._choosing.length(self._next_epoch, self._now)
 
     def __iter__(self) -> BatchIterator:
         """Return the batches of one epoch; after loading a state, the rest of that epoch."""
@@ -303,8 +326,8 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         device = ids.device if isinstance(ids, Tensor) else None
         return torch.as_tensor(weights, dtype=torch.float32, device=device)
 
-    def observe(self, ids: Ids, losses: Tensor | ArrayLike | None = None) -> None:
-        """Tell the policy the losses of a batch, and count the batch as trained on.
+    def observe(self, ids: Ids, losses: Values = None, scores: Values = None) -> None:
+        """Tell policy and ledger the losses of a batch, and count the batch as trained on.
 
         Parameters
         ----------
@@ -313,32 +336,28 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         losses
             Its per-sample losses, unweighted, shape (k,), aligned with the ids; gradients are
             ignored. None only counts the batch.
+        scores
+            The signal that is recorded besides losses, shape (k,): needed where the policy
+            requires ``upper_bound`` or ``gradient_norms``, and refused where nothing records it.
 
         Raises
         ------
         ProblemError
             If these are not the ids of a batch that was issued in this epoch and not observed yet,
-            or the losses are malformed or not finite.
+            the losses or scores are malformed or not finite, or scores are missing.
+        OptionError
+            If there are scores, and nothing that records them.
         """
         host = self._translation.positions(ids)
         batch = self._waiting.find(host, ids)
-        if losses is None:
-            self._hearing.count(self._named)
-        else:
-            values = to_host(torch.as_tensor(losses))
-            if values.shape != host.shape:
-                raise so.ProblemError(
-                    f"losses must be one per sample, shape {host.shape}, got {values.shape}: use "
-                    "reduction='none'."
-                )
-            weights = batch.weights_of(host)
-            self._hearing.settle()
-            if listens(self.policy):
-                self.policy.observe(Feedback(batch.number, host, weights, values, ids=host))
+        chosen = self._records is not None and not self._choosing.is_full(self.epoch)
+        self._reports.observe(batch, host, losses, scores, chosen=chosen)
         self._waiting.remove(batch)
 
-    def refresh(self, losses: Tensor | ArrayLike, ids: Ids | None = None) -> None:
-        """Give the policy losses that were computed outside training.
+    def refresh(
+        self, losses: Tensor | ArrayLike, ids: Ids | None = None, scores: Values = None
+    ) -> None:
+        """Give policy and ledger losses that were computed outside training.
 
         Parameters
         ----------
@@ -347,15 +366,17 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
             (m,).
         ids
             Sample ids, shape (m,); None stands for all n samples.
+        scores
+            As for :meth:`observe`, aligned with the losses.
 
         Raises
         ------
         OptionError
-            If the policy remembers no losses.
+            If the policy remembers no losses and nothing is recorded.
         ProblemError
-            If losses or ids are malformed.
+            If losses, ids or scores are malformed.
         """
-        if not has(self.policy, WithRefresh):
+        if self._records is None and not has(self.policy, WithRefresh):
             raise so.OptionError(
                 f"policy {self.policy_name!r} remembers no losses, so that there is nothing to "
                 "refresh."
@@ -367,21 +388,26 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
                 f"no sample of this sampler's data has the id {shown_ids(ids)[unknown[0]]}: pass "
                 "the ids that the data set returns."
             )
-        self.policy.refresh(positions, losses)
-        self._hearing.settle()
+        self._reports.refresh(positions, losses, scores, self._now())
 
     def state_dict(self) -> dict[str, Any]:
-        """Return what a resumed run needs, as plain values that ``torch.save`` takes."""
+        """Return what a resumed run needs, as plain values and tensors that ``torch.save`` takes.
+
+        Tensors may share memory with the sampler, which does not write to it. Do not either.
+        """
         return {
             "policy_name": self.policy_name,
             "policy": self.policy.state_dict(),
-            "shape": (self.n, self.batch_size, self._length),
+            "shape": self._choosing.shape,
+            "mode": self._choosing.mode,
             "seed": self.seed,
             "epoch": self.epoch,
             "next_epoch": self._next_epoch,
             "issued": self.issued,
             "selections": self._selections,
             "waiting": self._waiting.state(),
+            "plan": None if self._plan is None else self._plan.state(),
+            "records": None if self._records is None else self._records.state(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -393,42 +419,43 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         Raises
         ------
         OptionError
-            If the state is incomplete or malformed, or of another policy, data size or batch size;
-            nothing is then loaded.
+            If the state is incomplete or malformed, of another policy, data size, batch size or
+            kind of plan, or in the middle of an epoch of another process; nothing is then loaded.
         """
         check_state("sampler", state, self.state_dict())
-        own = (self.policy_name, (self.n, self.batch_size, self._length))
         entries = SavedState("the sampler", state, self.state_dict(), exactly=False)
-        saved = (entries.text("policy_name"), entries.integers("shape", 3))
-        if saved != own:
-            raise so.OptionError(
-                "the state was saved by a sampler with policy, (n, batch_size, steps_per_epoch) = "
-                f"{saved}, this one has {own}."
-            )
+        self._choosing.check_same(entries)
         seed = entries.integer("seed", most=None)
-        epochs = [entries.integer(name) for name in ("epoch", "next_epoch")]
+        epoch, next_epoch = (entries.integer(name) for name in ("epoch", "next_epoch"))
         selections = entries.integer("selections")
-        issued = entries.integer("issued", 0, self._length)
-        waiting = checked_waiting(entries, self.n, self.batch_size, selections)
+        plan, length = self._choosing.checked_plan(entries, epoch)
+        issued = entries.integer("issued", 0, length)
+        waiting = checked_waiting(entries, self.n, self._choosing.largest_batch, selections)
+        records = None if self._records is None else self._records.checked(state["records"])
         load_policies([self.policy], [state["policy"]], f"policy {self.policy_name!r}")
+        if self._records is not None and records is not None:
+            self._records.load(*records)
         self._waiting.load(waiting)
-        self.seed, (self.epoch, self._next_epoch) = seed, epochs
+        self.seed, self.epoch, self._next_epoch = seed, epoch, next_epoch
         self.issued, self._selections = issued, selections
+        self._plan, self._length = plan, length
         unfinished = self.issued < self._length or 0 < self.waiting < self.issued
         self._resumed = self.issued > 0 and unfinished
         self._is_loaded, self._first_epoch = True, 0
-        self._order = None
         self._iteration += 1
 
     def _begin(self) -> None:
         self._is_loaded = False
         if not self._resumed:
-            self._hearing.count(self._named, self.waiting)
+            self._check_heard()
             self.epoch, self.issued = self._next_epoch, 0
             self._waiting.clear()
+            if self._records is not None:
+                self._reports.tell_policy(self._records.begin(reread=self._reread))
+            self._plan = self._choosing.plan(self.seed, self.epoch, self._now)
+            self._length = self._choosing.begun_length(self._plan, self.epoch)
         self._resumed = False
         self._next_epoch = self.epoch + 1
-        self._order = None
         self._iteration += 1
 
     def _check_current(self, iteration: int) -> None:
@@ -438,40 +465,35 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
                 "loaded. Use one sampler per loader."
             )
 
+    def _check_heard(self) -> None:
+        """Warn if the batches of the epoch before were not observed."""
+        self._reports.count(self.waiting)
+        if self._records is None or self._reread or 2 * self.waiting < max(1, self.issued):
+            return
+        before, self._unheard = self._unheard, self._unheard + self.waiting
+        if before < _PATIENCE <= self._unheard:
+            warnings.warn(
+                f"{self._unheard} batches were never observed, so that nothing is recorded of "
+                "them: call observe(ids, losses) after every step. If Accelerate deals batches "
+                "out to several processes, do not let it prepare this loader: processes share an "
+                "epoch by themselves.",
+                UserWarning,
+                stacklevel=4,
+            )
+
     def _issue(self) -> IssuedBatch:
         """Choose a batch, and note that it was handed out."""
-        ids, weights = self._choose()
+        seeds = (self.seed, self.epoch, self.issued, self._choosing.seed_rank)
+        ids, weights = self._choosing.batch(self._plan, seeds, self._now)
         order = np.argsort(ids, kind="stable")
         batch = IssuedBatch(self._selections, ids[order], weights[order])
         self._waiting.add(batch)
         if self.waiting > _AHEAD:
-            self._hearing.count(self._named)
+            self._reports.count()
         self.issued += 1
         self._selections += 1
         return batch
 
-    def _choose(self) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        rank = process_rank(self.rank)
-        if has(self.policy, WithEpochOrder):
-            return self._next_of_pass(self.policy, rank)
-        seeds = (self.seed, self.epoch, self.issued, rank)
-        rng = np.random.default_rng([*seeds, 1])
-        if has(self.policy, WithDraw):
-            return self.policy.draw(self.n, self.batch_size, rng)
-        everyone = np.arange(self.n)
-        problem = self.policy.propose(
-            {"positions": everyone, "ids": everyone}, self.batch_size, rng
-        )
-        solution = self._solve(problem, seed=seeds).require()
-        return solution.indices, training_weights(self._named, solution)
-
-    def _next_of_pass(
-        self, policy: WithEpochOrder, rank: int
-    ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-        """Return the next samples of a pass over the data."""
-        if self._order is None:
-            rng = np.random.default_rng([self.seed, self.epoch, 0, rank, 2])
-            self._order = np.asarray(policy.epoch_order(self.n, rng), dtype=np.int64)
-        start = self.issued * self.batch_size
-        ids = self._order[start : start + self.batch_size]
-        return ids, np.full(ids.size, 1.0 / ids.size)
+    def _now(self) -> int:
+        """Return the step that ages of records count from; 0 where there are none."""
+        return 0 if self._records is None else self._records.now(self._selections)
