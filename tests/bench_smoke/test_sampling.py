@@ -1,4 +1,4 @@
-"""`benchmarks sampling` in a tiny configuration."""
+"""`benchmarks sampling` and `benchmarks plans` in a tiny configuration."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.__main__ import app
+from benchmarks.commands.plans import POLICIES as PLANNED
 from benchmarks.commands.sampling import POLICIES, _noisy, cost, train
 
 
@@ -44,3 +45,17 @@ def test_noise_is_the_share_asked_for() -> None:
     assert torch.equal(_noisy(labels, 10, 0.0, 0), labels)
     changed = float((_noisy(labels, 10, 0.5, 0) != 0).double().mean())
     assert abs(changed - 0.45) < 0.03
+
+
+def test_plans_and_batches_are_timed(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    arguments = ["plans", "--records", "600", "--batch", "16", "--windows", "32,64"]
+    result = CliRunner().invoke(
+        app, [*arguments, "--repeats", "1", "--out", str(tmp_path)], catch_exceptions=False
+    )
+    assert result.exit_code == 0, result.output
+    plans, batches = (
+        table["rows"] for table in json.loads((tmp_path / "plans.json").read_text())["tables"]
+    )
+    assert [row[0] for row in plans] == list(PLANNED)
+    assert [row[:2] for row in batches] == [[p, m] for p in PLANNED for m in (32, 64)]

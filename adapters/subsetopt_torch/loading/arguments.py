@@ -13,7 +13,7 @@ from subsetopt.inputs import checked_choice, checked_integer, checked_number, is
 from subsetopt.ledger import Ledger
 from subsetopt.policies import WithSize, has, list_policies
 from subsetopt_torch.loading.map_style import MapStyle, is_map_style
-from subsetopt_torch.recorded.settings import RecordedScores, ScoreSignal
+from subsetopt_torch.recorded.settings import RecordedScores, ScoreSignal, score_signal
 from subsetopt_torch.selection.named_policy import NamedPolicy
 
 __all__ = ["PlanKind", "PlanOptions", "check_needs", "checked_ledger", "data_size"]
@@ -71,7 +71,7 @@ def check_needs(named: NamedPolicy, settings: RecordedScores | None) -> ScoreSig
     """
     required = frozenset(named.policy.requires)
     if settings is not None:
-        column = settings.score_signal(named)
+        column = score_signal(settings, named)
         missing = required - _KNOWN - {"losses", column}
         if missing:
             raise so.OptionError(

@@ -109,17 +109,17 @@ class RecordCopy:
             The positions to look at; None stands for all.
         """
         settings = self.settings
-        known = self._rows(rows)
-        usable = np.isfinite(known["losses"])
+        usable: NDArray[np.bool_] = np.isfinite(self._column("losses", rows))
         if self._scored:
-            usable &= np.isfinite(known["scores"])
+            usable &= np.isfinite(self._column("scores", rows))
         if settings.max_age is not None:
-            usable &= now - known["steps"] <= settings.max_age
+            usable &= now - self._column("steps", rows) <= settings.max_age
         if settings.max_versions is not None:
-            usable &= settings.model_version - known["versions"] <= settings.max_versions
+            behind = settings.model_version - self._column("versions", rows)
+            usable &= behind <= settings.max_versions
         count = int(settings.refresh * usable.size + 0.5)
         if count:
-            steps = np.where(usable, known["steps"], np.iinfo(np.int64).max)
+            steps = np.where(usable, self._column("steps", rows), np.iinfo(np.int64).max)
             usable[np.argsort(steps, kind="stable")[:count]] = False
         return usable
 
@@ -228,10 +228,9 @@ class RecordCopy:
         self._base = _copied(self.columns)  # never written to
         self._changed = np.zeros_like(self._changed)
 
-    def _rows(self, rows: NDArray[np.int64] | None) -> Columns:
-        if rows is None:
-            return self.columns
-        return {name: column[rows] for name, column in self.columns.items()}
+    def _column(self, name: str, rows: NDArray[np.int64] | None) -> NDArray[Any]:
+        column = self.columns[name]
+        return column if rows is None else column[rows]
 
     def _put(self, positions: NDArray[np.int64], values: dict[str, Any]) -> None:
         for name in _FIELDS:

@@ -20,26 +20,20 @@ from subsetopt.policies import Policy, WithRefresh, WithWantsRefresh, has
 from subsetopt.policies.parts.saved_state import SavedState, load_policies
 from subsetopt_torch.arguments import Ids, check_state, checked_seed
 from subsetopt_torch.loading.arguments import (
-    PlanKind,
     PlanOptions,
     check_needs,
     checked_ledger,
     data_size,
 )
 from subsetopt_torch.loading.choosing import Choosing
-from subsetopt_torch.loading.issued_batches import (
-    IssuedBatch,
-    IssuedBatches,
-    checked_waiting,
-    shown_ids,
-)
+from subsetopt_torch.loading.issued_batches import IssuedBatch, IssuedBatches, checked_waiting
 from subsetopt_torch.loading.iteration import BatchIterator
 from subsetopt_torch.loading.map_style import MapStyle
 from subsetopt_torch.loading.plans import Plan
 from subsetopt_torch.loading.ranks import Ranks
 from subsetopt_torch.loading.record_copy import RecordCopy
 from subsetopt_torch.loading.recorded_choice import RecordedChoice
-from subsetopt_torch.loading.reports import Reports, Values
+from subsetopt_torch.loading.reports import Reports
 from subsetopt_torch.loading.translation import IdTranslation, ids_of_samples
 from subsetopt_torch.loading.with_ids import returned_ids
 from subsetopt_torch.recorded.settings import RecordedScores
@@ -48,7 +42,7 @@ from subsetopt_torch.selection.named_policy import HasNamedPolicy, NamedPolicy, 
 
 __all__ = ["SubsetBatchSampler"]
 
-# Loaders have fewer batches than this fetched ahead of those that they have returned.
+# Loaders have fewer batches fetched ahead of those that they have returned.
 _AHEAD = 1000
 # The number of batches that are never observed after which a sampler with a ledger warns.
 _PATIENCE = 20
@@ -175,7 +169,7 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         ledger: Ledger | RecordedScores | None = None,
         rate: float | None = None,
         candidates: int | None = None,
-        plan: PlanKind = "batch",
+        plan: Literal["batch", "epoch"] = "batch",
         reread: Literal["epoch"] | None = None,
         full_after: float | None = None,
         epochs: int | None = None,
@@ -326,7 +320,12 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         device = ids.device if isinstance(ids, Tensor) else None
         return torch.as_tensor(weights, dtype=torch.float32, device=device)
 
-    def observe(self, ids: Ids, losses: Values = None, scores: Values = None) -> None:
+    def observe(
+        self,
+        ids: Ids,
+        losses: Tensor | ArrayLike | None = None,
+        scores: Tensor | ArrayLike | None = None,
+    ) -> None:
         """Tell policy and ledger the losses of a batch, and count the batch as trained on.
 
         Parameters
@@ -355,7 +354,10 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         self._waiting.remove(batch)
 
     def refresh(
-        self, losses: Tensor | ArrayLike, ids: Ids | None = None, scores: Values = None
+        self,
+        losses: Tensor | ArrayLike,
+        ids: Ids | None = None,
+        scores: Tensor | ArrayLike | None = None,
     ) -> None:
         """Give policy and ledger losses that were computed outside training.
 
@@ -381,13 +383,8 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
                 f"policy {self.policy_name!r} remembers no losses, so that there is nothing to "
                 "refresh."
             )
-        positions = np.arange(self.n) if ids is None else self._translation.positions(ids)
-        unknown = np.flatnonzero((positions < 0) | (positions >= self.n))
-        if ids is not None and unknown.size:
-            raise so.ProblemError(
-                f"no sample of this sampler's data has the id {shown_ids(ids)[unknown[0]]}: pass "
-                "the ids that the data set returns."
-            )
+        known = self._translation.known_positions
+        positions = np.arange(self.n) if ids is None else known(ids, self.n)
         self._reports.refresh(positions, losses, scores, self._now())
 
     def state_dict(self) -> dict[str, Any]:

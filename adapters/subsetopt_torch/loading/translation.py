@@ -11,6 +11,7 @@ import subsetopt as so
 from subsetopt.policies import to_host
 from subsetopt.policies.parts.sample_ids import checked_ids
 from subsetopt_torch.arguments import Ids, as_ids
+from subsetopt_torch.loading.issued_batches import shown_ids
 
 __all__ = ["IdTranslation", "ids_of_samples"]
 
@@ -74,6 +75,23 @@ class IdTranslation:
             return integers
         at = np.minimum(np.searchsorted(self._ids, integers), self._ids.size - 1)
         return np.where(self._ids[at] == integers, self._order[at], -1)
+
+    def known_positions(self, ids: Ids, n: int) -> NDArray[np.int64]:
+        """Return the positions of samples, each of them from 0 to n - 1.
+
+        Raises
+        ------
+        ProblemError
+            If the ids are no vector of what tells these samples apart, or no sample has one.
+        """
+        positions = self.positions(ids)
+        unknown = np.flatnonzero((positions < 0) | (positions >= n))
+        if unknown.size:
+            raise so.ProblemError(
+                f"no sample of this sampler's data has the id {shown_ids(ids)[unknown[0]]}: pass "
+                "the ids that the data set returns."
+            )
+        return positions
 
 
 def ids_of_samples(ids: Ids | None, n: int) -> NDArray[Any] | None:
