@@ -181,8 +181,9 @@ class BatchRecords:
             self._warn_once(
                 "late",
                 f"{rows.size - written} of {rows.size} samples have a record of a step later than "
-                f"{now}, which stays: whoever made it counts by another clock. Pass that clock to "
-                "RecordedScores(clock=...), or begin with an empty ledger.",
+                f"{now}, which stays: it is of a run that got further than this one, or of someone "
+                "who counts by another clock. Pass that clock to RecordedScores(clock=...), or "
+                "begin with an empty ledger.",
             )
 
     def _warn_once(self, subject: str, message: str) -> None:
