@@ -180,7 +180,7 @@ def _state(columns: np.ndarray, pi: np.ndarray) -> tuple[np.ndarray, ...]:
 
 
 def _uniform(rng: np.ndarray) -> float:
-    return float(next_bits(rng) >> np.uint64(11)) * 2.0**-53
+    return (int(next_bits(rng)) >> 11) * 2.0**-53
 
 
 @given(

@@ -135,3 +135,20 @@ def test_the_default_work_limit_ends_without_a_clock() -> None:
     second = so.select(losses, k=13, solver=solver, seed=3)
     assert first.stop_reason in (so.StopReason.ITERATION, so.StopReason.COMPLETED)
     assert first.indices.tolist() == second.indices.tolist()
+
+
+@pytest.mark.parametrize("kind", ["vectors", "centers", "facilities"])
+def test_needs_no_scipy(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    """SciPy is in no extra that installs gurobipy; products of its matrix variables import it."""
+    points = np.random.default_rng(0).normal(size=(8, 2))
+    objectives = {
+        "vectors": so.VectorMatching(points, weights="nonnegative"),
+        "centers": so.KCenter(points),
+        "facilities": so.FacilityLocation(points),
+    }
+    for name in ("scipy", "scipy.sparse"):
+        monkeypatch.setitem(sys.modules, name, None)
+    problem = so.Problem(objectives[kind], k=2)
+    answer = so.solve(problem, "gurobi", seed=0)
+    assert answer.status is so.Status.OPTIMAL
+    assert so.verify(problem, answer)

@@ -337,11 +337,14 @@ def _build(native: gp.Model, program: Program) -> gp.MVar:
             native.addLConstr(sums, GRB.LESS_EQUAL, high)
     for z, y in [] if program.switches is None else program.switches:
         native.addGenConstrIndicator(variables[z], False, variables[m + y], GRB.EQUAL, 0.0)
+    # Term by term: products with an MVar import SciPy, which gurobipy does not install.
     if program.squares:
-        free = x[m : m + program.squares]
-        native.setObjective(free @ free, GRB.MINIMIZE)
+        free = variables[m : m + program.squares]
+        squares = gp.QuadExpr()
+        squares.addTerms([1.0] * len(free), free, free)
+        native.setObjective(squares, GRB.MINIMIZE)
     else:
-        native.setObjective(program.costs @ x, GRB.MINIMIZE)
+        native.setObjective(gp.LinExpr(program.costs.tolist(), variables), GRB.MINIMIZE)
     if program.start is not None:
         x.setAttr("Start", program.start)
     return x
