@@ -27,6 +27,7 @@ from benchmarks.commands import (
     sampling,
     scored,
     solvers,
+    streaming,
     vectors,
 )
 from subsetopt.errors import SubsetOptError
@@ -57,6 +58,7 @@ for _name, _command in (
     ("sampling", sampling.sampling),
     ("plans", plans.plans),
     ("ledger", ledger.ledger),
+    ("streaming", streaming.streaming),
     ("cards", cards.cards),
     ("proxy", proxies.proxy),
     ("report", report.report),
