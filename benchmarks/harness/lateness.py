@@ -26,30 +26,20 @@ _BARE = 1e-2
 
 @dataclass(slots=True)
 class Lateness:
-    """Calls of one solver on one problem under one limit; all times in seconds.
-
-    Attributes
-    ----------
-    late
-        Time from call to return less the limit.
-    bare
-        The same of a loop that only looks at the clock, up to 10 ms, between the calls.
-    least
-        What finding a feasible subset, checking it and recomputing its objective take by
-        themselves: no call with an answer is shorter.
-    missing
-        Calls without a subset.
-    """
+    """Calls of one solver on one problem under one limit; all times in seconds."""
 
     case: str
     solver: str
     n: int
     k: int
     limit: float
+    #: What finding a feasible subset, checking it and recomputing its objective take by themselves:
+    #: no call with an answer is shorter.
     least: float
-    late: list[float] = field(default_factory=list)
+    late: list[float] = field(default_factory=list)  #: time from call to return less the limit
+    #: The lateness of a loop that only looks at the clock, up to 10 ms, between the calls.
     bare: list[float] = field(default_factory=list)
-    missing: int = 0
+    missing: int = 0  #: calls without a subset
 
     @property
     def p99(self) -> float:

@@ -34,30 +34,14 @@ Parts = tuple[Objective, dict[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class LimitCase:
-    """A named problem of any size.
+    """A named problem of any size."""
 
-    Attributes
-    ----------
-    name
-        What the table calls it.
-    make
-        Returns the objective and the constraints for n candidates, of which k are chosen.
-    rate
-        k as a share of n.
-    most
-        The largest k; None for no such limit.
-    largest
-        The largest n; None for no such limit.
-    free
-        Whether the objective lets in every subset that keeps the constraints.
-    """
-
-    name: str
-    make: Callable[[int, int], Parts]
-    rate: float = 0.1
-    most: int | None = None
-    largest: int | None = None
-    free: bool = True
+    name: str  #: what the table calls it
+    make: Callable[[int, int], Parts]  #: returns the objective and the constraints for n and k
+    rate: float = 0.1  #: k as a share of n
+    most: int | None = None  #: the largest k; None for no such limit
+    largest: int | None = None  #: the largest n; None for no such limit
+    free: bool = True  #: whether the objective lets in every subset that keeps the constraints
 
     def size(self, n: int) -> int:
         """Return k for n candidates."""

@@ -73,6 +73,36 @@ def least_distance(values: NDArray[np.float64], size: int, target: float) -> flo
     )
 
 
+def quota_span(
+    values: NDArray[np.float64],
+    codes: NDArray[np.int64],
+    low: NDArray[np.int64],
+    high: NDArray[np.int64],
+    size: int,
+) -> tuple[float, float] | None:
+    """Return the least and greatest sum of ``size`` ascending values under quotas, or None.
+
+    The greedy in one pass from either end: first what the lower quotas demand, then the best.
+    """
+    ends = []
+    for positions in (range(values.size), range(values.size - 1, -1, -1)):
+        taken = np.zeros(low.size, dtype=np.int64)
+        spare = size - int(np.maximum(low, 0).sum())
+        total = 0.0
+        for p in positions:
+            g = codes[p]
+            if taken[g] >= low[g]:
+                if taken[g] >= high[g] or spare <= 0:
+                    continue
+                spare -= 1
+            taken[g] += 1
+            total += float(values[p])
+        if spare != 0 or (taken < low).any():
+            return None
+        ends.append(total)
+    return ends[0], ends[1]
+
+
 def flight(
     columns: NDArray[np.float64],
     pi: NDArray[np.float64],
@@ -179,33 +209,3 @@ def herd(vectors: NDArray[np.float64], size: int) -> list[int]:
         chosen.append(pick)
         owed = owed + target - vectors[pick]
     return chosen
-
-
-def quota_span(
-    values: NDArray[np.float64],
-    codes: NDArray[np.int64],
-    low: NDArray[np.int64],
-    high: NDArray[np.int64],
-    size: int,
-) -> tuple[float, float] | None:
-    """Return the least and greatest sum of ``size`` ascending values under quotas, or None.
-
-    The greedy in one pass from either end: first what the lower quotas demand, then the best.
-    """
-    ends = []
-    for positions in (range(values.size), range(values.size - 1, -1, -1)):
-        taken = np.zeros(low.size, dtype=np.int64)
-        spare = size - int(np.maximum(low, 0).sum())
-        total = 0.0
-        for p in positions:
-            g = codes[p]
-            if taken[g] >= low[g]:
-                if taken[g] >= high[g] or spare <= 0:
-                    continue
-                spare -= 1
-            taken[g] += 1
-            total += float(values[p])
-        if spare != 0 or (taken < low).any():
-            return None
-        ends.append(total)
-    return ends[0], ends[1]

@@ -22,32 +22,16 @@ _FIRST = 2**40
 
 @dataclass
 class Speed:
-    """What a ledger takes.
+    """What a ledger takes; times in seconds."""
 
-    Attributes
-    ----------
-    promised
-        Bytes that the ledger says it stores for an instance.
-    used
-        Bytes that the medium uses, per record.
-    fill, scan
-        Seconds for all records.
-    lookups, writes
-        Seconds of every lookup, and of every batch recorded.
-    processor
-        Seconds of this process's processor time of every lookup.
-    wrong
-        Losses that a lookup returned and that were not recorded.
-    """
-
-    promised: int
-    used: float
-    fill: float
-    scan: float
-    lookups: list[float] = field(default_factory=list)
-    writes: list[float] = field(default_factory=list)
-    processor: list[float] = field(default_factory=list)
-    wrong: int = 0
+    promised: int  #: bytes that the ledger says it stores for an instance
+    used: float  #: bytes that the medium uses, per record
+    fill: float  #: for all records
+    scan: float  #: for all records
+    lookups: list[float] = field(default_factory=list)  #: of every lookup
+    writes: list[float] = field(default_factory=list)  #: of every batch recorded
+    processor: list[float] = field(default_factory=list)  #: processor time of every lookup
+    wrong: int = 0  #: losses that a lookup returned and that were not recorded
 
 
 def fill(url: str, records: int, advance: Callable[[int], None]) -> float:

@@ -82,7 +82,7 @@ def clients_of(
     ceiling = None if high is None else high[clients]
     if objective.single:
         return _Blocks(points, clients, floor, ceiling, deadline)
-    return _Plain(objective, points, clients, floor, ceiling, deadline)
+    return _Plain(objective, rows_of(points, clients, deadline), floor, ceiling, deadline)
 
 
 class _Plain:
@@ -92,13 +92,12 @@ class _Plain:
         self,
         objective: FacilityLocation,
         points: NDArray[Any],
-        clients: NDArray[np.int64],
         low: NDArray[Any],
         high: NDArray[Any] | None,
         deadline: Deadline,
     ) -> None:
         self.objective, self.size, self.deadline = objective, low.size, deadline
-        self._points, self._low = rows_of(points, clients, deadline), low
+        self._points, self._low = points, low
         self._high = np.full_like(low, np.inf) if high is None else high
 
     def start_from(self, low: NDArray[Any]) -> None:

@@ -33,21 +33,13 @@ class FacilityForm(Form):
 
     with what is sure of client i, :math:`b_i` (0, or the similarity to an included candidate), and
     :math:`g_{ij}`, what candidate j would add to it. Pairs that add nothing have no variable. For
-    binary z, y is whole at an optimum.
-
-    Attributes
-    ----------
-    clients, candidates, gains
-        Number of the client (of those that have a pair), position among the items and gain of each
-        pair, shape (p,), by ascending client.
-    base
-        The sum of the b, in multiples of the unit, as the gains are.
+    binary z, y is whole at an optimum. The p pairs are ordered by ascending client.
     """
 
-    clients: NDArray[np.int64]
-    candidates: NDArray[np.int64]
-    gains: NDArray[np.float64]
-    base: float
+    clients: NDArray[np.int64]  #: of each pair, numbered among those that have one, shape (p,)
+    candidates: NDArray[np.int64]  #: of each pair, as a position among the items, shape (p,)
+    gains: NDArray[np.float64]  #: of each pair, in multiples of the unit, shape (p,)
+    base: float  #: the sum of the b, in multiples of the unit
 
     @classmethod
     def of(cls, problem: Problem, frame: Frame) -> FacilityForm:

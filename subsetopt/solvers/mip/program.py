@@ -163,29 +163,15 @@ class Form(ABC):
 
 @dataclass(frozen=True, eq=False, slots=True)
 class Answer:
-    """What a backend made of a program.
+    """What a backend made of a program."""
 
-    Attributes
-    ----------
-    choices
-        Subsets it found, a bool per binary, the best by its own account first.
-    bound
-        Lower bound in the units of the form; -inf without.
-    word, reason
-        The native status, and what it means.
-    iterations, work
-        Nodes or conflicts, and deterministic work in the backend's unit, 0 where it counts none.
-    began
-        Seconds from the start of the deadline to that of the backend's search.
-    """
-
-    choices: list[Choice]
-    bound: float
-    word: str
-    reason: StopReason
-    iterations: int = 0
-    work: float = 0.0
-    began: float = 0.0
+    choices: list[Choice]  #: subsets it found, the best by its own account first
+    bound: float  #: lower bound in the units of the form; -inf without
+    word: str  #: the native status
+    reason: StopReason  #: what the native status means
+    iterations: int = 0  #: nodes or conflicts
+    work: float = 0.0  #: deterministic work in the backend's unit; 0 where it counts none
+    began: float = 0.0  #: seconds from the start of the deadline to that of the backend's search
 
     @property
     def ended(self) -> bool:

@@ -117,7 +117,7 @@ def _improve(runs: _Runs, form: Form) -> RawResult:
         else:
             form = following
         stop = _closed(objective, least, bound) or stop
-    if stop is StopReason.TIME and not runs.number and form.start is None:
+    if stop is StopReason.TIME and not runs.answers and form.start is None:
         return out_of_time(runs.context.deadline)
     # Where a backend lost it, there is what the check of the constraints has found.
     return runs.result(spare if best is None else best, sign * bound, stop)
@@ -132,26 +132,14 @@ def _closed(objective: Objective, value: float, bound: float) -> StopReason | No
 
 @dataclass(slots=True)
 class _Runs:
-    """Runs one program after the other, and keeps count of them.
-
-    Attributes
-    ----------
-    limits
-        What limits all runs together.
-    cuts
-        Choices that a backend took for feasible, and that are not.
-    """
+    """Runs one program after the other, and keeps what the backend answered."""
 
     problem: Problem
     context: SolveContext
     run: Run
-    limits: Limits
-    used: int = 0
-    work: float = 0.0
-    number: int = 0
-    began: float = 0.0
-    word: str = NOT_CALLED
-    cuts: list[Choice] = field(default_factory=list)
+    limits: Limits  #: what limits all runs together
+    answers: list[Answer] = field(default_factory=list)  #: as the backend gave them, one per run
+    cuts: list[Choice] = field(default_factory=list)  #: were taken for feasible, and are not
 
     def __post_init__(self) -> None:
         if self.context.max_iterations is not None:
@@ -159,22 +147,35 @@ class _Runs:
         elif self.context.deadline.limited:
             self.limits = _UNLIMITED
 
+    @property
+    def iterations(self) -> int:
+        """Nodes or conflicts of all runs."""
+        return sum(answer.iterations for answer in self.answers)
+
+    @property
+    def work(self) -> float:
+        """Deterministic work of all runs, in the backend's unit."""
+        return sum(answer.work for answer in self.answers)
+
+    @property
+    def word(self) -> str:
+        """The native status of the last run."""
+        return self.answers[-1].word if self.answers else NOT_CALLED
+
     def ask(self, form: Form, start: Choice | None) -> Answer:
         """Return a backend's answer to the program of a form, with feasible choices only.
 
         Where its tolerances let the best one break a constraint, it is asked again without that.
         """
         while True:
-            left = self.limits.less(self.used, self.work)
-            if self.number and 0 in left:  # Nothing is left of one of them.
+            left = self.limits.less(self.iterations, self.work)
+            if self.answers and 0 in left:  # Nothing is left of one of them.
                 return Answer.none(self.word, StopReason.ITERATION)
             cut = replace(form, frame=form.frame.without(self.cuts)) if self.cuts else form
-            answer = self.run(cut, start, left, self.number)
+            answer = self.run(cut, start, left, len(self.answers))
             if answer.word == NOT_CALLED:
                 return answer
-            self.began = self.began if self.number else answer.began
-            self.used, self.work = self.used + answer.iterations, self.work + answer.work
-            self.number, self.word = self.number + 1, answer.word
+            self.answers.append(answer)
             good = [feasible(self.problem, form.frame.subset(z)) for z in answer.choices]
             self.cuts += [z for z, kept in zip(answer.choices, good, strict=True) if not kept]
             if all(good[:1]) or not answer.ended or len(self.cuts) > _MOST_CUTS:
@@ -184,7 +185,8 @@ class _Runs:
         self, indices: NDArray[np.int64] | None, bound: float | None, reason: StopReason
     ) -> RawResult:
         """Return what came of all runs."""
-        extras: dict[str, Any] = {"native_status": self.word, "programs": self.number}
+        extras: dict[str, Any] = {"native_status": self.word, "programs": len(self.answers)}
         if self.work:
             extras["work"] = self.work
-        return RawResult(indices, None, bound, reason, self.used, self.began, extras=extras)
+        began = self.answers[0].began if self.answers else 0.0
+        return RawResult(indices, None, bound, reason, self.iterations, began, extras=extras)

@@ -171,19 +171,12 @@ class SquareForm(Form):
 
     The second is for nonnegative weights. No bound on them is known beforehand (vectors that
     nearly cancel may need any weight), hence the condition in place of a product with z.
-
-    Attributes
-    ----------
-    matrix, offset
-        As in :class:`AbsoluteForm`.
-    weighted
-        Whether there are weights.
     """
 
     kind = "dense"
-    matrix: NDArray[np.float64]
-    offset: NDArray[np.float64]
-    weighted: bool
+    matrix: NDArray[np.float64]  #: as in :class:`AbsoluteForm`
+    offset: NDArray[np.float64]  #: as in :class:`AbsoluteForm`
+    weighted: bool  #: whether there are weights
 
     @classmethod
     def of(cls, problem: Problem, frame: Frame) -> SquareForm:
