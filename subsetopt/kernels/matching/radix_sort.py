@@ -13,7 +13,7 @@ import numpy as np
 
 from subsetopt.kernels.compiling import njit
 
-__all__ = ["ascending"]
+__all__ = ["ascending", "compile_all"]
 
 # The number of bits that one pass sorts by, and the number of buckets that this makes.
 _DIGIT = 11
@@ -44,6 +44,11 @@ def ascending(values: Any) -> tuple[Any, Any]:
     ordered, places = np.empty(n), np.empty(n, dtype=np.int64)
     _sort(keys, order, np.empty(n, dtype=np.uint32), spare, ordered, places)
     return ordered, places
+
+
+def compile_all() -> None:
+    """Compile what only large problems use."""
+    ascending(np.zeros(1))
 
 
 @njit(cache=True)

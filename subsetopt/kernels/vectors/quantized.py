@@ -27,7 +27,8 @@ import numpy as np
 from subsetopt.kernels.compiling import njit, uncounted
 
 __all__ = [
-    "NEVER", "SCALE", "WIDEST", "ceilings", "code_bytes", "code_rows", "code_vector", "reach",
+    "NEVER", "SCALE", "WIDEST", "ceilings", "code_bytes", "code_rows", "code_vector", "compile_all",
+    "reach",
 ]  # fmt: skip
 
 SCALE = 32_000
@@ -143,3 +144,9 @@ def ceilings(products, units, errors, shut, keys):
         level = np.int32((product - error) * _COARSE)
         floor = max(floor, level if shut[i] == 0 else np.int32(-(2**31)))
     return np.float32(floor - 1) / _COARSE
+
+
+def compile_all() -> None:
+    """Compile what only large problems use."""
+    length, single = np.ones(1), np.ones(1, dtype=np.float32)
+    code_bytes(np.ones((1, 1)), length, length, np.empty((1, 1), dtype=np.int8), single, single)
