@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any, NamedTuple
@@ -26,10 +27,11 @@ _ON = 100.0
 
 
 class Cost(NamedTuple):
-    """The seconds of something: by the clock, and of the processor."""
+    """The seconds of something that was done several times."""
 
-    wall: float
-    processor: float
+    wall: float  #: median by the clock
+    processor: float  #: median of the processor
+    least: float  #: least of the processor
 
 
 @command
@@ -58,26 +60,31 @@ def plans(
                     batches[policy, size] = _typical(iter(sampler), sampler, 100 * repeats)
                     progress.advance(task)
     rows = [
-        [policy, ms(plan.wall), ms(plan.processor), us(served.wall)]
+        [policy, ms(plan.wall), ms(plan.processor), ms(plan.least), us(served.wall)]
         for policy, (plan, served) in epochs.items()
     ]
-    columns = ("policy", "plan", "its processor time", "a batch of it")
-    result.table(f"A plan over {records:,} records, median", columns, rows)
-    columns = ("policy", "candidates", "batch", "its processor time")
-    rows = [[p, m, us(cost.wall), us(cost.processor)] for (p, m), cost in batches.items()]
-    result.table(f"A batch of {batch} from a window, median", columns, rows)
+    columns = ("policy", "plan", "processor time", "least", "a batch of it")
+    result.table(f"A plan over {records:,} records", columns, rows)
+    columns = ("policy", "candidates", "batch", "processor time", "least")
+    rows = [
+        [policy, size, us(cost.wall), us(cost.processor), us(cost.least)]
+        for (policy, size), cost in batches.items()
+    ]
+    result.table(f"A batch of {batch} from a window", columns, rows)
     for policy, (plan, _) in epochs.items():
         if records == _COUNT:
-            what = f"{policy}: plan over {records:,} records, processor time"
-            result.check(what, 1e3 * plan.processor, 1e3 * _PLAN, "ms", least=False)
+            what = f"{policy}: plan over {records:,} records, least processor time"
+            result.check(what, 1e3 * plan.least, 1e3 * _PLAN, "ms", least=False)
     for (policy, size), cost in batches.items():
         if batch == _SIZE and size == min(sizes):
-            what = f"{policy}: {batch} of {size} candidates, processor time"
-            result.check(what, 1e3 * cost.processor, 1e3 * _BATCH, "ms", least=False)
+            what = f"{policy}: {batch} of {size} candidates, least processor time"
+            result.check(what, 1e3 * cost.least, 1e3 * _BATCH, "ms", least=False)
     result.notes.append(
-        "All is done by one process without waiting, so that its processor time is what the clock "
-        "shows on an idle machine; on a busy one the clock shows the time of others, too. A plan "
-        "is that of a first batch, with the copy that an epoch keeps of all records."
+        "Times are medians, but for the least. All is done by one process without waiting, so that "
+        "its processor time is what the clock shows on an idle machine; on a busy one the clock "
+        "shows the time of others, too, and what they do to caches costs processor time: the least "
+        "has the least of it. A plan is that of a first batch, with the copy that an epoch keeps "
+        "of all records."
     )
     return result
 
@@ -114,8 +121,7 @@ def _epoch(
     for _ in range(1 + repeats):
         batches = iter(sampler)
         found.append(_timed(lambda batches=batches: next(batches)))
-    plan = Cost(*(median(times) for times in zip(*found[1:], strict=True)))
-    return plan, _typical(batches, sampler, 100 * repeats)
+    return _cost(found[1:]), _typical(batches, sampler, 100 * repeats)
 
 
 def _typical(batches: Any, sampler: Any, count: int) -> Cost:
@@ -123,15 +129,21 @@ def _typical(batches: Any, sampler: Any, count: int) -> Cost:
     found = []
     for _ in range(count):
         ids: list[int] = []
-        found.append(_timed(lambda ids=ids: ids.extend(next(batches, ()))))
+        times = _timed(lambda ids=ids: ids.extend(next(batches, ())))
         if not ids:
-            found.pop()
             break
+        found.append(times)
         sampler.observe(ids)
-    return Cost(*(median(times) for times in zip(*found, strict=True)))
+    return _cost(found)
 
 
-def _timed(action: Any) -> Cost:
+def _cost(times: list[tuple[float, float]]) -> Cost:
+    wall, processor = zip(*times, strict=True)
+    return Cost(median(wall), median(processor), min(processor))
+
+
+def _timed(action: Callable[[], object]) -> tuple[float, float]:
+    """Return the seconds that something takes, by the clock and of the processor."""
     wall, processor = time.perf_counter(), time.process_time()
     action()
-    return Cost(time.perf_counter() - wall, time.process_time() - processor)
+    return time.perf_counter() - wall, time.process_time() - processor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import io
 import json
 import multiprocessing
@@ -20,7 +19,7 @@ import subsetopt as so
 from subsetopt.ledger import Ledger
 
 torch = pytest.importorskip("torch")
-
+from stateful_loader import StatefulLoader  # noqa: E402
 from torch import distributed  # noqa: E402
 from torch.utils.data import DataLoader, TensorDataset  # noqa: E402
 
@@ -40,6 +39,7 @@ FORMS = {
     "infobatch plan": ("infobatch", {"plan": "epoch"}),
     "big-loss windows": ("big-loss", {"candidates": 12}),
     "balanced windows": ("balanced", {"candidates": 12}),
+    "importance plan": ("importance", {"plan": "epoch", "rate": 0.5}),
     "adaselection": ("adaselection", {"rate": 0.3}),
     "annealed": ("infobatch", {"plan": "epoch", "full_after": 0.5, "epochs": 4}),
 }
@@ -54,7 +54,8 @@ def sampler_of(form: str, ledger: Any, **options: Any) -> st.SubsetBatchSampler:
 def told(form: str, ids: Any, number: int) -> tuple[Any, ...]:
     """Return losses, and scores where they are read, that change as training goes on."""
     losses = np.abs(np.sin(np.asarray(ids) * 1.7 + 0.1 * number)) + 0.01
-    return (losses, losses**0.5) if FORMS[form][0] == "balanced" else (losses,)
+    scored = FORMS[form][0] in ("balanced", "importance")
+    return (losses, losses**0.5) if scored else (losses,)
 
 
 def train(sampler: st.SubsetBatchSampler, form: str, batches: Any, stop: int = -1) -> list[Batch]:
@@ -313,30 +314,6 @@ def test_processes_of_a_group_tell_each_other_what_they_recorded(tmp_path: Path)
         assert len(ids) == len(set(ids)) == size
         assert len(answers[0][0][t]) == len(answers[1][0][t])
     assert answers[0][1] == answers[1][1] and np.isfinite(answers[0][1]).all()
-
-
-class StatefulLoader:
-    """As torchdata's loader: fetches ahead, and keeps the states of when it asked for a batch."""
-
-    def __init__(self, sampler: st.SubsetBatchSampler, ahead: int, state: Any = None) -> None:
-        self.sampler, self.ahead = sampler, ahead
-        if state is not None:
-            sampler.load_state_dict(state["sampler"])
-        self.batches = iter(sampler)
-        if state is not None:
-            self.batches.load_state_dict(state["iterator"])
-        self.state: Any = None
-
-    def __iter__(self) -> Any:
-        queue: list[Any] = []
-        for batch in self.batches:
-            state = {"sampler": self.sampler.state_dict(), "iterator": self.batches.state_dict()}
-            queue.append((batch, copy.deepcopy(state)))
-            if len(queue) > self.ahead:
-                batch, self.state = queue.pop(0)
-                yield batch
-        for batch, self.state in queue:
-            yield batch
 
 
 @pytest.mark.parametrize("form", ["infobatch plan", "big-loss windows"])

@@ -172,14 +172,17 @@ class RecordCopy:
         NDArray[np.int64]
             The positions of the records that were taken up.
         """
-        steps = self.columns["steps"].copy()
         parts = gathered(self._to_send())
-        for part in parts if len(parts) > 1 else ():
+        alone = len(parts) == 1
+        before = None if alone and not reread else self.columns["steps"].copy()
+        for part in () if alone else parts:
             self._take_up(part["position"], {name: part[name] for name in _FIELDS})
         if reread:
             self._read()
         self._restart()
-        return np.flatnonzero(self.columns["steps"] != steps)
+        if before is None:
+            return np.empty(0, dtype=np.int64)
+        return np.flatnonzero(self.columns["steps"] != before)
 
     def state(self) -> dict[str, Any]:
         """Return the records as tensors.

@@ -100,10 +100,10 @@ class RecordedChoice:
         """
         usable = self._records.usable(now, candidates)
         rows = np.arange(usable.size) if candidates is None else candidates
-        absent = np.flatnonzero(~usable)
-        if not absent.size or self._means or self._named.draws_designs:
+        if usable.all() or self._means or self._named.draws_designs:
             picked, weights = self._ask(rows, usable, k, seeds)
             return rows[picked], weights
+        absent = np.flatnonzero(~usable)
         if absent.size > k:
             absent = np.random.default_rng([*seeds, 4]).choice(absent, k, replace=False)
         known = rows[usable]
@@ -155,10 +155,8 @@ class RecordedChoice:
         signals = {"losses": losses, "ids": rows, "positions": np.arange(rows.size)}
         settings = self._records.settings
         if self._column is not None:
-            mean = scores.mean(dtype=np.float64)
-            signals[self._column] = ((1.0 - settings.mix) * scores + settings.mix * mean).astype(
-                np.float32
-            )
+            mean = float(np.add.reduce(scores, dtype=np.float64)) / rows.size
+            signals[self._column] = (1.0 - settings.mix) * scores + settings.mix * mean
         problem = self._named.policy.propose(signals, k, np.random.default_rng([*seeds, 1]))
         solution = self._solve(problem, seed=seeds).require()
         if not solution.indices.size:  # a policy that sets its own size may take none
@@ -172,9 +170,13 @@ class RecordedChoice:
     def _signals(
         self, rows: NDArray[np.int64], usable: NDArray[np.bool_]
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Return losses and scores, with those of samples without a record filled in."""
+        """Return losses and scores, with those of samples without a record filled in.
+
+        Where no score is read, the losses stand in their place.
+        """
         columns = self._records.columns
-        losses, scores = columns["losses"][rows], columns["scores"][rows]
+        losses = columns["losses"][rows]
+        scores = losses if self._column is None else columns["scores"][rows]
         if not usable.all():
             for values in (losses, scores):
                 known = values[usable]
