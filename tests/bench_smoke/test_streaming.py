@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from benchmarks.harness.streaming.clicks import Clicks
 pytest.importorskip("torch")
 
 from benchmarks.harness.streaming.methods import METHODS, RareClass
+from benchmarks.harness.streaming.model import click_model
 from benchmarks.harness.streaming.serving import ServingProcess
 from benchmarks.harness.streaming.training import KnownOutcomes, Run, train
 from subsetopt import solve
@@ -59,6 +61,17 @@ def test_nothing_is_learned_before_an_outcome_is_known(serving: ServingProcess) 
 def test_scores_made_now_are_counted(serving: ServingProcess) -> None:
     done = run(serving, "balanced, scored now")
     assert (done.scored, done.looked_up) == ((HOURS - DELAY) * STREAM.impressions, 0)
+
+
+def test_a_serving_process_that_was_killed_is_an_error(tmp_path: Path) -> None:
+    url = f"dense:{tmp_path}/clicks.ledger"
+    with (
+        ServingProcess() as process,
+        pytest.raises(RuntimeError, match="serving process ended with exit code -9"),
+        process.of(STREAM, DELAY, url) as served_by,
+    ):
+        os.kill(served_by, signal.SIGKILL)
+        process.serve(0, click_model(STREAM.width))
 
 
 def test_the_command(tmp_path: Path) -> None:

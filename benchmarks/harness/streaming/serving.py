@@ -125,5 +125,12 @@ class ServingProcess:
         return served
 
     def _ask(self, request: Any) -> Any:
-        self._here.send(request)
-        return self._here.recv()
+        try:
+            self._here.send(request)
+            return self._here.recv()
+        except (EOFError, OSError):
+            self._process.join()
+            raise RuntimeError(
+                f"the serving process ended with exit code {self._process.exitcode}: if it failed, "
+                "its traceback is on stderr."
+            ) from None
