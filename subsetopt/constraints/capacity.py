@@ -50,16 +50,12 @@ class Capacity:
         that costs more than the capacity by itself.
     largest
         The largest total in units, a whole number; -1 where the capacity is negative.
-    aim
-        The right-hand side, in units, for a solver that works within tolerances: half a unit above
-        ``largest`` where costs are exact, half-way into the widening where they are rounded.
     given, limit
         The costs and the capacity as they were given.
     """
 
     costs: NDArray[np.float64]
     largest: float
-    aim: float
     given: NDArray[Any]
     limit: float
 
@@ -79,16 +75,13 @@ class Capacity:
         if limit == math.inf:
             return None
         if limit < 0:
-            return cls(np.zeros(costs.size), -1.0, -0.5, costs, limit)
+            return cls(np.zeros(costs.size), -1.0, costs, limit)
         counted = _integers(costs, limit) if costs.dtype.kind in "iub" else _decimals(costs, limit)
-        exact = counted is not None
         units, largest = counted or _rounded(costs, limit, k)
-        most = float(units[units <= largest].sum())
-        if most <= largest:  # The capacity has room for all that fit into it one by one.
-            largest, exact = most, True
-        aim = largest + 0.5 if exact else largest * (1.0 - 0.5 * _ROUNDING)
+        # The capacity may have room for all that fit into it one by one.
+        largest = min(largest, float(units[units <= largest].sum()))
         units[units > largest] = largest + 1.0
-        return cls(units, largest, aim, costs, limit)
+        return cls(units, largest, costs, limit)
 
     def affords(self, indices: NDArray[np.int64]) -> bool:
         """Whether the total cost of the candidates ``indices`` is within the capacity."""

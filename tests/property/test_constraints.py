@@ -69,6 +69,34 @@ def test_the_greedy_is_exact_over_sizes_and_quotas(
         assert keys[chosen].sum() == min(keys[list(c)].sum() for c in every)
 
 
+@given(
+    seed=st.integers(0, 2**32),
+    k=st.integers(0, 60),
+    levels=st.sampled_from([1, 5, 10**9]),
+    cardinality=st.sampled_from(["exact", "at_most"]),
+    data=st.data(),
+)
+def test_of_many_candidates_the_greedy_takes_what_a_plain_pass_over_all_takes(
+    seed: int, k: int, levels: int, cardinality: str, data: st.DataObject
+) -> None:
+    rng, n = np.random.default_rng(seed), 6000
+    groups, keys = rng.integers(0, 3, n), rng.integers(-(levels // 2), levels, n).astype(float)
+    low = data.draw(st.tuples(st.integers(0, k // 2), st.integers(0, k - k // 2)))
+    high = [least + data.draw(st.integers(0, k)) for least in low]
+    quotas = {g: (low[g], high[g]) for g in range(2)}
+    problem = so.Problem(so.TopScores(keys), k, cardinality, groups=groups, quotas=quotas)
+    counts, chosen, spare = np.zeros(3, dtype=int), [], k - sum(low)
+    for i in np.argsort(keys, kind="stable"):
+        g = groups[i]
+        if counts[g] >= (*low, 0)[g]:
+            if counts[g] >= (*high, n)[g] or not spare or (cardinality != "exact" and keys[i] >= 0):
+                continue
+            spare -= 1
+        counts[g] += 1
+        chosen.append(int(i))
+    assert problem.constraints.best_by(keys).tolist() == sorted(chosen)
+
+
 @given(problem=problems(so.MeanMatching, max_size=7, constrained=True))
 @settings(max_examples=200)
 def test_what_remains_after_forced_items_allows_the_same_subsets(problem: so.Problem) -> None:
