@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import signal
 from collections.abc import Callable
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -281,7 +282,11 @@ def test_every_process_has_as_many_batches(n: int, ranks: int) -> None:
 def of_two_processes(folder: Path, rank: int) -> Any:
     """Train as one of two processes of a group; return what it was handed out, epoch by epoch."""
     distributed.init_process_group(
-        "gloo", init_method=f"file://{folder / 'meeting'}", rank=rank, world_size=2
+        "gloo",
+        init_method=f"file://{folder / 'meeting'}",
+        rank=rank,
+        world_size=2,
+        timeout=timedelta(seconds=60),
     )
     try:
         with new_ledger(folder, f"ledger {rank}") as ledger:
