@@ -23,7 +23,7 @@ from benchmarks.harness.command import command
 from benchmarks.harness.fuzz_claims import FAULTS, Oracle
 from benchmarks.harness.fuzz_questions import ask
 from benchmarks.harness.fuzz_trials import run_trial
-from benchmarks.harness.options import RUNS, Out
+from benchmarks.harness.options import RUNS, Out, Seed
 from benchmarks.harness.output import Result, bar, console
 from subsetopt import OptionError
 
@@ -57,8 +57,8 @@ class Piece:
 def fuzz(
     count: Annotated[int, typer.Option(help="Problems for the native solvers.")] = 100_000,
     backends: Annotated[int, typer.Option(help="Problems for the MIP backends.")] = 0,
-    seed: Annotated[int, typer.Option(help="Problem i is made from (seed, i).")] = 0,
-    start: Annotated[int, typer.Option(help="The first i.")] = 0,
+    seed: Seed = 0,
+    start: Annotated[int, typer.Option(help="The first i; problem i is made from (seed, i).")] = 0,
     workers: Annotated[int, typer.Option(help="Processes; 0: one per core.")] = 0,
     fresh: Annotated[bool, typer.Option(help="Forget what was tried before.")] = False,
     only: Annotated[

@@ -15,6 +15,7 @@ from benchmarks.harness.command import command
 from benchmarks.harness.ledgers.server import running_server, server_program
 from benchmarks.harness.ledgers.speed import Speed, fill, floor, measure
 from benchmarks.harness.ledgers.trials import kill_writers, read_beside_a_writer
+from benchmarks.harness.options import Seed
 from benchmarks.harness.output import Result, bar, ms
 from subsetopt import OptionError
 
@@ -35,7 +36,7 @@ def ledger(
     readers: Annotated[int, typer.Option(help="Instead: readers beside a writer.")] = 0,
     seconds: Annotated[float, typer.Option(help="How long the readers read.")] = 60.0,
     media: Annotated[str, typer.Option(help="Comma-separated.")] = ",".join(_MEDIA),
-    seed: Annotated[int, typer.Option(help="Of ids and of moments.")] = 0,
+    seed: Seed = 0,
 ) -> Result:
     """Time ledgers of every medium; or kill writers; or let readers read beside a writer."""
     names = [name.strip() for name in media.split(",")]

@@ -11,11 +11,12 @@ import typer
 from subsetopt import OptionError
 
 __all__ = [
-    "Data", "DataDir", "Families", "Out", "Save", "integers", "numbers",
+    "Data", "DataDir", "Families", "Out", "Save", "Seed", "integers", "numbers",
 ]  # fmt: skip
 
 Out = Annotated[Path, typer.Option("--out", help="Folder for what is written (git-ignored).")]
 Save = Annotated[bool, typer.Option("--save", help="Also write to benchmarks/results.")]
+Seed = Annotated[int, typer.Option("--seed", help="The seed of everything that is drawn.")]
 Families = Annotated[
     str | None, typer.Option("--families", help="Comma-separated; 'recorded' means all epochs.")
 ]

@@ -45,6 +45,12 @@ def keyed(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
         yield opened
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Where a test makes a ledger; nothing is there yet."""
+    return tmp_path / "recorded"
+
+
 def url_in(medium: str, request: pytest.FixtureRequest, folder: Path) -> str:
     if medium == "redis":
         return f"{request.getfixturevalue('server')}/{next(_DATABASES)}"

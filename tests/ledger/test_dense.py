@@ -25,11 +25,6 @@ from subsetopt.ledger.records import RECORD, RECORD_SIZE, seal
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "losses.ledger"
-
-
-@pytest.fixture
 def filled(path: Path) -> Path:
     """A closed ledger of the ids 0 to 99, each with the loss of its own number."""
     with open_dense(path) as ledger:

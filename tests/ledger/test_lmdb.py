@@ -19,33 +19,28 @@ lmdb = pytest.importorskip("lmdb", reason="needs the package lmdb")
 
 
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    return tmp_path / "recorded"
-
-
-@pytest.fixture
-def filled(folder: Path) -> Path:
-    with open_lmdb(folder) as ledger:
+def filled(path: Path) -> Path:
+    with open_lmdb(path) as ledger:
         ledger.record(np.arange(1000), np.arange(1000.0), step=5)
-    return folder
+    return path
 
 
-def open_lmdb(folder: Path, **options: Any) -> Ledger:
-    return Ledger.open(f"lmdb:{folder}", **options)
+def open_lmdb(path: Path, **options: Any) -> Ledger:
+    return Ledger.open(f"lmdb:{path}", **options)
 
 
-def test_the_map_grows_with_the_records(folder: Path) -> None:
+def test_the_map_grows_with_the_records(path: Path) -> None:
     ids = np.arange(20_000)
-    with open_lmdb(folder, map_size=1 << 16) as ledger:
+    with open_lmdb(path, map_size=1 << 16) as ledger:
         for step in range(3):
             ledger.record(ids + step * 10**12, ids / 2.0, step=step)
         assert ledger.stats().records == 60_000
         assert ledger.lookup(ids + 10**12).losses.tolist() == (ids / 2.0).tolist()
 
 
-def test_processes_follow_a_map_that_another_has_enlarged(folder: Path) -> None:
+def test_processes_follow_a_map_that_another_has_enlarged(path: Path) -> None:
     ids = np.arange(5000)
-    with open_lmdb(folder, map_size=1 << 16) as ledger:
+    with open_lmdb(path, map_size=1 << 16) as ledger:
         ledger.record([1], [1.0], step=0)
         for turn in range(1, 4):
 
@@ -61,31 +56,31 @@ def test_processes_follow_a_map_that_another_has_enlarged(folder: Path) -> None:
         assert ledger.stats().records == 30_001
 
 
-def test_map_size_is_checked(folder: Path) -> None:
+def test_map_size_is_checked(path: Path) -> None:
     with pytest.raises(so.OptionError, match="map_size must be an integer >= 65536, got 1"):
-        open_lmdb(folder, map_size=1)
-    assert not folder.exists()
+        open_lmdb(path, map_size=1)
+    assert not path.exists()
 
 
-def another_database(folder: Path) -> None:
-    folder.mkdir()
-    with lmdb.open(str(folder)) as environment, environment.begin(write=True) as transaction:
+def another_database(path: Path) -> None:
+    path.mkdir()
+    with lmdb.open(str(path)) as environment, environment.begin(write=True) as transaction:
         transaction.put(b"a", b"1")
 
 
-def garbage(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "data.mdb").write_bytes(b"no database" * 1000)
+def garbage(path: Path) -> None:
+    path.mkdir()
+    (path / "data.mdb").write_bytes(b"no database" * 1000)
 
 
-def other_files(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "notes.txt").write_text("mine")
+def other_files(path: Path) -> None:
+    path.mkdir()
+    (path / "notes.txt").write_text("mine")
 
 
-def later_format(folder: Path) -> None:
-    open_lmdb(folder).close()
-    with lmdb.open(str(folder)) as environment, environment.begin(write=True) as transaction:
+def later_format(path: Path) -> None:
+    open_lmdb(path).close()
+    with lmdb.open(str(path)) as environment, environment.begin(write=True) as transaction:
         transaction.put(b"subsetopt.ledger", b"2")
 
 
@@ -96,18 +91,18 @@ def later_format(folder: Path) -> None:
         (garbage, "holds no LMDB database, or one of another version"),
         (other_files, "holds other files and no ledger: choose a folder of its own"),
         (later_format, "is a ledger of format b'2', and this version of subsetopt reads format"),
-        (lambda folder: folder.write_text("a file"), "cannot be made: File exists"),
-        (lambda folder: folder.symlink_to("missing/deep"), "cannot be made: No such file"),
+        (lambda path: path.write_text("a file"), "cannot be made: File exists"),
+        (lambda path: path.symlink_to("missing/deep"), "cannot be made: No such file"),
     ],
 )
 def test_what_is_no_ledger_is_refused(
-    folder: Path, make: Callable[[Path], object], message: str
+    path: Path, make: Callable[[Path], object], message: str
 ) -> None:
-    make(folder)
-    files = {p: p.read_bytes() for p in folder.glob("*") if "lock" not in p.name}
+    make(path)
+    files = {p: p.read_bytes() for p in path.glob("*") if "lock" not in p.name}
     with pytest.raises(so.LedgerError, match=message):
-        open_lmdb(folder)
-    after = {p: p.read_bytes() for p in folder.glob("*") if "lock" not in p.name}
+        open_lmdb(path)
+    after = {p: p.read_bytes() for p in path.glob("*") if "lock" not in p.name}
     assert after == files
 
 
@@ -207,9 +202,9 @@ def test_compacting_gives_room_back_and_clears_what_is_damaged(filled: Path) -> 
     assert not (filled / "compacting").exists()
 
 
-def spoil(folder: Path, number: int) -> None:
+def spoil(path: Path, number: int) -> None:
     """Change a byte of the record of an integer."""
-    with lmdb.open(str(folder), max_dbs=2) as environment:
+    with lmdb.open(str(path), max_dbs=2) as environment:
         table = environment.open_db(b"integers", integerkey=True)
         key = np.uint64(number + 2**63).tobytes()
         with environment.begin(write=True, db=table) as transaction:
@@ -235,8 +230,8 @@ def test_a_copy_of_the_database_alone_can_be_read(filled: Path, tmp_path: Path) 
         assert ledger.lookup([999]).losses[0] == 999.0
 
 
-def test_a_durable_ledger_keeps_the_contract(folder: Path) -> None:
-    with open_lmdb(folder, durable=True) as ledger:
+def test_a_durable_ledger_keeps_the_contract(path: Path) -> None:
+    with open_lmdb(path, durable=True) as ledger:
         ledger.record([1, 2], [0.5, 0.25], step=1)
         ledger.flush()
         assert ledger.lookup([2, 1]).losses.tolist() == [0.25, 0.5]
