@@ -252,6 +252,17 @@ def test_hard_samples_by_stale_scores_are_mixed_and_capped(full: Ledger) -> None
         assert weights.max() <= 2.0 / 24 * len(batches) * (1 + 1e-6)
 
 
+def test_a_ledger_alone_has_weights_of_at_most_twice_the_uniform_one(ledger: Ledger) -> None:
+    ledger.record(np.arange(N), LOSSES, np.where(np.arange(N) % 2 == 0, 1.0, 1e-9), step=0)
+    largest = []
+    for recorded in (ledger, st.RecordedScores(ledger)):
+        sampler = sampler_of("balanced", recorded, plan="epoch", rate=0.4)
+        batches = list(sampler)
+        weights = np.concatenate([sampler.weights(ids).double().numpy() for ids in batches])
+        largest.append(weights.max() * 24 / len(batches))
+    assert largest == pytest.approx([2.0, 5.0], rel=1e-5)
+
+
 @pytest.mark.parametrize("policy", ["balanced", "prioritized", "uniform"])
 def test_annealing_ends_with_whole_passes(policy: str, ledger: Ledger) -> None:
     rules = {} if policy == "prioritized" else {"ledger": ledger}

@@ -23,6 +23,11 @@ PlanKind: TypeAlias = Literal["batch", "epoch"]
 
 # Signals that are known of samples before anything is loaded.
 _KNOWN = frozenset({"ids", "positions"})
+# The part of the mean that is mixed into recorded scores by default. A sample that is not chosen
+# is not looked at, so that its score grows older than in a step. With 0.2 one of 18 runs on digits
+# (balanced, plans of 0.3 of the data, learning rate 0.3) lost 25 points of accuracy near its end,
+# with 0.5 none did.
+_MIX = 0.5
 # Signals that a ledger may have recorded.
 _RECORDED = frozenset({"losses", *get_args(ScoreSignal)})
 
@@ -98,7 +103,7 @@ def check_needs(named: NamedPolicy, settings: RecordedScores | None) -> ScoreSig
 
 
 def checked_ledger(ledger: object) -> RecordedScores | None:
-    """Return the rules of a ledger; None for none.
+    """Return the rules of a ledger, by default those for a sampler; None for none.
 
     Raises
     ------
@@ -112,7 +117,7 @@ def checked_ledger(ledger: object) -> RecordedScores | None:
             "ledger must be a ledger, as Ledger.open returns it, or RecordedScores of one; got "
             f"{type(ledger).__name__}."
         )
-    return RecordedScores.of(ledger)
+    return RecordedScores(ledger, mix=_MIX) if isinstance(ledger, Ledger) else ledger
 
 
 @dataclass(frozen=True, slots=True)

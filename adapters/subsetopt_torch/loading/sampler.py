@@ -66,7 +66,8 @@ class SubsetBatchSampler(HasNamedPolicy, Sampler[list[int]]):
         Samples per batch, at least 1; at most the number of samples is used.
     ledger
         An open ledger, or :class:`RecordedScores` of one, with the rules for records that are
-        missing or old. None (the default) chooses by ids alone.
+        missing or old; for a ledger alone these are the default ones with ``mix=0.5``, since scores
+        of what was not chosen grow old. None (the default) chooses by ids alone.
     plan
         With a ledger: ``"batch"`` (the default) chooses every batch when it is asked for;
         ``"epoch"`` chooses the samples of a whole epoch when it begins, and serves them in random
