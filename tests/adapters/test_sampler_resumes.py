@@ -7,6 +7,7 @@ import json
 import multiprocessing
 import os
 import signal
+import sys
 from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
@@ -281,6 +282,8 @@ def test_every_process_has_as_many_batches(n: int, ranks: int) -> None:
 
 def of_two_processes(folder: Path, rank: int) -> Any:
     """Train as one of two processes of a group; return what it was handed out, epoch by epoch."""
+    if sys.platform == "linux":  # other interfaces may not be reachable where tests run
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     distributed.init_process_group(
         "gloo",
         init_method=f"file://{folder / 'meeting'}",
