@@ -25,6 +25,12 @@ RNG = np.random.default_rng(3)
 LOSSES = RNG.exponential(size=N).astype(np.float32)
 SCORES = (LOSSES * np.exp(0.3 * RNG.normal(size=N))).astype(np.float32)
 EXACT = {"mix": 0.0, "max_weight": None}
+# The built-in policies that can choose by ids, losses and one score.
+LIVING = [
+    spec.name
+    for spec in so.list_policies()
+    if isinstance(spec.target, str) and not {"logits", "logit_gradients"} & set(spec.requires)
+]
 SCORED = ("balanced", "importance", "upper-bound")
 
 
@@ -93,6 +99,26 @@ def test_samples_that_are_not_chosen_are_never_read(
         sampler.observe(ids, *told(policy, ids))
     assert np.array_equal(np.bincount(chosen, minlength=N), data.reads)
     assert 0 < np.count_nonzero(data.reads) < N
+
+
+@pytest.mark.parametrize("form", [{"plan": "epoch", "rate": 0.3}, {"candidates": 20}, {}])
+@pytest.mark.parametrize("policy", LIVING)
+def test_every_policy_that_lives_on_records(
+    policy: str, form: dict[str, Any], ledger: Ledger
+) -> None:
+    options = {"irreducible": np.zeros(N)} if policy == "rho-loss" else {}
+    sampler = sampler_of(policy, ledger, policy_options=options, **form)
+    scored = bool(
+        set(so.make_policy(policy, **options).requires) & {"upper_bound", "gradient_norms"}
+    )
+    for _ in range(3):
+        for ids in sampler:
+            assert 1 <= len(ids) <= N and np.isfinite(sampler.weights(ids).numpy()).all()
+            sampler.observe(ids, LOSSES[ids], SCORES[ids] if scored else None)
+            state = sampler.state_dict()
+    again = sampler_of(policy, ledger, policy_options=options, **form)
+    again.load_state_dict(state)
+    assert list(again) == list(sampler)
 
 
 @pytest.mark.parametrize("policy", ["balanced", "obtf", "infobatch", "big-loss", "upper-bound"])
