@@ -24,6 +24,9 @@ from subsetopt.kernels.progress import WATCH
 
 __all__ = ["Kernel", "njit", "uncounted"]
 
+# The versions of Numba with which this was tried. Its interfaces for compilers change without
+# notice, so with any other version Numba compiles by itself: the same answers, after a longer wait.
+_OLDEST, _NEWEST = (0, 59), (0, 68)
 # Numba wraps every function for callers in C, which no kernel has.
 _COMMON: dict[str, Any] = {"no_cfunc_wrapper": True}
 
@@ -198,7 +201,8 @@ def njit(
         dispatcher: Any = numba.njit(**_COMMON, **options)(function)
         if dispatcher is function:  # it is, with NUMBA_DISABLE_JIT
             return function
-        if "parallel" not in options:  # Numba makes functions of its own of parallel loops
+        # Numba makes functions of its own of parallel loops.
+        if "parallel" not in options and _OLDEST <= numba.version_info[:2] <= _NEWEST:
             dispatcher = Kernel(function, targetoptions=dispatcher.targetoptions)
             dispatcher.alone = alone
         if cache:

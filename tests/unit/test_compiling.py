@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numba
 import numpy as np
 import pytest
 
+import subsetopt as so
 from subsetopt.kernels.compiling import njit, uncounted
 
 
@@ -91,3 +96,23 @@ def test_the_collection_of_garbage_is_left_as_it_was(collecting: bool) -> None:
         assert gc.isenabled() == collecting
     finally:
         (gc.enable if before else gc.disable)()
+
+
+def test_a_version_of_numba_that_was_not_tried_compiles_by_itself(tmp_path: Path) -> None:
+    program = """
+import numba
+numba.version_info = (99, 0)
+import numpy as np
+import subsetopt as so
+from subsetopt.kernels.compiling import Kernel
+from subsetopt.kernels.matching import swap
+assert not isinstance(swap.search, Kernel)
+print(so.select(np.arange(64.0) ** 1.5, k=7, seed=0).indices.tolist())
+"""
+    command, environment = [sys.executable, "-c", program], {"NUMBA_CACHE_DIR": str(tmp_path)}
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=os.environ | environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    expected = so.select(np.arange(64.0) ** 1.5, k=7, seed=0).indices.tolist()
+    assert done.stdout.strip() == str(expected)
