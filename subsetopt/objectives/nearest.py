@@ -28,8 +28,8 @@ __all__ = [
 
 # Multiplications of a product: OpenBLAS takes on as many with one thread.
 PIECE = 1 << 18
-# Multiplications of one thread's part, which take about a millisecond.
-_PART = 1 << 24
+# Multiplications of one thread's part, which take about two milliseconds.
+_PART = 1 << 25
 # Multiplications that the time of an evaluation is measured with, and those from which on it is.
 _SAMPLE, _QUICK = 1 << 20, 1 << 22
 # What further threads add to the speed of one, each.

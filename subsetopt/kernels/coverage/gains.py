@@ -92,7 +92,7 @@ def add_losses(rows: Any, low: Any, high: Any, losses: Any) -> None:
         share(lambda part: _losses(rows, low, high, losses, *part), _parts(losses.size, low.size))
 
 
-@njit(cache=True, nogil=True, fastmath=_FAST)
+@njit(cache=True, alone=True, nogil=True, fastmath=_FAST)
 def _rises(rows, clients, low, high, totals, first, last):
     """Add the rises of clients by candidates ``first`` to ``last - 1``, four clients at a time.
 

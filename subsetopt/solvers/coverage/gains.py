@@ -144,7 +144,7 @@ class Gains:
             return self._anew(candidates)
         values, levels = self._remembered
         if self._risen is None:
-            risen = np.flatnonzero(self.current > levels)
+            risen = (self.current > levels).nonzero()[0]
             self._risen = self._clients(risen, levels, self.current)
         if self._risen.size > _MOST * self.n:
             return self._anew(candidates)
@@ -214,7 +214,7 @@ class Gains:
             self._settled = (values, self.current.copy())
         bounds: NDArray[np.float64] = self._settled[0]
         levels: NDArray[Any] = self._settled[1]
-        risen = np.flatnonzero(self.current > levels)
+        risen = (self.current > levels).nonzero()[0]
         falls = np.zeros(self.n)
         count = self._add_rises(risen, levels, self.current, falls, deadline)
         bounds -= falls
@@ -270,6 +270,9 @@ class Gains:
     ) -> Iterator[NDArray[np.int64]]:
         """Yield indices in pieces, as long as there is time."""
         step = self.together(deadline)
+        if not deadline.limited and indices.size <= step:
+            yield indices
+            return
         for start in range(0, indices.size, step):
             if deadline.expired():
                 return
@@ -353,7 +356,10 @@ class Gains:
         if not self.featured:
             return
         assert self.rows is not None
-        missing = np.sort(candidates[~self.filled[candidates]])
+        missing = candidates[~self.filled[candidates]]
+        if not missing.size:
+            return
+        missing.sort()
         step = _FILLED_TOGETHER
         if self.deadline.limited:
             step = max(1, min(step, _MULTIPLIED // max(self.points.size, 1)))

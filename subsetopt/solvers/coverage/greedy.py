@@ -75,7 +75,7 @@ def _best(
     while True:
         restless = gains.restless and not sampled
         top = int(np.argmax(keys))
-        stale = np.flatnonzero(~fresh)
+        stale = (~fresh).nonzero()[0]
         if not (stale.size or sampled):
             gains.remember(upper.copy())
         if fresh[top] and not (stale.size and restless):
