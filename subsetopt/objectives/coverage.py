@@ -47,6 +47,8 @@ _CANCELLED = 1e-8
 # Relative rounding in single and in double precision.
 _SINGLE = float(np.finfo(np.float32).eps)
 _DOUBLE = float(np.finfo(np.float64).eps)
+# Powers of two up to this exponent are floats.
+_LARGEST_POWER = 1023
 # The exponent, in base two, of the magnitude of points less their mean below which the mean was
 # rounded by a noticeable part of what is left, and is taken once more.
 _NEAR_EACH_OTHER = -16
@@ -335,7 +337,7 @@ class KCenter(Objective):
         self.features = _matrix(features, "features")
         self.n = self.features.shape[0]
         points = self.features.astype(np.float64, copy=False)
-        if self.n and not np.abs(points).max(initial=0.0) < 1e150:
+        if self.n and not _magnitude(points) < 1e150:
             raise ProblemError("squared distances overflow float64; scale the features down.")
         # Distances of ``points`` are in this unit, a power of two with which no square vanishes.
         self.unit = 1.0
@@ -377,9 +379,15 @@ class KCenter(Objective):
 
 def _scaled(points: NDArray[np.float64]) -> tuple[NDArray[np.float64], int]:
     """Return points over the power of two above the largest magnitude, and its exponent."""
-    largest = max(float(points.max(initial=0.0)), -float(points.min(initial=0.0)))
-    exponent = math.frexp(largest)[1]
-    return np.ldexp(points, -exponent), exponent
+    exponent = math.frexp(_magnitude(points))[1]
+    if exponent < -_LARGEST_POWER:
+        return np.ldexp(points, -exponent), exponent
+    return points * math.ldexp(1.0, -exponent), exponent  # a third of the time of ldexp
+
+
+def _magnitude(points: NDArray[np.float64]) -> float:
+    """Return the largest magnitude of any coordinate; no array of magnitudes is made."""
+    return max(float(points.max(initial=0.0)), -float(points.min(initial=0.0)))
 
 
 def _centered(features: NDArray[Any]) -> tuple[NDArray[np.float64], int]:
