@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
@@ -33,7 +34,7 @@ _ROUNDING = 1e-14
 _DENORMAL = 1e-323
 
 
-class Measure:
+class Measure(ABC):
     """The objective of a question.
 
     Attributes
@@ -54,13 +55,13 @@ class Measure:
         self.question = question
         self.n, self.k = question.n, question.k
 
+    @abstractmethod
     def value(self, chosen: Chosen, weights: Array) -> float:
         """Return the objective of a subset."""
-        raise NotImplementedError
 
+    @abstractmethod
     def best(self, subsets: Array) -> float:
         """Return the best objective of some subsets; NaN without any."""
-        raise NotImplementedError
 
     def table(self, subsets: Array) -> Array:
         """Return which subsets surely satisfy the objective's own constraints."""
@@ -436,6 +437,10 @@ class _Design(Measure):
         sizes = np.abs(self.balance).mean(axis=0)
         off = np.abs(weights.astype(_Wide) @ self.balance[list(chosen)] - self.balance.mean(axis=0))
         return float(np.divide(off, sizes, out=np.zeros_like(off), where=sizes > 0).max(initial=0))
+
+    def best(self, subsets: Array) -> float:
+        """Return NaN: of random draws none is the best."""
+        return math.nan
 
     def verdict(self, chosen: Chosen) -> tuple[bool, bool]:
         """Return whether a draw has the right size and keeps to probabilities of 0 and 1."""

@@ -410,7 +410,7 @@ class NeedsTargets(StatelessPolicy):
     requires = frozenset({"losses", "targets"})
 
     def propose(self, signals: Any, k: int, rng: np.random.Generator) -> so.Problem:
-        raise NotImplementedError
+        raise AssertionError("a policy that is refused is never asked")
 
 
 @pytest.mark.parametrize(

@@ -231,7 +231,8 @@ class RedisMedium:
                 "has it; a batch that was under way may be recorded or not, and can be repeated."
             ) from error
         except redis.exceptions.RedisError as error:
-            # Of a pipeline, older clients quote the whole command, a batch of records, before this.
+            # Older clients put the command that failed before the reason. In a pipeline that is a
+            # whole batch of records, which no message should hold.
             why = str(error).rpartition(" caused error: ")[2].rstrip(".")
             raise LedgerError(
                 f"{self.url} refuses: {why:.300}. What was recorded before is all there."

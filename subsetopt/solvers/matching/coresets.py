@@ -30,7 +30,8 @@ class HalfAndHalf:
         values = objective.values[items]
         size = min(remaining.size, items.size)
         largest = (size + 1) // 2
-        # Of equal losses the first are the largest, and the last the smallest.
+        # Ties are broken by position, so that the two ends never share a sample: the earlier of two
+        # equal losses counts as the larger one.
         ends = [
             items[smallest(-values, largest)],
             items[::-1][smallest(values[::-1], size - largest)],
